@@ -1,1 +1,21 @@
-//! To be written.
+#![doc = include_str!("../README.md")]
+
+mod clickhouse;
+mod eventually;
+mod find;
+mod folder;
+mod http;
+mod nats;
+mod ports;
+mod proc;
+mod process;
+mod reaper;
+mod server;
+mod spawner;
+
+pub use clickhouse::{ClickHouse, ClickHouseBuilder};
+pub use eventually::{Answer, eventually};
+pub use find::workspace_binary;
+pub use nats::{Nats, NatsBuilder};
+pub use process::{Process, ProcessBuilder};
+pub use server::Server;

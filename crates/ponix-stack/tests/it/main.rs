@@ -1,0 +1,3 @@
+//! The stack against the real servers.
+
+mod nats;
