@@ -1,1 +1,28 @@
-//! To be written.
+#![doc = include_str!("../README.md")]
+
+mod builder;
+mod convert;
+mod decode;
+pub mod envelope;
+mod error;
+mod path;
+mod timestamp;
+mod transcode;
+mod wire;
+
+pub use prost::Message;
+pub use prost_types::{ListValue, Struct, Timestamp, Value, value};
+
+pub use crate::builder::EnvelopeBuilder;
+pub use crate::convert::{INTEGER_EXACT_MAX, json_to_struct, json_to_value};
+pub use crate::decode::{DecodedEnvelope, OCCURRED_AT_AHEAD_MAX_NS, decode_envelope};
+pub use crate::error::{ConversionError, DecodeError, DecodeErrorKind};
+pub use crate::timestamp::{timestamp_from_ns, timestamp_from_rfc3339, timestamp_to_ns};
+pub use crate::transcode::DATA_DEPTH_MAX;
+pub use crate::wire::WireError;
+
+/// The longest `organization_id` and `end_device_id` accepted, in bytes of UTF-8.
+///
+/// Both become part of the table's sorting key and of a NATS subject; a longer one is refused when
+/// an envelope is built and when it is decoded.
+pub const ID_BYTES_MAX: usize = 256;

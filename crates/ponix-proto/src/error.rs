@@ -1,0 +1,160 @@
+//! Errors of decoding an envelope and of building one.
+
+use crate::WireError;
+
+/// Why a payload is no envelope that can be stored.
+///
+/// The verdict depends on the payload and its publish time alone, so it is the same on every
+/// delivery. Texts name the field and hold none of its values.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes are no protobuf message of type `envelope.v1.ProcessedEnvelope`.
+    #[error("{field} is malformed protobuf")]
+    Malformed {
+        /// Path of the innermost message that could not be read.
+        field: String,
+        /// What is wrong with it.
+        #[source]
+        source: WireError,
+    },
+    /// A required field is absent or empty.
+    #[error("{field} is missing")]
+    Missing {
+        /// Name of the field.
+        field: &'static str,
+    },
+    /// An identifier is too long.
+    #[error("{field} has {bytes} bytes, at most {bytes_max} are accepted")]
+    TooLong {
+        /// Name of the field.
+        field: &'static str,
+        /// Its length in bytes.
+        bytes: usize,
+        /// The longest accepted, in bytes.
+        bytes_max: usize,
+    },
+    /// A timestamp is before 1970-01-01, after 2262-04-11T23:47:16.854775807Z (the last one
+    /// `DateTime64(9)` can hold), or its nanoseconds are not from 0 to 999,999,999.
+    #[error("{field} of {seconds} s and {nanos} ns is out of range")]
+    TimeOutOfRange {
+        /// Name of the field.
+        field: &'static str,
+        /// Seconds since 1970-01-01T00:00:00Z.
+        seconds: i64,
+        /// Nanoseconds on top of the seconds.
+        nanos: i32,
+    },
+    /// `occurred_at` is too long after the publish time.
+    #[error(
+        "{field} is {ahead_ns} ns ahead of the publish time, at most {ahead_ns_max} are accepted"
+    )]
+    TooFarAhead {
+        /// Name of the field.
+        field: &'static str,
+        /// How far it is ahead of the publish time, in nanoseconds.
+        ahead_ns: i64,
+        /// The furthest accepted, in nanoseconds.
+        ahead_ns_max: i64,
+    },
+    /// `event_id` is neither empty nor a UUID.
+    #[error("{field} is not a UUID")]
+    NotUuid {
+        /// Name of the field.
+        field: &'static str,
+    },
+    /// A number is NaN or infinite, which JSON cannot say.
+    #[error("{field} is not a finite number")]
+    NotFinite {
+        /// Path of the number.
+        field: String,
+    },
+    /// Objects and lists lie too deep inside one another.
+    #[error("{field} is nested deeper than {depth_max} levels")]
+    TooDeep {
+        /// Path of the object or list that is one too deep.
+        field: String,
+        /// The most levels accepted, `data` itself being the first.
+        depth_max: u32,
+    },
+}
+
+/// The family of a [`DecodeError`], which becomes the reason of the dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DecodeErrorKind {
+    /// The bytes are no such message.
+    Decode,
+    /// A required field is absent or empty.
+    MissingField,
+    /// A field has a value that cannot be stored.
+    Value,
+}
+
+impl DecodeError {
+    /// Tells the family of the error.
+    pub fn kind(&self) -> DecodeErrorKind {
+        match self {
+            Self::Malformed { .. } => DecodeErrorKind::Decode,
+            Self::Missing { .. } => DecodeErrorKind::MissingField,
+            _ => DecodeErrorKind::Value,
+        }
+    }
+}
+
+/// Why a value cannot go into an envelope.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConversionError {
+    /// A required field is absent or empty.
+    #[error("{field} is missing")]
+    Missing {
+        /// Name of the field.
+        field: &'static str,
+    },
+    /// An identifier is too long.
+    #[error("{field} has {bytes} bytes, at most {bytes_max} are accepted")]
+    TooLong {
+        /// Name of the field.
+        field: &'static str,
+        /// Its length in bytes.
+        bytes: usize,
+        /// The longest accepted, in bytes.
+        bytes_max: usize,
+    },
+    /// An integer is beyond ±2^53: a Struct number is a double and could not hold it exactly.
+    #[error("{field} is an integer beyond ±2^53")]
+    IntegerNotExact {
+        /// Path of the number.
+        field: String,
+    },
+    /// A number is not a finite double.
+    #[error("{field} is not a finite number")]
+    NotFinite {
+        /// Path of the number.
+        field: String,
+    },
+    /// Objects and lists lie too deep inside one another.
+    #[error("{field} is nested deeper than {depth_max} levels")]
+    TooDeep {
+        /// Path of the object or list that is one too deep.
+        field: String,
+        /// The most levels accepted, the outermost object being the first.
+        depth_max: u32,
+    },
+    /// A timestamp is before 1970-01-01, after 2262-04-11T23:47:16.854775807Z, or has nanoseconds
+    /// outside a second.
+    #[error("{field} is out of range")]
+    TimeOutOfRange {
+        /// Name of the field.
+        field: &'static str,
+    },
+    /// A text is no RFC 3339 date and time.
+    #[error("{field} is not an RFC 3339 date and time")]
+    NotRfc3339 {
+        /// Name of the field.
+        field: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: time::error::Parse,
+    },
+}
