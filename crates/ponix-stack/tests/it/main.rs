@@ -1,3 +1,5 @@
 //! The stack against the real servers.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod nats;
+mod proxy;
