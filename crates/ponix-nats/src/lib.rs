@@ -1,1 +1,46 @@
-//! To be written.
+#![doc = include_str!("../README.md")]
+
+mod batch_consumer;
+mod config;
+mod connection;
+mod consumer;
+mod dead_letters;
+mod delivery;
+#[cfg(feature = "processed-envelope")]
+mod envelope;
+mod identity;
+mod metrics;
+mod processing_result;
+mod publisher;
+mod reconcile;
+mod retry;
+mod stream;
+mod subject;
+
+pub use async_nats;
+
+pub use crate::batch_consumer::{
+    BatchConsumer, BatchConsumerError, BatchProcessor, BatchSettings, ConsumerState, ProcessError,
+    RebuildReason,
+};
+pub use crate::config::{ClientCertificate, NatsAuth, NatsConfig, NatsTls};
+pub use crate::connection::{ConnectError, ConnectionRole, connect, jetstream_context};
+pub use crate::consumer::{ConsumerError, ConsumerSettings};
+pub use crate::dead_letters::{
+    DeadLetters, HEADER_DELIVERIES, HEADER_ERROR, HEADER_HEADERS_DROPPED, HEADER_ORIGINAL_PREFIX,
+    HEADER_PUBLISHED_NS, HEADER_REASON, HEADER_REST, HEADER_SEQUENCE, HEADER_STREAM,
+    HEADER_SUBJECT,
+};
+pub use crate::delivery::{Batch, Delivery};
+#[cfg(feature = "processed-envelope")]
+pub use crate::envelope::{decode_delivery, envelope_message};
+pub use crate::identity::{StreamPosition, message_identity};
+pub use crate::metrics::NatsMetrics;
+pub use crate::processing_result::{DeadLetter, DeadLetterReason, ProcessingResult, Verdict};
+pub use crate::publisher::{
+    OutgoingMessage, PendingPublish, PubAck, PublishError, PublishErrorClass, Publisher,
+    SUBJECT_BYTES_MAX,
+};
+pub use crate::reconcile::Difference;
+pub use crate::stream::{StreamError, StreamSettings};
+pub use crate::subject::{TOKEN_BYTES_MAX, TokenError, covers, encode_token};

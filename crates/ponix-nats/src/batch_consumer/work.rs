@@ -1,0 +1,190 @@
+//! The life of one batch: process, hold, isolate, settle.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::settle::Settler;
+use super::{BatchProcessor, BatchSettings, ProcessError};
+use crate::delivery::{Batch, Delivery};
+use crate::metrics::NatsMetrics;
+use crate::processing_result::{DeadLetter, DeadLetterReason, ProcessingResult, Verdict};
+use crate::retry::{Backoff, chain};
+
+/// What every batch task needs.
+#[derive(Debug)]
+pub(super) struct Work<P> {
+    pub(super) processor: P,
+    pub(super) settler: Settler,
+    pub(super) settings: Arc<BatchSettings>,
+    pub(super) metrics: NatsMetrics,
+    /// The reason while a batch is held; the intake waits.
+    pub(super) held: watch::Sender<Option<String>>,
+}
+
+impl<P: BatchProcessor> Work<P> {
+    /// Processes a batch and settles every message of it, reporting progress meanwhile.
+    pub(super) async fn settle_batch(&self, batch: &Batch, give_up: &CancellationToken) {
+        let messages = batch.len();
+        let bytes: usize = batch.messages().iter().map(Delivery::bytes).sum();
+        self.metrics.in_flight.inc_by(messages as i64);
+        self.metrics.in_flight_bytes.inc_by(bytes as i64);
+        self.metrics.batches.inc();
+        self.metrics.batch_messages.observe(messages as f64);
+        {
+            let mut work = std::pin::pin!(self.process_and_settle(batch, give_up));
+            let period = self.settings.ack_wait / 3;
+            let mut progress = tokio::time::interval_at(Instant::now() + period, period);
+            progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                // Neither branch drops the work: it is polled again until it is done.
+                tokio::select! {
+                    () = &mut work => break,
+                    _ = progress.tick() => self.settler.report_progress(batch).await,
+                }
+            }
+        }
+        self.metrics.in_flight.dec_by(messages as i64);
+        self.metrics.in_flight_bytes.dec_by(bytes as i64);
+    }
+
+    async fn process_and_settle(&self, batch: &Batch, give_up: &CancellationToken) {
+        let verdicts = self.verdicts(batch, give_up).await;
+        self.settler.settle(batch, verdicts).await;
+    }
+
+    async fn verdicts(&self, batch: &Batch, give_up: &CancellationToken) -> Vec<Verdict> {
+        match self.process_or_hold(batch, give_up).await {
+            Ok(result) => result.into_verdicts(),
+            Err(ProcessError::GaveUp) => self.nak_all(batch),
+            Err(err) => {
+                tracing::error!(messages = batch.len(), error = %chain(&err), "a batch failed");
+                self.verdicts_after_failure(batch, err, give_up).await
+            }
+        }
+    }
+
+    /// Calls the processor; while the store is unusable, keeps the batch and calls it again.
+    async fn process_or_hold(
+        &self,
+        batch: &Batch,
+        give_up: &CancellationToken,
+    ) -> Result<ProcessingResult, ProcessError> {
+        let (first, longest) = self.settings.hold_backoff;
+        let mut backoff = Backoff::new(first, longest);
+        let mut holding = false;
+        let result = loop {
+            match self.process_once(batch, give_up).await {
+                Err(ProcessError::StoreUnusable(source)) => {
+                    let reason = chain(&*source);
+                    let pause = backoff.next_pause();
+                    tracing::error!(
+                        messages = batch.len(),
+                        retry_in_ms = pause.as_millis() as u64,
+                        error = reason,
+                        "the store cannot take the batch: intake stopped, nothing is dead-lettered"
+                    );
+                    if !holding {
+                        self.metrics.held_batches.inc();
+                        holding = true;
+                    }
+                    self.held.send_replace(Some(reason));
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = give_up.cancelled() => break Err(ProcessError::GaveUp),
+                    }
+                }
+                other => break other,
+            }
+        };
+        if holding {
+            self.held.send_replace(None);
+            if result.is_ok() {
+                tracing::info!("the store takes batches again: intake resumed");
+            }
+        }
+        result
+    }
+
+    async fn process_once(
+        &self,
+        batch: &Batch,
+        give_up: &CancellationToken,
+    ) -> Result<ProcessingResult, ProcessError> {
+        let call = AssertUnwindSafe(self.processor.process(batch, give_up)).catch_unwind();
+        let result = call.await.unwrap_or_else(|panic| {
+            let text = panic_text(&*panic);
+            Err(ProcessError::Failed(
+                format!("the processor panicked: {text}").into(),
+            ))
+        })?;
+        if result.verdicts().len() == batch.len() {
+            return Ok(result);
+        }
+        let (verdicts, messages) = (result.verdicts().len(), batch.len());
+        Err(ProcessError::Failed(
+            format!("the processor gave {verdicts} verdicts for {messages} messages").into(),
+        ))
+    }
+
+    /// A failed batch is given back. Messages that have failed before are tried alone, so that
+    /// one of them condemns only itself; at the limit of deliveries it goes to the dead letters.
+    async fn verdicts_after_failure(
+        &self,
+        batch: &Batch,
+        err: ProcessError,
+        give_up: &CancellationToken,
+    ) -> Vec<Verdict> {
+        if let [message] = batch.messages() {
+            return vec![self.verdict_alone(message, &err)];
+        }
+        let mut verdicts = self.nak_all(batch);
+        for (verdict, message) in verdicts.iter_mut().zip(batch.messages()) {
+            if message.deliveries() < self.settings.alone_from_delivery || give_up.is_cancelled() {
+                continue;
+            }
+            let alone = Batch::new(batch.stream().to_owned(), vec![message.clone()]);
+            match self.process_or_hold(&alone, give_up).await {
+                Ok(result) => *verdict = result.into_verdicts().remove(0),
+                Err(ProcessError::GaveUp) => {}
+                Err(err) => *verdict = self.verdict_alone(message, &err),
+            }
+        }
+        verdicts
+    }
+
+    fn verdict_alone(&self, message: &Delivery, err: &ProcessError) -> Verdict {
+        if message.deliveries() < self.settings.deliveries_max {
+            return Verdict::Nak {
+                delay: Some(self.settings.nak_delay),
+            };
+        }
+        Verdict::DeadLetter(DeadLetter {
+            reason: DeadLetterReason::MaxDeliveries,
+            error: format!(
+                "failed alone on delivery {}: {}",
+                message.deliveries(),
+                chain(err)
+            ),
+            event_id: None,
+        })
+    }
+
+    fn nak_all(&self, batch: &Batch) -> Vec<Verdict> {
+        let delay: Option<Duration> = Some(self.settings.nak_delay);
+        ProcessingResult::nak_all(batch.len(), delay).into_verdicts()
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}

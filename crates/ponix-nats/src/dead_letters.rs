@@ -1,0 +1,225 @@
+//! Keeps what cannot be stored, once per identity.
+
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+
+use crate::delivery::Delivery;
+use crate::processing_result::DeadLetter;
+use crate::publisher::{OutgoingMessage, PublishError, Publisher};
+use crate::stream::StreamSettings;
+
+/// Header: the class of the reason, see [`DeadLetterReason`](crate::DeadLetterReason).
+pub const HEADER_REASON: &str = "Ponix-Reason";
+/// Header: the error text.
+pub const HEADER_ERROR: &str = "Ponix-Error";
+/// Header: the subject the message was published on.
+pub const HEADER_SUBJECT: &str = "Ponix-Subject";
+/// Header: the stream it was in.
+pub const HEADER_STREAM: &str = "Ponix-Stream";
+/// Header: its sequence there.
+pub const HEADER_SEQUENCE: &str = "Ponix-Sequence";
+/// Header: when it was published, nanoseconds since 1970.
+pub const HEADER_PUBLISHED_NS: &str = "Ponix-Published-Ns";
+/// Header: how often it had been delivered.
+pub const HEADER_DELIVERIES: &str = "Ponix-Deliveries";
+/// Header: the subject that holds the second part of a body too large to stand beside the headers.
+pub const HEADER_REST: &str = "Ponix-Rest";
+/// Header: set when the original headers were too large to be kept.
+pub const HEADER_HEADERS_DROPPED: &str = "Ponix-Original-Headers-Dropped";
+/// Prefix of the headers the message came with.
+pub const HEADER_ORIGINAL_PREFIX: &str = "Ponix-Original-";
+
+/// Longest error text kept, in bytes.
+const ERROR_BYTES_MAX: usize = 2048;
+
+/// Writes into a dead-letter stream: one subject per identity, a second publish is refused by the
+/// stream and counts as done, so dead-lettering may be repeated after a crash.
+#[derive(Debug, Clone)]
+pub struct DeadLetters {
+    publisher: Publisher,
+    subject_prefix: String,
+}
+
+impl DeadLetters {
+    /// Returns the settings of the dead-letter stream that belongs to `source`: the name and the
+    /// subjects are the source's with `_dlq`, outside of the source's own subjects.
+    pub fn stream_settings(source: &StreamSettings, bytes_max: u64) -> StreamSettings {
+        let name = format!("{}_dlq", source.name);
+        StreamSettings {
+            subjects: vec![format!("{name}.>")],
+            name,
+            bytes_max,
+            replicas: source.replicas,
+            duplicate_window: source.duplicate_window,
+            one_per_subject: true,
+        }
+    }
+
+    /// Makes a writer into the stream of these settings.
+    pub fn new(publisher: Publisher, settings: &StreamSettings) -> Self {
+        Self {
+            publisher,
+            subject_prefix: settings.name.clone(),
+        }
+    }
+
+    /// Keeps one message. Returns once the stream has it, by this call or an earlier one.
+    ///
+    /// # Errors
+    /// The dead letters cannot take the message now: do not end the original.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe, and safe to repeat.
+    pub async fn keep(
+        &self,
+        stream: &str,
+        delivery: &Delivery,
+        dead_letter: &DeadLetter,
+    ) -> Result<(), PublishError> {
+        let id = dead_letter.event_id.unwrap_or_else(|| delivery.identity());
+        let subject = format!("{}.{id}", self.subject_prefix);
+        let headers = headers(stream, delivery, dead_letter);
+        match self
+            .publish(&subject, headers, delivery.payload().clone())
+            .await
+        {
+            Err(PublishError::TooLarge { .. }) => {
+                self.keep_in_parts(&subject, stream, delivery, dead_letter)
+                    .await
+            }
+            other => other,
+        }
+    }
+
+    /// A body of just the server's `max_payload` does not fit beside more headers than it came with.
+    async fn keep_in_parts(
+        &self,
+        subject: &str,
+        stream: &str,
+        delivery: &Delivery,
+        dead_letter: &DeadLetter,
+    ) -> Result<(), PublishError> {
+        let payload = delivery.payload();
+        let (first, rest) = (
+            payload.slice(..payload.len() / 2),
+            payload.slice(payload.len() / 2..),
+        );
+        let rest_subject = format!("{subject}.rest");
+        // The rest first: once the head is there, the whole is.
+        self.publish(&rest_subject, HeaderMap::new(), rest).await?;
+        let mut whole = headers(stream, delivery, dead_letter);
+        set(&mut whole, HEADER_REST, &rest_subject);
+        match self.publish(subject, whole, first.clone()).await {
+            Err(PublishError::TooLarge { .. }) => {
+                let mut few = own_headers(stream, delivery, dead_letter);
+                set(&mut few, HEADER_REST, &rest_subject);
+                set(&mut few, HEADER_HEADERS_DROPPED, "true");
+                self.publish(subject, few, first).await
+            }
+            other => other,
+        }
+    }
+
+    async fn publish(
+        &self,
+        subject: &str,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<(), PublishError> {
+        let message = OutgoingMessage {
+            subject: subject.to_owned(),
+            id: None,
+            headers,
+            payload,
+        };
+        match self.publisher.publish(message).await {
+            Ok(_) => Ok(()),
+            Err(err) if is_kept_already(&err) => Ok(()),
+            Err(err) => Err(err),
+        }
+    }
+}
+
+/// A full stream answers with the same code as a second message on a subject; the words differ.
+fn is_kept_already(err: &PublishError) -> bool {
+    err.is_store_refusal()
+        && matches!(err, PublishError::Refused { description, .. } if description.contains("per subject"))
+}
+
+fn headers(stream: &str, delivery: &Delivery, dead_letter: &DeadLetter) -> HeaderMap {
+    let mut headers = own_headers(stream, delivery, dead_letter);
+    for (name, values) in delivery.headers().into_iter().flat_map(HeaderMap::iter) {
+        let Ok(name) = format!("{HEADER_ORIGINAL_PREFIX}{name}").parse::<HeaderName>() else {
+            continue;
+        };
+        for value in values {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    headers
+}
+
+fn own_headers(stream: &str, delivery: &Delivery, dead_letter: &DeadLetter) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    set(&mut headers, HEADER_REASON, dead_letter.reason.as_str());
+    set(&mut headers, HEADER_ERROR, &dead_letter.error);
+    set(&mut headers, HEADER_SUBJECT, delivery.subject());
+    set(&mut headers, HEADER_STREAM, stream);
+    headers.insert(
+        HEADER_SEQUENCE,
+        HeaderValue::from(delivery.stream_sequence()),
+    );
+    headers.insert(
+        HEADER_PUBLISHED_NS,
+        HeaderValue::from(delivery.published_at_ns()),
+    );
+    headers.insert(
+        HEADER_DELIVERIES,
+        HeaderValue::from(u64::from(delivery.deliveries())),
+    );
+    headers
+}
+
+/// Error texts come from outside: line breaks would end the header.
+fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    let mut clean: String = value
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    clean.truncate(clean.floor_char_boundary(ERROR_BYTES_MAX));
+    if let Ok(value) = clean.trim().parse::<HeaderValue>() {
+        headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_breaks_in_an_error_do_not_break_the_header() {
+        let mut headers = HeaderMap::new();
+        set(
+            &mut headers,
+            HEADER_ERROR,
+            "Code: 117.\r\nNats-Rollup: all\0",
+        );
+        assert_eq!(
+            headers.get(HEADER_ERROR).map(HeaderValue::as_str),
+            Some("Code: 117.  Nats-Rollup: all")
+        );
+        set(&mut headers, HEADER_ERROR, &"ü".repeat(ERROR_BYTES_MAX));
+        assert_eq!(
+            headers.get(HEADER_ERROR).map(|v| v.as_str().len()),
+            Some(ERROR_BYTES_MAX)
+        );
+    }
+
+    #[test]
+    fn the_dead_letter_stream_lies_outside_the_source() {
+        let source = StreamSettings::new("events", vec!["events.>".into()]);
+        let dead_letters = DeadLetters::stream_settings(&source, 1);
+        assert!(!source.covers(&dead_letters.subjects[0]));
+        assert!(dead_letters.one_per_subject);
+    }
+}

@@ -1,0 +1,116 @@
+//! What becomes of each message of a batch.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+/// Why a message is a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DeadLetterReason {
+    /// The body is not what the stream carries.
+    Decode,
+    /// A field that must be there is not.
+    MissingField,
+    /// A field holds what cannot be stored.
+    Value,
+    /// The store refused the row for what it holds.
+    RejectedByStore,
+    /// The message was delivered too often without being settled.
+    MaxDeliveries,
+}
+
+impl DeadLetterReason {
+    /// Returns the reason as it stands in headers and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Decode => "decode",
+            Self::MissingField => "missing_field",
+            Self::Value => "value",
+            Self::RejectedByStore => "rejected_by_store",
+            Self::MaxDeliveries => "max_deliveries",
+        }
+    }
+}
+
+/// Why a message goes to the dead letters, and under which identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The class of the reason.
+    pub reason: DeadLetterReason,
+    /// The error for the operator's eyes.
+    pub error: String,
+    /// The identity the body carries, where it could be read; else the delivery's own counts.
+    pub event_id: Option<Uuid>,
+}
+
+/// What becomes of one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It is stored: never deliver it again.
+    Ack,
+    /// Not now: deliver it again after the delay, or at once.
+    Nak {
+        /// Time until the next delivery.
+        delay: Option<Duration>,
+    },
+    /// It cannot be stored: keep it among the dead letters, then never deliver it again.
+    DeadLetter(DeadLetter),
+}
+
+/// One [`Verdict`] per message of a batch, in the batch's order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessingResult {
+    verdicts: Vec<Verdict>,
+}
+
+impl ProcessingResult {
+    /// Says `Ack` for each of `len` messages.
+    pub fn ack_all(len: usize) -> Self {
+        Self {
+            verdicts: vec![Verdict::Ack; len],
+        }
+    }
+
+    /// Says `Nak` for each of `len` messages.
+    pub fn nak_all(len: usize, delay: Option<Duration>) -> Self {
+        Self {
+            verdicts: vec![Verdict::Nak { delay }; len],
+        }
+    }
+
+    /// Takes a verdict per message, in the batch's order.
+    pub fn from_verdicts(verdicts: Vec<Verdict>) -> Self {
+        Self { verdicts }
+    }
+
+    /// Changes message `index` to `Nak`.
+    ///
+    /// # Panics
+    /// When the batch has no message `index`.
+    #[must_use]
+    pub fn with_nak(mut self, index: usize, delay: Option<Duration>) -> Self {
+        self.verdicts[index] = Verdict::Nak { delay };
+        self
+    }
+
+    /// Changes message `index` to a dead letter.
+    ///
+    /// # Panics
+    /// When the batch has no message `index`.
+    #[must_use]
+    pub fn with_dead_letter(mut self, index: usize, dead_letter: DeadLetter) -> Self {
+        self.verdicts[index] = Verdict::DeadLetter(dead_letter);
+        self
+    }
+
+    /// Returns the verdicts, one per message.
+    pub fn verdicts(&self) -> &[Verdict] {
+        &self.verdicts
+    }
+
+    pub(crate) fn into_verdicts(self) -> Vec<Verdict> {
+        self.verdicts
+    }
+}
