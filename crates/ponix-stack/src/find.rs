@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Where to look, read once from the environment, so that the search itself can be tested.
 #[derive(Debug, Default)]
@@ -96,6 +96,43 @@ pub(crate) fn chdb_server() -> Result<PathBuf> {
     })
 }
 
+/// The folder of `postgres` and `initdb`: `PONIX_POSTGRES_BIN`, then `PATH`, then the newest
+/// version where Debian and its kin put them.
+pub(crate) fn postgres_bin() -> Result<PathBuf> {
+    let complete = |folder: &PathBuf| {
+        ["postgres", "initdb"]
+            .iter()
+            .all(|name| is_program(&folder.join(name)))
+    };
+    if let Some(named) = env::var_os("PONIX_POSTGRES_BIN") {
+        let folder = std::path::absolute(named)?;
+        ensure!(
+            complete(&folder),
+            "PONIX_POSTGRES_BIN names {}, where postgres and initdb are not",
+            folder.display()
+        );
+        return Ok(folder);
+    }
+    let on_path = Places::from_env().path.into_iter().find(complete);
+    on_path
+        .or_else(|| newest_version(Path::new("/usr/lib/postgresql")).filter(complete))
+        .context(
+            "PostgreSQL was not found on PATH or in /usr/lib/postgresql: run scripts/setup, \
+             or set PONIX_POSTGRES_BIN to the folder of postgres and initdb",
+        )
+}
+
+/// `VERSION/bin` of the highest version among the folders that are named by one.
+fn newest_version(versions: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(versions).ok()?.flatten();
+    let version = |folder: &PathBuf| folder.file_name()?.to_str()?.parse::<u32>().ok();
+    entries
+        .map(|entry| entry.path())
+        .filter(|folder| version(folder).is_some())
+        .max_by_key(version)
+        .map(|folder| folder.join("bin"))
+}
+
 /// The engine's library, where it can be told: `PONIX_LIBCHDB`, then `.ponix/lib/` of the checkout.
 pub(crate) fn libchdb() -> Option<PathBuf> {
     let named = env::var_os("PONIX_LIBCHDB").map(PathBuf::from);
@@ -150,4 +187,90 @@ fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     path.metadata()
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A folder with these files, all of them programs.
+    fn tree(files: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn a_checkout_is_found_from_below() {
+        let root = tree(&[".ponix/bin/nats-server"]);
+        let places = Places {
+            roots: vec!["/nowhere".into(), root.path().join("crates/a/b")],
+            ..Places::default()
+        };
+        let found = places.in_checkout("bin/nats-server");
+        assert_eq!(found, Some(root.path().join(".ponix/bin/nats-server")));
+        assert_eq!(places.in_checkout("bin/other"), None);
+    }
+
+    #[test]
+    fn the_same_profile_comes_first() {
+        let root = tree(&["target/debug/a", "target/release/a", "target/release/b"]);
+        let built = |exe: &str, name: &str| {
+            let exe = Some(root.path().join(exe));
+            let found = Places {
+                exe,
+                ..Places::default()
+            }
+            .built(name)?;
+            Some(found.strip_prefix(root.path()).unwrap().to_owned())
+        };
+        let is = |path: &str| Some(PathBuf::from(path));
+        assert_eq!(built("target/debug/deps/it-1", "a"), is("target/debug/a"));
+        assert_eq!(
+            built("target/release/deps/it-1", "a"),
+            is("target/release/a")
+        );
+        assert_eq!(
+            built("target/debug/examples/x", "b"),
+            is("target/release/b")
+        );
+        assert_eq!(built("target/debug/ponix", "a"), is("target/debug/a"));
+        assert_eq!(built("target/debug/ponix", "c"), None);
+    }
+
+    #[test]
+    fn what_is_no_program_is_passed_over() {
+        let root = tree(&["one/tool", "two/tool"]);
+        let plain = Permissions::from_mode(0o644);
+        fs::set_permissions(root.path().join("one/tool"), plain).unwrap();
+        let path = vec![root.path().join("one"), root.path().join("two")];
+        let places = Places {
+            path,
+            ..Places::default()
+        };
+        assert_eq!(places.on_path("tool"), Some(root.path().join("two/tool")));
+        let error = explicit("PONIX_TOOL", &root.path().join("one/tool").into()).unwrap_err();
+        assert!(
+            error.to_string().starts_with("PONIX_TOOL names "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        let root = tree(&["9/bin/postgres", "17/bin/postgres", "common/bin/postgres"]);
+        assert_eq!(
+            newest_version(root.path()),
+            Some(root.path().join("17/bin"))
+        );
+        assert_eq!(newest_version(Path::new("/nowhere")), None);
+    }
 }

@@ -1,5 +1,6 @@
 //! A program that is started, watched, signalled and started again.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -31,9 +32,12 @@ pub struct ProcessBuilder {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     folder: Option<PathBuf>,
+    stdin: Option<PathBuf>,
     pub(crate) run_as: Option<RunAs>,
     /// Whether pause and kill reach the children of the process too.
     pub(crate) whole_tree: bool,
+    /// What asks it to end.
+    pub(crate) stop_signal: Signal,
     stop_timeout: Duration,
 }
 
@@ -76,6 +80,13 @@ impl ProcessBuilder {
     #[must_use]
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
+        self
+    }
+
+    /// Reads this file as its standard input; nothing otherwise.
+    #[must_use]
+    pub fn stdin(mut self, file: impl Into<PathBuf>) -> Self {
+        self.stdin = Some(file.into());
         self
     }
 
@@ -130,6 +141,8 @@ struct State {
     starts: u64,
     /// Where in the log the newest run begins.
     log_start: u64,
+    /// Variables that were changed after the process was described.
+    env: BTreeMap<OsString, OsString>,
 }
 
 #[derive(Debug, Clone)]
@@ -148,8 +161,10 @@ impl Process {
             args: Vec::new(),
             env: Vec::new(),
             folder: None,
+            stdin: None,
             run_as: None,
             whole_tree: false,
+            stop_signal: Signal::SIGTERM,
             stop_timeout: STOP_TIMEOUT,
         }
     }
@@ -170,7 +185,7 @@ impl Process {
             .open(&self.log)
             .with_context(|| format!("open {}", self.log.display()))?;
         state.log_start = log.metadata()?.len();
-        let child = spawner::spawn(self.command(log)?).with_context(|| {
+        let child = spawner::spawn(self.command(log, &state.env)?).with_context(|| {
             format!("start {} ({})", self.spec.name, self.spec.program.display())
         })?;
         let pid = child.id();
@@ -179,6 +194,21 @@ impl Process {
         state.running = Some(Running { pid, child, exit });
         state.starts += 1;
         Ok(())
+    }
+
+    /// Sets a variable of the environment for the starts to come; see [`ProcessBuilder::env`].
+    pub fn set_env(&self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) {
+        let (name, value) = (name.as_ref().to_owned(), value.as_ref().to_owned());
+        self.state().env.insert(name, value);
+    }
+
+    /// Sends any signal, as in `process.send_signal(Signal::SIGINT)`.
+    ///
+    /// # Errors
+    ///
+    /// It is not running.
+    pub fn send_signal(&self, signal: Signal) -> Result<()> {
+        self.signal_running(signal)
     }
 
     /// Asks it to end with SIGTERM and waits until it has; nothing to do if it has ended before.
@@ -193,7 +223,7 @@ impl Process {
     ///
     /// The signal stays sent; nobody kills it when it does not end.
     pub async fn stop(&self) -> Result<ExitStatus> {
-        self.signal(Signal::SIGTERM);
+        self.signal(self.spec.stop_signal);
         self.signal(Signal::SIGCONT);
         let timeout = self.spec.stop_timeout;
         if let Ok(status) = tokio::time::timeout(timeout, self.wait()).await {
@@ -201,8 +231,9 @@ impl Process {
         }
         self.kill().await?;
         bail!(
-            "{} did not end within {timeout:?} of SIGTERM and was killed",
-            self.spec.name
+            "{} did not end within {timeout:?} of {} and was killed",
+            self.spec.name,
+            self.spec.stop_signal
         )
     }
 
@@ -345,7 +376,7 @@ impl Process {
         anyhow::anyhow!("{name} {what}{ended}; the end of its log, {log}:\n{tail}")
     }
 
-    fn command(&self, log: File) -> Result<Command> {
+    fn command(&self, log: File, env: &BTreeMap<OsString, OsString>) -> Result<Command> {
         let spec = &self.spec;
         let mut command = match spawner::die_with_parent(spec.run_as) {
             Some((wrapper, words)) => {
@@ -361,6 +392,12 @@ impl Process {
             }
             None => Command::new(&spec.program),
         };
+        let stdin = match &spec.stdin {
+            Some(file) => File::open(file)
+                .with_context(|| format!("open {}", file.display()))?
+                .into(),
+            None => Stdio::null(),
+        };
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"PONIX_") {
                 command.env_remove(name);
@@ -369,8 +406,9 @@ impl Process {
         command
             .args(&spec.args)
             .envs(spec.env.iter().map(|(name, value)| (name, value)))
+            .envs(env)
             .current_dir(self.folder.path())
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(log.try_clone()?)
             .stderr(log)
             .process_group(0);

@@ -40,6 +40,8 @@ pub(crate) enum Ready {
         monitoring: SocketAddr,
         path: String,
     },
+    /// A PostgreSQL server that lets somebody log in, or asks for a password.
+    Postgres,
 }
 
 impl Ready {
@@ -50,6 +52,7 @@ impl Ready {
                 http::get(*monitoring, path).await?;
                 crate::nats::greeting(addr).await
             }
+            Self::Postgres => crate::postgres::accepts(addr).await,
         }
     }
 }

@@ -2,4 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod nats;
+mod orphans;
+mod postgres;
+mod process;
 mod proxy;
