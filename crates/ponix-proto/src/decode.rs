@@ -41,17 +41,18 @@ pub struct DecodedEnvelope {
 /// The data goes from the wire to JSON text in one pass, without the tree of maps prost would
 /// build. What is accepted and what it means is what prost makes of it: the last one wins for
 /// repeated keys and fields, sub-messages in pieces merge, unknown fields are skipped; a Value
-/// without a kind is null. On top of prost:
+/// without a kind is null. Beyond prost, an envelope is accepted only if
 ///
-/// - `organization_id` and `end_device_id` have 1 to [`ID_BYTES_MAX`] bytes; `occurred_at`,
+/// - `organization_id` and `end_device_id` have 1 to [`ID_BYTES_MAX`] bytes, and `occurred_at`,
 ///   `processed_at` and `data` are there;
 /// - `occurred_at` and `processed_at` are from 1970-01-01 to the end of `DateTime64(9)` in 2262,
-///   `occurred_at` at most [`OCCURRED_AT_AHEAD_MAX_NS`] after the publish time;
-/// - `event_id` is empty or a UUID: hyphenated, 32 digits, braced or as URN. The nil UUID counts as
-///   empty, since it is what an unset id is in many languages; as an identity it would make one
+///   and `occurred_at` is at most [`OCCURRED_AT_AHEAD_MAX_NS`] after the publish time;
+/// - `event_id` is empty or a UUID: hyphenated, 32 digits, braced or as URN. The nil UUID counts
+///   as empty, since it is what an unset id is in many languages; as an identity it would make one
 ///   event of many;
-/// - every number in `data` is finite, and objects and lists lie at most [`DATA_DEPTH_MAX`] deep.
-///   This holds also for values that a later one replaces.
+/// - every number in `data` is finite, and objects and lists lie at most [`DATA_DEPTH_MAX`] deep,
+///   also in values that a later one replaces;
+/// - the members of a Struct have the wire type of a message, which prost does not look at.
 ///
 /// # Errors
 ///

@@ -345,23 +345,47 @@ impl<'a> Transcoder<'a> {
     /// Writes a string with its quotes, escaping what RFC 8259 asks to be escaped.
     fn text(&mut self, text: &str) {
         self.json.push('"');
-        let mut written = 0;
-        for (index, byte) in text.bytes().enumerate() {
-            let Some(escape) = escape(byte) else { continue };
-            self.json.push_str(&text[written..index]);
-            written = index + 1;
-            if escape == 'u' {
-                self.json.push_str("\\u00");
-                self.json.extend(
-                    [byte >> 4, byte & 0xf]
-                        .map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])),
-                );
-            } else {
-                self.json.extend(['\\', escape]);
+        // Folded without a branch, so that it is done for many bytes at a time.
+        if text
+            .bytes()
+            .fold(false, |any, byte| any | needs_escape(byte))
+        {
+            self.escaped(text);
+        } else {
+            self.json.push_str(text);
+        }
+        self.json.push('"');
+    }
+
+    fn escaped(&mut self, text: &str) {
+        for part in text.split_inclusive(|char: char| char.is_ascii() && needs_escape(char as u8)) {
+            let last = part.len() - 1;
+            match part.as_bytes()[last] {
+                byte if needs_escape(byte) => {
+                    self.json.push_str(&part[..last]);
+                    self.escape(byte);
+                }
+                _ => self.json.push_str(part),
             }
         }
-        self.json.push_str(&text[written..]);
-        self.json.push('"');
+    }
+
+    fn escape(&mut self, byte: u8) {
+        let letter = match byte {
+            b'"' | b'\\' => char::from(byte),
+            b'\n' => 'n',
+            b'\r' => 'r',
+            b'\t' => 't',
+            0x08 => 'b',
+            0x0c => 'f',
+            _ => {
+                let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+                self.json.push_str("\\u00");
+                self.json.extend([digit(byte >> 4), digit(byte & 0xf)]);
+                return;
+            }
+        };
+        self.json.extend(['\\', letter]);
     }
 
     /// Ends an object or list, without the comma behind its last member.
@@ -397,21 +421,8 @@ impl<'a> Transcoder<'a> {
     }
 }
 
-/// The letter behind the backslash, `u` for a code in hexadecimal; `None` for what is written as it
-/// is.
-#[inline]
-fn escape(byte: u8) -> Option<char> {
-    match byte {
-        b'"' => Some('"'),
-        b'\\' => Some('\\'),
-        0x20.. => None,
-        b'\n' => Some('n'),
-        b'\r' => Some('r'),
-        b'\t' => Some('t'),
-        0x08 => Some('b'),
-        0x0c => Some('f'),
-        _ => Some('u'),
-    }
+fn needs_escape(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
 fn has_repeated_key(members: &[Member<'_>]) -> bool {

@@ -1,0 +1,5 @@
+//! Compares the decoder of envelopes with prost.
+
+mod decode;
+mod reference;
+mod wire_bytes;
