@@ -3,7 +3,7 @@
 use std::fs::{self, File, Permissions, TryLockError};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
@@ -18,6 +18,8 @@ const LOCK: &str = "in-use";
 pub(crate) struct Folder {
     path: PathBuf,
     temporary: bool,
+    /// Set when something went wrong, so that there is something to look at.
+    kept: AtomicBool,
 }
 
 impl Folder {
@@ -30,6 +32,7 @@ impl Folder {
         Ok(Self {
             path,
             temporary: true,
+            kept: AtomicBool::new(false),
         })
     }
 
@@ -42,11 +45,17 @@ impl Folder {
         Ok(Self {
             path,
             temporary: false,
+            kept: AtomicBool::new(false),
         })
     }
 
     pub(crate) fn of(name: &str, given: Option<&Path>) -> Result<Self> {
         given.map_or_else(|| Self::temporary(name), Self::given)
+    }
+
+    /// Leaves a temporary folder where it is, until the next run sweeps it away.
+    pub(crate) fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -56,7 +65,8 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if self.temporary && std::env::var_os(KEEP).is_none() {
+        let kept = *self.kept.get_mut() || std::env::var_os(KEEP).is_some();
+        if self.temporary && !kept {
             // What cannot be removed now is swept away by a later run.
             let _ = fs::remove_dir_all(&self.path);
         }

@@ -367,8 +367,10 @@ impl Process {
         tail(&self.log, self.state().log_start).unwrap_or_default()
     }
 
-    /// An error about this process, with how it ended, if it has, and its last lines.
+    /// An error about this process, with how it ended, if it has, and its last lines. Its folder
+    /// stays for a closer look.
     pub(crate) fn failure(&self, what: impl std::fmt::Display) -> anyhow::Error {
+        self.folder.keep();
         let ended = self
             .exit_status()
             .map_or(String::new(), |status| format!(" ({status})"));

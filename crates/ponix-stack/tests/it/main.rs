@@ -1,7 +1,9 @@
 //! The stack against the real servers.
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+mod clickhouse;
 mod nats;
+mod nats_cluster;
 mod orphans;
 mod postgres;
 mod process;
