@@ -155,7 +155,7 @@ async fn a_failed_start_shows_why() {
     );
     assert!(error.contains("nats.log:\n"), "{error}");
     assert!(
-        error.contains("nats.conf"),
+        error.contains("Parse error"),
         "the server's own words: {error}"
     );
 }
