@@ -52,6 +52,7 @@ pub struct DecodedEnvelope {
 ///   event of many;
 /// - every number in `data` is finite, and objects and lists lie at most [`DATA_DEPTH_MAX`] deep,
 ///   also in values that a later one replaces;
+/// - no two members of an object differ only in `.` and `%2E`, which ClickHouse cannot tell apart;
 /// - the members of a Struct have the wire type of a message, which prost does not look at.
 ///
 /// # Errors
@@ -232,5 +233,6 @@ fn data_error(error: &TranscodeError) -> DecodeError {
             field,
             depth_max: DATA_DEPTH_MAX,
         },
+        Reason::NameClash => DecodeError::NameClash { field },
     }
 }

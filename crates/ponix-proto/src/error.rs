@@ -77,6 +77,12 @@ pub enum DecodeError {
         /// The most levels accepted, `data` itself being the first.
         depth_max: u32,
     },
+    /// Two members of an object differ only in `.` and `%2E`, which ClickHouse cannot tell apart.
+    #[error("{field} has the same path as another member once dots are written as %2E")]
+    NameClash {
+        /// Path of one of the members.
+        field: String,
+    },
 }
 
 /// The family of a [`DecodeError`], which becomes the reason of the dead letter.

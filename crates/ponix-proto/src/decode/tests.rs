@@ -309,6 +309,22 @@ fn data_is_refused_below_the_depth_cap() {
 }
 
 #[test]
+fn names_that_differ_only_in_the_dot_are_refused() {
+    let error = refused(&with_data(data(r#"{"x":[{"a.b":1,"a%2Eb":2}]}"#)).encode_to_vec());
+    assert_eq!(
+        error,
+        DecodeError::NameClash {
+            field: r#"data.x[0]["a.b"]"#.to_owned()
+        }
+    );
+    let text = field(3, b"x");
+    let twice = [entry("a%2Eb", &text), entry("a%2Eb", &text)].concat();
+    assert_eq!(data_json(&with_struct(&twice)), r#"{"a%2Eb":"x"}"#);
+    let json = r#"{"50%":"x","a%2e":"x","a.":"x"}"#;
+    assert_eq!(data_json(&with_data(data(json)).encode_to_vec()), json);
+}
+
+#[test]
 fn of_a_repeated_key_the_last_one_wins() {
     let (one, two) = (field(3, b"one"), field(3, b"two"));
     let few = [entry("a", &one), entry("b", &one), entry("a", &two)].concat();

@@ -47,7 +47,7 @@ fn timestamp() -> impl Strategy<Value = Timestamp> {
 }
 
 fn name() -> impl Strategy<Value = String> {
-    prop_oneof!["[a-c]", "[a-z_.]{0,12}", any::<String>()]
+    prop_oneof!["[a-c]", "[a-z_.%]{0,12}", any::<String>()]
 }
 
 fn value() -> impl Strategy<Value = Value> {
@@ -146,7 +146,7 @@ pub(crate) fn mutated_payload() -> impl Strategy<Value = Bytes> {
 fn object(levels: u32) -> BoxedStrategy<Bytes> {
     let entry = fields(
         prop_oneof![
-            4 => "[a-c]".prop_map(|name| delimited(1, name.as_bytes())),
+            4 => r"[a-c]|\.|%2E".prop_map(|name| delimited(1, name.as_bytes())),
             6 => odd_value(levels).prop_map(|bytes| delimited(2, &bytes)),
             1 => unknown(),
         ],
