@@ -1,2 +1,72 @@
-//! To be written.
-fn main() {}
+//! The life of a chdb-server process: arguments, engine, requests until a signal, orderly end.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use chdb_server::{Arguments, Config, Ended, Server};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+const EXIT_FAILED: u8 = 1;
+const EXIT_CUT_OFF: u8 = 2;
+const EXIT_CONFIG: u8 = 64;
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let config = match Arguments::parse().into_config() {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    // The engine has threads of its own for the work; these two only move bytes.
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the runtime did not start");
+            return ExitCode::from(EXIT_FAILED);
+        }
+    };
+    let ended = runtime.block_on(run(config));
+    // A thread that still waits for the engine is not waited for.
+    runtime.shutdown_timeout(Duration::ZERO);
+    match ended {
+        Ok(Ended::Cleanly) => ExitCode::SUCCESS,
+        Ok(Ended::CutOff) => ExitCode::from(EXIT_CUT_OFF),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<Ended> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let signalled = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        signalled.cancel();
+    });
+    let server = Server::bind(config).await?;
+    tracing::info!(address = %server.address()?, engine = server.engine_version(), "listening");
+    let ended = server.run(stop).await;
+    tracing::info!(?ended, "stopped");
+    Ok(ended)
+}

@@ -1,0 +1,228 @@
+//! Who may send statements.
+
+use std::fmt;
+
+use base64::Engine as _;
+use hyper::HeaderMap;
+use hyper::header::AUTHORIZATION;
+
+use crate::exception::{Exception, codes};
+use crate::request::Parameters;
+
+/// The one user of the server.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// The password, empty for none.
+    pub password: String,
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User")
+            .field("name", &self.name)
+            .field("password", &"***")
+            .finish()
+    }
+}
+
+impl Default for User {
+    /// ClickHouse's own: `default` without a password.
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            password: String::new(),
+        }
+    }
+}
+
+impl User {
+    /// Checks the credentials of a request: basic auth, `X-ClickHouse-User` and `X-ClickHouse-Key`, or `user` and
+    /// `password` in the URL; only one of these ways at a time. No name means `default`.
+    pub(crate) fn check(
+        &self,
+        parameters: &Parameters,
+        headers: &HeaderMap,
+    ) -> Result<(), Exception> {
+        let (name, password) = credentials(parameters, headers)?;
+        // Both are compared in any case, so that the time taken says nothing about the name.
+        let same = same(&self.name, &name) & same(&self.password, &password);
+        if same { Ok(()) } else { Err(failed(&name)) }
+    }
+}
+
+fn credentials(
+    parameters: &Parameters,
+    headers: &HeaderMap,
+) -> Result<(String, String), Exception> {
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let (header_user, header_key) = (text("X-ClickHouse-User"), text("X-ClickHouse-Key"));
+    let authorization = headers
+        .get(AUTHORIZATION)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let in_headers = header_user.is_some() || header_key.is_some();
+    let in_url = parameters.user.is_some() || parameters.password.is_some();
+    if usize::from(in_headers) + usize::from(in_url) + usize::from(authorization.is_some()) > 1 {
+        return Err(Exception::new(
+            codes::AUTHENTICATION_FAILED,
+            "AUTHENTICATION_FAILED",
+            "Invalid authentication: it is not allowed to give credentials in more than one of the Authorization \
+             HTTP header, the X-ClickHouse HTTP headers and the parameters of the URL",
+        ));
+    }
+    if let Some(authorization) = authorization {
+        return basic(&authorization).ok_or_else(|| {
+            Exception::new(
+                codes::AUTHENTICATION_FAILED,
+                "AUTHENTICATION_FAILED",
+                "Invalid authentication: the Authorization HTTP header is not of the scheme Basic",
+            )
+        });
+    }
+    let name = header_user
+        .or_else(|| parameters.user.clone())
+        .unwrap_or_else(|| User::default().name);
+    let password = header_key
+        .or_else(|| parameters.password.clone())
+        .unwrap_or_default();
+    Ok((name, password))
+}
+
+fn basic(authorization: &str) -> Option<(String, String)> {
+    let (scheme, encoded) = authorization.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = base64::engine::general_purpose::STANDARD
+        .decode(encoded.trim())
+        .ok()?;
+    let decoded = String::from_utf8(decoded).ok()?;
+    let (name, password) = decoded.split_once(':').unwrap_or((&decoded, ""));
+    Some((name.to_owned(), password.to_owned()))
+}
+
+fn failed(name: &str) -> Exception {
+    Exception::new(
+        codes::AUTHENTICATION_FAILED,
+        "AUTHENTICATION_FAILED",
+        format_args!(
+            "{name}: Authentication failed: password is incorrect, or there is no user with such name."
+        ),
+    )
+}
+
+/// Compares without telling by its time where the difference is.
+fn same(expected: &str, given: &str) -> bool {
+    let differing = expected
+        .bytes()
+        .zip(given.bytes())
+        .fold(0, |differing, (a, b)| differing | (a ^ b));
+    std::hint::black_box(differing) == 0 && expected.len() == given.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::HeaderMap;
+    use hyper::header::{AUTHORIZATION, HeaderValue};
+
+    use super::User;
+    use crate::request::Parameters;
+
+    fn check(
+        user: &User,
+        query: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<(), u32> {
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
+            .collect();
+        let parameters = Parameters::new(query, &headers).unwrap();
+        user.check(&parameters, &headers)
+            .map_err(|exception| exception.code())
+    }
+
+    #[test]
+    fn each_way_of_giving_credentials_counts() {
+        let user = User {
+            name: "ponix".into(),
+            password: "s:cret".into(),
+        };
+        assert_eq!(check(&user, "user=ponix&password=s%3Acret", &[]), Ok(()));
+        assert_eq!(
+            check(
+                &user,
+                "",
+                &[
+                    ("x-clickhouse-user", "ponix"),
+                    ("x-clickhouse-key", "s:cret")
+                ]
+            ),
+            Ok(())
+        );
+        assert_eq!(
+            check(
+                &user,
+                "",
+                &[(AUTHORIZATION.as_str(), "Basic cG9uaXg6czpjcmV0")]
+            ),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn wrong_missing_and_mixed_ones_are_refused() {
+        let user = User {
+            name: "ponix".into(),
+            password: "secret".into(),
+        };
+        for (query, headers) in [
+            ("", vec![]),
+            ("user=ponix", vec![]),
+            ("user=ponix&password=secretx", vec![]),
+            ("user=ponix&password=secre", vec![]),
+            ("user=default&password=secret", vec![]),
+            (
+                "user=ponix&password=secret",
+                vec![("x-clickhouse-user", "ponix")],
+            ),
+            ("", vec![("authorization", "Bearer x")]),
+            ("", vec![("authorization", "Basic !")]),
+        ] {
+            assert_eq!(
+                check(&user, query, &headers),
+                Err(516),
+                "{query} {headers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_configured_user_it_is_default_without_a_password() {
+        assert_eq!(check(&User::default(), "", &[]), Ok(()));
+        assert_eq!(check(&User::default(), "user=default", &[]), Ok(()));
+        assert_eq!(
+            check(&User::default(), "user=default&password=x", &[]),
+            Err(516)
+        );
+    }
+
+    #[test]
+    fn a_password_is_never_printed() {
+        assert!(
+            !format!(
+                "{:?}",
+                User {
+                    name: "a".into(),
+                    password: "hidden".into()
+                }
+            )
+            .contains("hidden")
+        );
+    }
+}

@@ -1,0 +1,216 @@
+//! The embedded engine of this process: boots it, opens connections, ends it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::exception::{Exception, codes};
+use crate::ffi::{Connection, Library, LoadError};
+
+/// What the engine is booted with.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Candidates for libchdb, best first.
+    pub libraries: Vec<PathBuf>,
+    /// Where databases are kept; created if it is not there.
+    pub data: PathBuf,
+    /// Databases created at start if they are not there.
+    pub databases: Vec<String>,
+    /// Memory all statements and merges together may take, in bytes.
+    pub memory_bytes_max: u64,
+    /// More of the engine's options, `name=value`.
+    pub options: Vec<String>,
+}
+
+/// Why the engine did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// No candidate could be loaded.
+    #[error(
+        "libchdb was not found: tried {tried}; set PONIX_LIBCHDB to the file, or let scripts/setup fetch it"
+    )]
+    NotFound {
+        /// Every candidate with the reason it was not taken.
+        tried: String,
+        /// The last reason.
+        #[source]
+        source: LoadError,
+    },
+    /// The data folder cannot be made or written.
+    #[error("data folder {path} cannot be used")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another process has the data folder open.
+    #[error("data folder {path} is in use by another process")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The engine gave no connection, and no reason either.
+    #[error("the engine did not start on {path}: the folder is damaged, or an option is wrong")]
+    Refused {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A statement of the start failed.
+    #[error("the engine started but failed a first statement")]
+    Statement(#[source] Exception),
+}
+
+/// The running engine. One per process.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    library: &'static Library,
+    arguments: Vec<String>,
+    /// Keeps the engine up while no statement runs: it stops with its last connection.
+    anchor: Mutex<Option<Connection>>,
+    version: String,
+    timezone: String,
+}
+
+impl Engine {
+    /// Loads libchdb and boots the engine. Blocks; takes about a tenth of a second, longer with much data.
+    pub(crate) fn boot(config: &EngineConfig) -> Result<Self, EngineError> {
+        let library = load(&config.libraries)?;
+        let data = prepare_folder(&config.data)?;
+        let arguments = arguments(&data, config);
+        let mut anchor = library
+            .connect(&arguments)
+            .ok_or_else(|| EngineError::Refused {
+                path: config.data.clone(),
+            })?;
+        let (version, timezone) =
+            greet(&mut anchor, &config.databases).map_err(EngineError::Statement)?;
+        Ok(Self {
+            library,
+            arguments,
+            anchor: Mutex::new(Some(anchor)),
+            version,
+            timezone,
+        })
+    }
+
+    /// Opens a connection: a session of its own, with default settings. Takes a fifth of a millisecond.
+    pub(crate) fn connect(&self) -> Result<Connection, Exception> {
+        self.library.connect(&self.arguments).ok_or_else(|| {
+            Exception::new(
+                codes::UNKNOWN_EXCEPTION,
+                "UNKNOWN_EXCEPTION",
+                "the engine gave no connection",
+            )
+        })
+    }
+
+    /// The engine's version, such as `26.7.2.1`.
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The engine's time zone, such as `Etc/UTC`.
+    pub(crate) fn timezone(&self) -> &str {
+        &self.timezone
+    }
+
+    /// Asks every running statement to end; each fails with code 394.
+    pub(crate) fn cancel_all(&self) -> Result<(), Exception> {
+        self.connect()?
+            .query(b"KILL QUERY WHERE 1 ASYNC", "Null", &[])
+            .map(drop)
+            .map_err(Exception::from_engine)
+    }
+
+    /// Stops the engine for good. Every other connection must have been dropped.
+    ///
+    /// `false` when a connection is still open.
+    pub(crate) fn shutdown(&self) -> bool {
+        drop(
+            self.anchor
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        self.library.shutdown()
+    }
+}
+
+fn load(candidates: &[PathBuf]) -> Result<&'static Library, EngineError> {
+    let mut tried = Vec::new();
+    let mut last = None;
+    for candidate in candidates {
+        match Library::load(candidate) {
+            Ok(library) => return Ok(library),
+            Err(error) => {
+                let reason = std::error::Error::source(&error)
+                    .map_or_else(|| error.to_string(), ToString::to_string);
+                tried.push(format!("{} ({reason})", candidate.display()));
+                last = Some(error);
+            }
+        }
+    }
+    Err(EngineError::NotFound {
+        tried: tried.join(", "),
+        source: last.expect("there is at least one candidate"),
+    })
+}
+
+/// Makes the folder, and looks whether another process holds the engine's lock in it.
+fn prepare_folder(data: &Path) -> Result<PathBuf, EngineError> {
+    let unusable = |source| EngineError::Folder {
+        path: data.to_owned(),
+        source,
+    };
+    std::fs::create_dir_all(data).map_err(unusable)?;
+    let data = data.canonicalize().map_err(unusable)?;
+    if let Ok(status) = File::options().write(true).open(data.join("status"))
+        && matches!(status.try_lock(), Err(std::fs::TryLockError::WouldBlock))
+    {
+        return Err(EngineError::InUse { path: data });
+    }
+    Ok(data)
+}
+
+/// The engine's command line. Names that are query settings hold for every connection, the rest for the engine.
+fn arguments(data: &Path, config: &EngineConfig) -> Vec<String> {
+    let mut arguments = vec![
+        format!("--path={}", data.display()),
+        format!("--max_server_memory_usage={}", config.memory_bytes_max),
+        // A server takes `1 + 1` for a syntax error; the library would answer 2.
+        "--implicit_select=0".to_owned(),
+    ];
+    arguments.extend(config.options.iter().map(|option| format!("--{option}")));
+    arguments
+}
+
+fn greet(connection: &mut Connection, databases: &[String]) -> Result<(String, String), Exception> {
+    for database in databases {
+        let statement = format!("CREATE DATABASE IF NOT EXISTS {}", quote_name(database));
+        connection
+            .query(statement.as_bytes(), "Null", &[])
+            .map_err(Exception::from_engine)?;
+    }
+    let greeting = connection
+        .query(b"SELECT version(), timezone()", "TabSeparated", &[])
+        .map_err(Exception::from_engine)?;
+    let greeting = String::from_utf8_lossy(greeting.as_ref()).into_owned();
+    let (version, timezone) = greeting
+        .trim_end()
+        .split_once('\t')
+        .unwrap_or((greeting.trim_end(), "UTC"));
+    Ok((version.to_owned(), timezone.to_owned()))
+}
+
+/// A name as SQL takes it, whatever is in it.
+pub(crate) fn quote_name(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
+}
+
+/// A string as SQL takes it, whatever is in it.
+pub(crate) fn quote_text(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}

@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+
+mod auth;
+mod blocks;
+mod body;
+mod config;
+mod encoding;
+mod engine;
+mod exception;
+mod execute;
+mod ffi;
+mod form;
+mod format;
+mod library;
+mod request;
+mod response;
+mod server;
+mod service;
+mod spool;
+mod statement;
+mod summary;
+
+pub use auth::User;
+pub use body::Limits;
+pub use config::{Arguments, Config, ConfigError};
+pub use engine::{EngineConfig, EngineError};
+pub use exception::Exception;
+pub use ffi::LoadError;
+pub use server::{Ended, Server};

@@ -1,0 +1,271 @@
+//! Turns what a statement tells into an HTTP response.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::Frame;
+use hyper::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, VARY, WWW_AUTHENTICATE,
+};
+use hyper::{HeaderMap, Response, StatusCode};
+use tokio::sync::mpsc;
+
+use crate::blocks;
+use crate::encoding::{Encoding, Pieces};
+use crate::exception::Exception;
+use crate::execute::Event;
+use crate::ffi::Counts;
+use crate::format::content_type;
+use crate::spool::Spool;
+use crate::summary::summary;
+
+/// A body of this server.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// Bytes of result held back before the headers go out, so that a statement that fails soon still gets its status;
+/// ClickHouse's default of `http_response_buffer_size`.
+const BUFFER_BYTES: usize = 1024 * 1024;
+/// Time for the last bytes of a broken result to reach the socket before the connection is cut.
+const CUT_DELAY: Duration = Duration::from_millis(50);
+
+/// What is the same for all responses of a server.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    /// The engine's version.
+    pub(crate) version: String,
+    /// The engine's time zone.
+    pub(crate) timezone: String,
+    /// The name of this machine.
+    pub(crate) display_name: String,
+}
+
+/// How the client wants its response.
+#[derive(Debug)]
+pub(crate) struct Wishes {
+    /// The id of the statement.
+    pub(crate) query_id: String,
+    /// Compressed frames.
+    pub(crate) frames: bool,
+    /// HTTP compression.
+    pub(crate) encoding: Option<Encoding>,
+    /// Bytes to hold back before the headers go out; `None` for ClickHouse's default.
+    pub(crate) buffer_bytes: Option<usize>,
+    /// Hold back everything.
+    pub(crate) wait_end_of_query: bool,
+}
+
+/// A plain text.
+pub(crate) fn text(status: StatusCode, text: &str) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::copy_from_slice(text.as_bytes())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/html; charset=UTF-8"),
+    );
+    response
+}
+
+/// An exception, as the whole response.
+pub(crate) fn failure(
+    exception: &Exception,
+    query_id: &str,
+    identity: &Identity,
+) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::from(exception.to_body(&identity.version))));
+    *response.status_mut() = exception.status();
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=UTF-8"),
+    );
+    headers.insert(
+        "X-ClickHouse-Exception-Code",
+        HeaderValue::from(exception.code()),
+    );
+    if exception.status() == StatusCode::UNAUTHORIZED {
+        headers.insert(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static("Basic realm=\"ClickHouse server HTTP API\""),
+        );
+    }
+    identify(headers, query_id, identity);
+    response
+}
+
+/// Waits until the statement has ended or told enough, then answers; the rest of the result follows as it comes.
+///
+/// # Cancel safety
+/// The statement notices that nobody listens and stops.
+pub(crate) async fn from_events(
+    mut events: mpsc::Receiver<Event>,
+    wishes: Wishes,
+    identity: Arc<Identity>,
+    mut held: Spool,
+    started_at: Instant,
+) -> Response<Body> {
+    let mut format = None;
+    let mut counts = Counts::default();
+    let mut ended = false;
+    let hold_bytes = wishes.buffer_bytes.unwrap_or(BUFFER_BYTES) as u64;
+    while wishes.wait_end_of_query || held.len() <= hold_bytes {
+        match events.recv().await {
+            Some(Event::Started { format: name }) => format = Some(name),
+            Some(Event::Data(data, piece)) => {
+                counts += piece;
+                if let Err(error) = tokio::task::block_in_place(|| held.push(data)) {
+                    return failure(&not_held(&error), &wishes.query_id, &identity);
+                }
+            }
+            Some(Event::Ended(rest)) => {
+                counts += rest;
+                ended = true;
+                break;
+            }
+            Some(Event::Failed(exception)) => {
+                return failure(&exception, &wishes.query_id, &identity);
+            }
+            None => return failure(&lost(), &wishes.query_id, &identity),
+        }
+    }
+    let tag = tag();
+    let mut headers = HeaderMap::new();
+    let kind = format
+        .as_deref()
+        .map_or("text/plain; charset=UTF-8", content_type);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Some(format) = &format {
+        insert(&mut headers, "X-ClickHouse-Format", format);
+    }
+    insert(
+        &mut headers,
+        "X-ClickHouse-Summary",
+        &summary(&counts, started_at.elapsed()),
+    );
+    insert(&mut headers, "X-ClickHouse-Exception-Tag", &tag);
+    identify(&mut headers, &wishes.query_id, &identity);
+
+    let held = match held.into_pieces() {
+        Ok(pieces) => pieces,
+        Err(error) => return failure(&not_held(&error), &wishes.query_id, &identity),
+    };
+    let broken = Arc::new(AtomicBool::new(false));
+    let rest = Rest {
+        events,
+        ended,
+        frames: wishes.frames,
+        tag,
+        identity,
+        broken: Arc::clone(&broken),
+    };
+    let mut pieces: Pieces = Box::pin(stream::iter(held).chain(rest.into_stream()));
+    if let Some(encoding) = wishes.encoding.filter(|_| format.is_some()) {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+        headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+        pieces = encoding.encode(pieces);
+    }
+    let body = StreamBody::new(pieces.chain(cut(broken)).map_ok(Frame::data));
+    let mut response = Response::new(BodyExt::boxed_unsync(body));
+    *response.headers_mut() = headers;
+    response
+}
+
+/// The part of a result that comes after the headers.
+struct Rest {
+    events: mpsc::Receiver<Event>,
+    ended: bool,
+    frames: bool,
+    tag: String,
+    identity: Arc<Identity>,
+    broken: Arc<AtomicBool>,
+}
+
+impl Rest {
+    fn into_stream(self) -> impl stream::Stream<Item = io::Result<Bytes>> + Send {
+        stream::unfold(self, async |mut rest| {
+            if rest.ended {
+                return None;
+            }
+            let data = loop {
+                match rest.events.recv().await {
+                    Some(Event::Started { .. }) => {}
+                    Some(Event::Data(data, _)) => break data,
+                    Some(Event::Ended(_)) => return None,
+                    Some(Event::Failed(exception)) => break rest.fail(&exception),
+                    None => break rest.fail(&lost()),
+                }
+            };
+            Some((Ok(data), rest))
+        })
+    }
+
+    /// The block that tells of the failure, the last piece of the result.
+    fn fail(&mut self, exception: &Exception) -> Bytes {
+        self.ended = true;
+        self.broken.store(true, Ordering::Release);
+        let block = exception.to_block(&self.identity.version, &self.tag);
+        if self.frames {
+            blocks::encode(&block)
+        } else {
+            Bytes::from(block)
+        }
+    }
+}
+
+/// Ends a broken result without the last chunk of HTTP, as ClickHouse does: no client takes it for a whole one.
+fn cut(broken: Arc<AtomicBool>) -> impl stream::Stream<Item = io::Result<Bytes>> + Send {
+    stream::once(async move {
+        if !broken.load(Ordering::Acquire) {
+            return None;
+        }
+        tokio::time::sleep(CUT_DELAY).await;
+        Some(Err(io::Error::other(
+            "the statement failed after its result had begun",
+        )))
+    })
+    .filter_map(async |piece| piece)
+}
+
+fn full(bytes: Bytes) -> Body {
+    Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+fn identify(headers: &mut HeaderMap, query_id: &str, identity: &Identity) {
+    insert(
+        headers,
+        "X-ClickHouse-Server-Display-Name",
+        &identity.display_name,
+    );
+    insert(headers, "X-ClickHouse-Query-Id", query_id);
+    insert(headers, "X-ClickHouse-Timezone", &identity.timezone);
+}
+
+/// Adds a header whose value a client may have chosen: left out if HTTP does not allow it.
+fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
+        headers.insert(name, value);
+    }
+}
+
+/// Sixteen letters no result holds by chance.
+fn tag() -> String {
+    uuid::Uuid::new_v4()
+        .as_bytes()
+        .iter()
+        .map(|byte| char::from(b'a' + byte % 26))
+        .collect()
+}
+
+fn not_held(error: &io::Error) -> Exception {
+    Exception::from_engine(format!("the result cannot be kept on disk: {error}"))
+}
+
+fn lost() -> Exception {
+    Exception::from_engine("the statement ended without a word".to_owned())
+}
