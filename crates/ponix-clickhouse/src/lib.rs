@@ -1,1 +1,24 @@
-//! To be written.
+#![doc = include_str!("../README.md")]
+
+mod classify;
+mod client;
+mod config;
+mod encode;
+mod error;
+mod metrics;
+pub mod migration;
+mod month;
+mod secret;
+mod transport;
+mod version;
+mod writer;
+
+pub use client::{Client, VersionError};
+pub use config::{ClickHouseConfig, ConfigError, ConfigProblem, INSERT_MONTHS_MAX};
+pub use encode::{BatchLimits, EncodedBatch, EnvelopeRow};
+pub use error::{ErrorKind, InsertError, RequestError};
+pub use metrics::{ClickHouseMetrics, InsertResult, RetryReason};
+pub use migration::{MigrateError, MigrationState, MigrationStatus, Migrator};
+pub use secret::Secret;
+pub use version::{SERVER_VERSION_MIN, ServerVersion};
+pub use writer::{EnvelopeWriter, RejectLimit, RejectedRow, StoredRows, WriteError, WriteOutcome};

@@ -1,0 +1,135 @@
+//! The one place that knows what ClickHouse's exceptions mean for an INSERT.
+//!
+//! # Source
+//! `src/Common/ErrorCodes.cpp` of ClickHouse.
+
+use crate::ErrorKind;
+
+/// What one exception says about the INSERT that met it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Send the same again later.
+    Transient,
+    /// Send the same again in smaller pieces.
+    TooLarge,
+    /// A row in it cannot be stored.
+    Rejected,
+    /// An exception without an entry here. Bisecting tells whether rows or the server are to
+    /// blame; a lone row is asked twice before it is condemned.
+    Unlisted,
+    /// Nothing can be stored until somebody mends the table, the user or the settings.
+    Fatal,
+}
+
+/// Judges an exception by its number and, where the number has two meanings, by its text.
+pub(crate) fn verdict(code: u32, message: &str) -> Verdict {
+    match code {
+        // Too many partitions in one block; "Too many parts" has the same number.
+        252 if message.contains("Too many partitions") => Verdict::Rejected,
+        // MEMORY_LIMIT_EXCEEDED
+        241 => Verdict::TooLarge,
+
+        // Load and time: TIMEOUT_EXCEEDED, QUOTA_EXCEEDED, TOO_MANY_SIMULTANEOUS_QUERIES,
+        // NO_FREE_CONNECTION, SOCKET_TIMEOUT, NETWORK_ERROR, QUERY_WAS_CANCELLED,
+        // CANNOT_SCHEDULE_TASK, DEADLOCK_AVOIDED, SERVER_OVERLOADED, TOO_MANY_PARTS
+        159 | 201 | 202 | 203 | 209 | 210 | 252 | 394 | 439 | 473 | 745
+        // Disk and system: CANNOT_READ_FROM_FILE_DESCRIPTOR, CANNOT_WRITE_TO_FILE_DESCRIPTOR,
+        // CANNOT_OPEN_FILE, CANNOT_ALLOCATE_MEMORY, NOT_ENOUGH_SPACE, SYSTEM_ERROR, S3_ERROR
+        | 74 | 75 | 76 | 173 | 243 | 425 | 499
+        // Shut down in the middle, damaged on the way: CHECKSUM_DOESNT_MATCH, ABORTED
+        | 40 | 236
+        // Replicas and Keeper: NO_ZOOKEEPER, TABLE_IS_READ_ONLY, ALL_CONNECTION_TRIES_FAILED,
+        // TOO_FEW_LIVE_REPLICAS, UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE, UNKNOWN_STATUS_OF_INSERT,
+        // KEEPER_EXCEPTION
+        | 225 | 242 | 279 | 285 | 286 | 319 | 999 => Verdict::Transient,
+
+        // Schema: THERE_IS_NO_COLUMN, NOT_FOUND_COLUMN_IN_BLOCK, NO_SUCH_COLUMN_IN_TABLE,
+        // NUMBER_OF_COLUMNS_DOESNT_MATCH, ILLEGAL_COLUMN, UNKNOWN_IDENTIFIER, UNKNOWN_TABLE,
+        // UNKNOWN_DATABASE, TABLE_IS_DROPPED
+        8 | 10 | 16 | 20 | 44 | 47 | 60 | 81 | 218
+        // What the server cannot do: UNKNOWN_FUNCTION, NOT_IMPLEMENTED, UNKNOWN_TYPE,
+        // SYNTAX_ERROR, UNKNOWN_FORMAT, UNKNOWN_SETTING, SUPPORT_IS_DISABLED
+        | 46 | 48 | 50 | 62 | 73 | 115 | 344
+        // User: READONLY, UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD,
+        // IP_ADDRESS_NOT_ALLOWED, SETTING_CONSTRAINT_VIOLATION, ACCESS_DENIED,
+        // AUTHENTICATION_FAILED
+        | 164 | 192 | 193 | 194 | 195 | 452 | 497 | 516 => Verdict::Fatal,
+
+        // CANNOT_PARSE_TEXT, CANNOT_PARSE_QUOTED_STRING,
+        // CANNOT_PARSE_INPUT_ASSERTION_FAILED, CANNOT_READ_ALL_DATA,
+        // CANNOT_PARSE_DATETIME, TYPE_MISMATCH, ARGUMENT_OUT_OF_BOUND, INCORRECT_DATA,
+        // TOO_LARGE_STRING_SIZE, VIOLATED_CONSTRAINT
+        6 | 26 | 27 | 33 | 41 | 53 | 69 | 117 | 131 | 469 => Verdict::Rejected,
+
+        _ => Verdict::Unlisted,
+    }
+}
+
+/// Judges the answer of something in between that is not ClickHouse.
+pub(crate) fn foreign_kind(text: &str) -> ErrorKind {
+    let refused = ["401 ", "403 ", "404 ", "405 "]
+        .iter()
+        .any(|status| text.starts_with(status));
+    if refused {
+        ErrorKind::Fatal
+    } else {
+        ErrorKind::Transient
+    }
+}
+
+/// Splits `Code: 60. DB::Exception: …` into number and text.
+///
+/// Returns `None` if the text does not begin like an exception.
+pub(crate) fn exception(text: &str) -> Option<(u32, &str)> {
+    let rest = text.trim().strip_prefix("Code: ")?;
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, message) = rest.split_at(digits);
+    Some((number.parse().ok()?, message.trim_start_matches('.').trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_of_the_contract_has_its_verdict() {
+        for code in [159, 202, 209, 210, 242, 243, 285, 319, 425, 999] {
+            assert_eq!(verdict(code, ""), Verdict::Transient, "{code}");
+        }
+        for code in [16, 60, 81, 192, 193, 497, 516] {
+            assert_eq!(verdict(code, ""), Verdict::Fatal, "{code}");
+        }
+        for code in [6, 26, 27, 33, 41, 53, 69, 117, 131, 469] {
+            assert_eq!(verdict(code, ""), Verdict::Rejected, "{code}");
+        }
+        assert_eq!(verdict(241, ""), Verdict::TooLarge);
+        assert_eq!(verdict(1001, ""), Verdict::Unlisted);
+    }
+
+    #[test]
+    fn code_252_is_told_apart_by_its_text() {
+        let busy = "DB::Exception: Too many parts (3000 with average size of 1.00 KiB) in table";
+        let data = "DB::Exception: Too many partitions for single INSERT block (more than 100).";
+        assert_eq!(verdict(252, busy), Verdict::Transient);
+        assert_eq!(verdict(252, data), Verdict::Rejected);
+    }
+
+    #[test]
+    fn only_the_beginning_names_the_code() {
+        assert_eq!(
+            exception("Code: 60. DB::Exception: a\n"),
+            Some((60, "DB::Exception: a"))
+        );
+        assert_eq!(exception(" Code: 516"), Some((516, "")));
+        for no in [
+            "",
+            "Code: ",
+            "Code: x",
+            "<html>502</html>",
+            "Code: 99999999999. x",
+            "a Code: 6.",
+        ] {
+            assert_eq!(exception(no), None, "{no}");
+        }
+    }
+}

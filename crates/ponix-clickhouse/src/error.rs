@@ -1,0 +1,202 @@
+//! What can go wrong with one request, and what to do about it.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use clickhouse::error::Error as CrateError;
+
+use crate::classify::{self, Verdict};
+
+/// What an INSERT failed with; the same type as that of every other request.
+pub type InsertError = RequestError;
+
+type BoxedError = Box<dyn StdError + Send + Sync>;
+
+/// The longest exception text that is kept, in bytes. It travels in a header of a dead letter.
+const MESSAGE_BYTES_MAX: usize = 2_000;
+
+/// What a failure asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The same request can succeed later: the network, the server's load, a replica.
+    Transient,
+    /// ClickHouse refuses the rows; others may pass.
+    Rejected,
+    /// Nothing passes until somebody mends the schema, the permissions or the configuration.
+    Fatal,
+}
+
+/// A request that brought no success.
+///
+/// Whether an INSERT that ended in [`RequestError::TimedOut`] or [`RequestError::Network`] was
+/// stored is unknown: it is sent again, and the table absorbs the copy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// ClickHouse answered with an exception.
+    #[error("clickhouse answered with code {code}: {message}")]
+    Server {
+        /// The number of the exception, as in `Code: 60`.
+        code: u32,
+        /// ClickHouse's own text without the number, at most 2,000 bytes of it. For a refused row
+        /// it may quote the row: keep it out of the logs.
+        message: String,
+    },
+    /// Something that is not ClickHouse answered, a proxy for instance.
+    #[error("the answer is not from clickhouse: {text}")]
+    NotClickHouse {
+        /// The first 2,000 bytes of what it said.
+        text: String,
+    },
+    /// No connection, or it broke.
+    #[error("no connection to clickhouse")]
+    Network(#[source] BoxedError),
+    /// No answer in time.
+    #[error("no answer from clickhouse within {after:?}")]
+    TimedOut {
+        /// The timeout that ran out.
+        after: Duration,
+    },
+    /// The answer could not be read.
+    #[error("the answer of clickhouse cannot be read")]
+    Answer(#[source] BoxedError),
+    /// The request could not be built; the configuration is wrong.
+    #[error("the request cannot be sent")]
+    Request(#[source] BoxedError),
+}
+
+impl RequestError {
+    /// Tells what the failure asks for.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Server { code, message } => match classify::verdict(*code, message) {
+                Verdict::Transient | Verdict::TooLarge => ErrorKind::Transient,
+                Verdict::Rejected | Verdict::Unlisted => ErrorKind::Rejected,
+                Verdict::Fatal => ErrorKind::Fatal,
+            },
+            Self::NotClickHouse { text } => classify::foreign_kind(text),
+            Self::Network(_) | Self::TimedOut { .. } | Self::Answer(_) => ErrorKind::Transient,
+            Self::Request(_) => ErrorKind::Fatal,
+        }
+    }
+
+    /// Returns the number of ClickHouse's exception, `None` if ClickHouse did not answer.
+    pub fn code(&self) -> Option<u32> {
+        match self {
+            Self::Server { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// Tells whether a smaller INSERT may pass where this one did not (memory limit, code 241).
+    pub fn is_too_large(&self) -> bool {
+        self.verdict() == Some(Verdict::TooLarge)
+    }
+
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        match self {
+            Self::Server { code, message } => Some(classify::verdict(*code, message)),
+            _ => None,
+        }
+    }
+
+    /// Reads an error of the `clickhouse` crate, whose exceptions are texts.
+    ///
+    /// `timeout` is the one that was set for the request.
+    pub(crate) fn from_crate(error: CrateError, timeout: Duration) -> Self {
+        match error {
+            CrateError::BadResponse(text) => Self::from_text(&text),
+            CrateError::TimedOut => Self::TimedOut { after: timeout },
+            CrateError::Network(source) => Self::Network(source),
+            CrateError::InvalidParams(source) => Self::Request(source),
+            CrateError::Unsupported(_) | CrateError::Compression(_) => Self::Request(error.into()),
+            other => Self::Answer(other.into()),
+        }
+    }
+
+    fn from_text(text: &str) -> Self {
+        match classify::exception(text) {
+            Some((code, message)) => Self::Server {
+                code,
+                message: shortened(message),
+            },
+            None => Self::NotClickHouse {
+                text: shortened(text.trim()),
+            },
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text[..text.floor_char_boundary(MESSAGE_BYTES_MAX)].to_owned()
+}
+
+/// Writes an error and its sources in one line.
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line.push_str(": ");
+        line.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(text: &str) -> RequestError {
+        RequestError::from_crate(CrateError::BadResponse(text.into()), Duration::ZERO)
+    }
+
+    #[test]
+    fn an_exception_is_read_from_its_text() {
+        let error = server("Code: 60. DB::Exception: Table p.x does not exist. (UNKNOWN_TABLE)");
+        assert_eq!((error.code(), error.kind()), (Some(60), ErrorKind::Fatal));
+        assert_eq!(
+            error.to_string(),
+            "clickhouse answered with code 60: DB::Exception: Table p.x does not exist. (UNKNOWN_TABLE)"
+        );
+        let bare = server("Code: 516");
+        assert_eq!((bare.code(), bare.kind()), (Some(516), ErrorKind::Fatal));
+    }
+
+    #[test]
+    fn a_proxy_in_between_is_no_exception() {
+        let error = server("502 Bad Gateway");
+        assert_eq!((error.code(), error.kind()), (None, ErrorKind::Transient));
+        assert_eq!(server("401 Unauthorized").kind(), ErrorKind::Fatal);
+    }
+
+    #[test]
+    fn memory_limits_ask_for_smaller_inserts() {
+        let error = server("Code: 241. DB::Exception: Memory limit (total) exceeded");
+        assert!(error.is_too_large());
+        assert_eq!(error.kind(), ErrorKind::Transient);
+        assert!(!server("Code: 159. DB::Exception: Timeout exceeded").is_too_large());
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let error = server(&format!("Code: 117. DB::Exception: {}", "ü".repeat(3_000)));
+        let RequestError::Server { message, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert!(message.len() <= MESSAGE_BYTES_MAX && message.len() > MESSAGE_BYTES_MAX - 4);
+    }
+
+    #[test]
+    fn network_failures_are_transient_and_keep_their_cause() {
+        let cause = std::io::Error::other("connection refused");
+        let error = RequestError::from_crate(CrateError::Network(cause.into()), Duration::ZERO);
+        assert_eq!(error.kind(), ErrorKind::Transient);
+        assert_eq!(
+            chain(&error),
+            "no connection to clickhouse: connection refused"
+        );
+        let late = RequestError::from_crate(CrateError::TimedOut, Duration::from_mins(1));
+        assert_eq!(late.to_string(), "no answer from clickhouse within 60s");
+    }
+}

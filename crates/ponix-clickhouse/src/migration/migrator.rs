@@ -1,0 +1,282 @@
+//! Applies, reverts and lists migrations.
+
+use super::file::{MigrationFile, in_order};
+use super::parse::{ParseError, Statement};
+use super::plan::{self, Refusal};
+use super::records;
+use crate::error::{ErrorKind, RequestError};
+use crate::{Client, VersionError};
+
+/// Brings a database to the schema of this program, or back by one step.
+///
+/// # Cancel safety
+/// No method is stopped halfway for good: a migration that was begun and not recorded is begun
+/// again from its first statement by the next [`Migrator::up`] or [`Migrator::down`].
+#[derive(Debug, Clone)]
+pub struct Migrator {
+    client: Client,
+    files: Vec<MigrationFile>,
+}
+
+/// One migration and whether it is applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationStatus {
+    /// The version.
+    pub version: i64,
+    /// The file's name, `None` if this program has no file of that version.
+    pub file: Option<String>,
+    /// Whether it is applied.
+    pub state: MigrationState,
+}
+
+/// Whether a migration is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MigrationState {
+    /// Not yet.
+    Pending,
+    /// It is.
+    Applied {
+        /// When, in seconds since 1970, by the server's clock.
+        at_unix_secs: i64,
+    },
+    /// It is, but the file was changed since.
+    Changed {
+        /// When, in seconds since 1970, by the server's clock.
+        at_unix_secs: i64,
+    },
+}
+
+/// A database that could not be migrated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrateError {
+    /// The files are not in order.
+    #[error("a migration file is wrong")]
+    Parse(#[from] ParseError),
+    /// Files and database do not go together; nothing was changed.
+    #[error("the migrations do not fit the database")]
+    Refused(#[from] Refusal),
+    /// The server is too old, or did not answer.
+    #[error("the server cannot be migrated")]
+    Server(#[from] VersionError),
+    /// The database does not exist and the user may not create it.
+    #[error("the database {database} is missing and cannot be created")]
+    DatabaseMissing {
+        /// The configured name.
+        database: String,
+        /// Why not.
+        #[source]
+        source: RequestError,
+    },
+    /// A statement failed; those before it stay, and all are repeated the next time.
+    #[error("{file}:{line}: the statement failed")]
+    Statement {
+        /// The file's name.
+        file: String,
+        /// The statement's line in it.
+        line: usize,
+        /// Why.
+        #[source]
+        source: RequestError,
+    },
+    /// What is applied could not be read or recorded.
+    #[error("the record of the migrations cannot be read or written")]
+    Records(#[source] RequestError),
+}
+
+impl MigrateError {
+    /// Tells whether waiting helps ([`ErrorKind::Transient`]) or not ([`ErrorKind::Fatal`]).
+    pub fn kind(&self) -> ErrorKind {
+        let request = match self {
+            Self::Parse(_) | Self::Refused(_) | Self::Server(VersionError::TooOld { .. }) => {
+                return ErrorKind::Fatal;
+            }
+            Self::Server(VersionError::Request(source))
+            | Self::DatabaseMissing { source, .. }
+            | Self::Statement { source, .. }
+            | Self::Records(source) => source,
+        };
+        match request.kind() {
+            ErrorKind::Transient => ErrorKind::Transient,
+            ErrorKind::Rejected | ErrorKind::Fatal => ErrorKind::Fatal,
+        }
+    }
+}
+
+impl Migrator {
+    /// Makes a migrator of the migrations in this crate.
+    pub fn new(client: &Client) -> Self {
+        Self {
+            client: client.clone(),
+            files: MigrationFile::embedded(),
+        }
+    }
+
+    /// Makes a migrator of other files, in any order.
+    ///
+    /// # Errors
+    /// Two files with the same version.
+    pub fn with_files(client: &Client, files: Vec<MigrationFile>) -> Result<Self, ParseError> {
+        Ok(Self {
+            client: client.clone(),
+            files: in_order(files)?,
+        })
+    }
+
+    /// Applies what is pending and returns the names of those files, oldest first.
+    ///
+    /// Creates the database if it is missing. Checks everything before it changes anything else:
+    /// the server's version, every applied file, every version of the database. Any number of
+    /// instances may do this at once; each returns what it applied itself.
+    ///
+    /// # Errors
+    /// [`MigrateError`]; what was applied before it stays applied.
+    pub async fn up(&self) -> Result<Vec<String>, MigrateError> {
+        self.client.check_version().await?;
+        self.ensure_database().await?;
+        records::create(&self.client)
+            .await
+            .map_err(MigrateError::Records)?;
+        let mut applied = Vec::new();
+        while let Some(file) = self.next_pending().await? {
+            self.apply(file).await?;
+            tracing::info!(file = file.name(), "migration applied");
+            applied.push(file.name().to_owned());
+        }
+        Ok(applied)
+    }
+
+    /// Reverts the newest migration and returns its file's name, `None` if none is applied.
+    ///
+    /// # Errors
+    /// [`MigrateError`]; the migration then still counts as applied.
+    pub async fn down(&self) -> Result<Option<String>, MigrateError> {
+        self.client.check_version().await?;
+        self.ensure_database().await?;
+        records::create(&self.client)
+            .await
+            .map_err(MigrateError::Records)?;
+        let records = self.records().await?;
+        let Some(file) = plan::newest(&self.files, &records::applied(&records))? else {
+            return Ok(None);
+        };
+        self.execute(file, &file.section().down).await?;
+        records::forget(&self.client, file.version())
+            .await
+            .map_err(MigrateError::Records)?;
+        tracing::info!(file = file.name(), "migration reverted");
+        Ok(Some(file.name().to_owned()))
+    }
+
+    /// Lists every migration of the files and of the database, oldest first. Changes nothing.
+    ///
+    /// # Errors
+    /// [`MigrateError`], also if the database does not exist.
+    pub async fn status(&self) -> Result<Vec<MigrationStatus>, MigrateError> {
+        let mut records = self.records().await?;
+        let mut list: Vec<_> = self
+            .files
+            .iter()
+            .map(|file| MigrationStatus {
+                version: file.version(),
+                file: Some(file.name().to_owned()),
+                state: state(file, records.remove(&file.version())),
+            })
+            .collect();
+        list.extend(
+            records
+                .into_iter()
+                .map(|(version, record)| MigrationStatus {
+                    version,
+                    file: None,
+                    state: MigrationState::Applied {
+                        at_unix_secs: record.applied_at,
+                    },
+                }),
+        );
+        list.sort_by_key(|status| status.version);
+        Ok(list)
+    }
+
+    async fn ensure_database(&self) -> Result<(), MigrateError> {
+        let database = &self.client.config().database;
+        let name = database.replace('\\', "\\\\").replace('`', "\\`");
+        // Asking first: a user who may not create databases needs no such right if it is there.
+        match self.client.ping().await {
+            Err(error) if error.code() == Some(UNKNOWN_DATABASE) => {}
+            _ => return Ok(()),
+        }
+        let create = format!("CREATE DATABASE IF NOT EXISTS `{name}`");
+        self.client
+            .execute_outside(&create)
+            .await
+            .map_err(|source| MigrateError::DatabaseMissing {
+                database: database.clone(),
+                source,
+            })
+    }
+
+    async fn records(&self) -> Result<records::Records, MigrateError> {
+        records::read(&self.client)
+            .await
+            .map_err(MigrateError::Records)
+    }
+
+    /// Reads the records anew each time, since another instance may have applied the next one.
+    async fn next_pending(&self) -> Result<Option<&MigrationFile>, MigrateError> {
+        let records = self.records().await?;
+        let plan = plan::plan(&self.files, &records::applied(&records))?;
+        for file in &plan.unrecorded {
+            records::record_checksum(&self.client, file)
+                .await
+                .map_err(MigrateError::Records)?;
+        }
+        Ok(plan.pending.first().copied())
+    }
+
+    async fn apply(&self, file: &MigrationFile) -> Result<(), MigrateError> {
+        if let Err(error) = self.execute(file, &file.section().up).await {
+            // Another instance that is ahead may be what made the statement fail.
+            if self.records().await?.contains_key(&file.version()) {
+                return Ok(());
+            }
+            return Err(error);
+        }
+        records::record(&self.client, file)
+            .await
+            .map_err(MigrateError::Records)
+    }
+
+    async fn execute(
+        &self,
+        file: &MigrationFile,
+        statements: &[Statement],
+    ) -> Result<(), MigrateError> {
+        for statement in statements {
+            self.client
+                .execute_slow(&statement.sql)
+                .await
+                .map_err(|source| MigrateError::Statement {
+                    file: file.name().into(),
+                    line: statement.line,
+                    source,
+                })?;
+        }
+        Ok(())
+    }
+}
+
+/// `UNKNOWN_DATABASE`
+const UNKNOWN_DATABASE: u32 = 81;
+
+fn state(file: &MigrationFile, record: Option<records::Record>) -> MigrationState {
+    let Some(record) = record else {
+        return MigrationState::Pending;
+    };
+    let at_unix_secs = record.applied_at;
+    match record.checksum {
+        Some(checksum) if checksum != file.checksum() => MigrationState::Changed { at_unix_secs },
+        _ => MigrationState::Applied { at_unix_secs },
+    }
+}

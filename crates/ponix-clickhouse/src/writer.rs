@@ -1,0 +1,340 @@
+//! Stores rows, whatever it takes.
+
+mod outcome;
+mod retry;
+mod search;
+
+use std::time::Duration;
+
+use clickhouse::insert_formatted::InsertFormatted;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use outcome::{RejectLimit, StoredRows, WriteError, WriteOutcome};
+pub use search::RejectedRow;
+
+use self::retry::Retries;
+use self::search::{Refused, Search};
+use crate::classify::Verdict;
+use crate::encode::{self, BatchLimits, COLUMNS, EncodedBatch, EnvelopeRow};
+use crate::error::{ErrorKind, InsertError, RequestError};
+use crate::{ClickHouseMetrics, Client, RetryReason};
+
+/// How much is compressed and handed to the socket at once.
+const CHUNK_BYTES: usize = 512 << 10;
+
+/// What every INSERT is sent with.
+const SETTINGS: [(&str, &str); 6] = [
+    // 26.x collects small INSERTs by default and answers before they are on disk.
+    ("async_insert", "0"),
+    // A deduplication token is written before the part: a crash in between makes the retry report
+    // success and store nothing. Copies are absorbed by the table instead.
+    ("insert_deduplicate", "0"),
+    ("input_format_binary_read_json_as_string", "1"),
+    // `{"a.b":1,"a":{"b":2}}` is stored whole instead of being refused.
+    ("json_type_escape_dots_in_keys", "1"),
+    // A text that looks like a time stays the text it is: "2026-01-01T00:00:00Z" would come back
+    // as "2026-01-01 00:00:00", and one path would hold values of two types.
+    ("input_format_try_infer_dates", "0"),
+    ("input_format_try_infer_datetimes", "0"),
+];
+
+/// Writes rows into `processed_envelopes`. Clones share the connections and the metrics.
+#[derive(Debug, Clone)]
+pub struct EnvelopeWriter {
+    client: Client,
+    insert: clickhouse::Client,
+    sql: String,
+    limits: BatchLimits,
+    metrics: ClickHouseMetrics,
+}
+
+impl EnvelopeWriter {
+    /// Makes a writer; limits, timeouts and backoff are those of the client's configuration.
+    pub fn new(client: &Client, metrics: ClickHouseMetrics) -> Self {
+        let insert = SETTINGS.iter().fold(client.raw(), |client, (name, value)| {
+            client.with_setting(*name, *value)
+        });
+        Self {
+            client: client.clone(),
+            insert,
+            sql: format!("INSERT INTO processed_envelopes ({COLUMNS}) FORMAT RowBinary"),
+            limits: client.config().into(),
+            metrics,
+        }
+    }
+
+    /// Encodes rows into as few INSERTs as the limits of rows, bytes and months allow.
+    ///
+    /// Pure, and work for the processor: about 300 bytes are copied per row. The batches know the
+    /// rows by their position in the slice.
+    pub fn encode(&self, rows: &[EnvelopeRow]) -> Vec<EncodedBatch> {
+        encode::encode(rows, self.limits)
+    }
+
+    /// Sends one INSERT, once. Success means that the whole 200 answer was read: every row is on
+    /// disk as far as the server's settings go.
+    ///
+    /// # Errors
+    /// [`InsertError`]. With [`ErrorKind::Rejected`] and [`ErrorKind::Fatal`] nothing of the batch
+    /// is stored if it holds one month; of several months some may be. After a timeout or a lost
+    /// connection the batch may or may not be stored. Sending it again is right in every case.
+    ///
+    /// # Cancel safety
+    /// Dropping the future breaks the INSERT off if it was not sent whole; if it was, it may be
+    /// stored later. Send the same rows again in either case.
+    pub async fn insert(&self, batch: &EncodedBatch) -> Result<(), InsertError> {
+        let _in_progress = self.metrics.insert_begins();
+        let begin = Instant::now();
+        let bytes = batch.bytes();
+        let len = bytes.len();
+        let result = self.send(bytes).await;
+        match &result {
+            Ok(()) => self
+                .metrics
+                .insert_stored(batch.rows(), len, begin.elapsed()),
+            Err(error) => self
+                .metrics
+                .insert_ended(error.kind().into(), begin.elapsed()),
+        }
+        result
+    }
+
+    /// Writes rows until each one is stored or condemned: [`EnvelopeWriter::encode`] and
+    /// [`EnvelopeWriter::write_encoded`].
+    ///
+    /// # Errors
+    /// See [`EnvelopeWriter::write_encoded`].
+    ///
+    /// # Cancel safety
+    /// See [`EnvelopeWriter::write_encoded`].
+    pub async fn write(
+        &self,
+        rows: &[EnvelopeRow],
+        limit: RejectLimit,
+        give_up: &CancellationToken,
+    ) -> Result<WriteOutcome, WriteError> {
+        self.write_encoded(&self.encode(rows), limit, give_up).await
+    }
+
+    /// Writes the batches of one slice of rows until each row is stored or condemned.
+    ///
+    /// Transient failures are retried without end, with a growing, jittered pause; a lack of
+    /// memory on the server halves the INSERT. An INSERT that is refused for its data is bisected
+    /// down to the bad rows, at most 2·⌈log₂ n⌉ more INSERTs for each of them.
+    ///
+    /// # Errors
+    /// [`WriteError`], which says which rows are stored all the same:
+    /// [`WriteError::GaveUp`] when `give_up` fires, looked at between two INSERTs only;
+    /// [`WriteError::Fatal`] at once; [`WriteError::RefusedAlike`] when more rows than `limit`
+    /// allows are refused with one code.
+    ///
+    /// # Cancel safety
+    /// Not safe to drop if the caller needs to know what is stored; fire `give_up` instead. After
+    /// a drop, write all rows again: the table absorbs the copies.
+    pub async fn write_encoded(
+        &self,
+        batches: &[EncodedBatch],
+        limit: RejectLimit,
+        give_up: &CancellationToken,
+    ) -> Result<WriteOutcome, WriteError> {
+        let rows = batches.iter().map(EncodedBatch::rows).sum();
+        let mut state = Progress {
+            stored: StoredRows::none(rows),
+            rejected: Vec::new(),
+            refused: Refused::new(),
+            allowed: limit.allowed(rows),
+            retries: Retries::new(self.client.config()),
+            give_up,
+            sent: false,
+        };
+        for batch in batches {
+            if let Err(stop) = self.write_batch(batch, &mut state).await {
+                return Err(stop.into_error(state.stored));
+            }
+        }
+        state.rejected.sort_by_key(|row| row.index);
+        self.metrics.rows_rejected(state.rejected.len());
+        if !state.rejected.is_empty() {
+            let codes = &state.refused;
+            tracing::warn!(
+                rows,
+                rejected = state.rejected.len(),
+                ?codes,
+                "rows refused"
+            );
+        }
+        Ok(WriteOutcome {
+            rows,
+            rejected: state.rejected,
+        })
+    }
+
+    async fn write_batch(
+        &self,
+        batch: &EncodedBatch,
+        state: &mut Progress<'_>,
+    ) -> Result<(), Stop> {
+        let mut search = Search::new(batch.rows(), state.allowed);
+        loop {
+            let next = search
+                .next(&state.refused, &mut rand::rng())
+                .map_err(Stop::Alike)?;
+            let Some(range) = next else { return Ok(()) };
+            let part = batch.part(range.clone());
+            match self.insert_retrying(&part, state).await? {
+                Sent::Stored => {
+                    search.stored();
+                    state.stored.extend(part.indexes());
+                }
+                Sent::TooLarge => {
+                    search.halve();
+                    self.metrics.retry(RetryReason::Halved);
+                }
+                Sent::Refused { code, message } => {
+                    self.metrics.retry(RetryReason::Bisected);
+                    if let Some(row) = search.refused(code) {
+                        *state.refused.entry(code).or_default() += 1;
+                        let index = batch.indexes()[row];
+                        state.rejected.push(RejectedRow {
+                            index,
+                            code,
+                            message,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends until it is stored, or refused for a reason that waiting does not mend.
+    async fn insert_retrying(
+        &self,
+        part: &EncodedBatch,
+        state: &mut Progress<'_>,
+    ) -> Result<Sent, Stop> {
+        let mut confirmed = false;
+        loop {
+            if state.sent && state.give_up.is_cancelled() {
+                return Err(Stop::GaveUp(state.retries.last()));
+            }
+            state.sent = true;
+            let Err(error) = self.insert(part).await else {
+                state.retries.succeeded();
+                return Ok(Sent::Stored);
+            };
+            match error.kind() {
+                ErrorKind::Fatal => return Err(Stop::Fatal(error)),
+                ErrorKind::Transient => {
+                    let too_large = error.is_too_large() && part.rows() > 1;
+                    if !too_large {
+                        self.metrics.retry(RetryReason::Transient);
+                    }
+                    state.retries.pause(error, state.give_up).await;
+                    if too_large {
+                        return Ok(Sent::TooLarge);
+                    }
+                }
+                ErrorKind::Rejected => {
+                    let lone = part.rows() == 1;
+                    if lone && !confirmed && error.verdict() == Some(Verdict::Unlisted) {
+                        confirmed = true;
+                        self.metrics.retry(RetryReason::Confirmed);
+                        state.retries.pause(error, state.give_up).await;
+                        continue;
+                    }
+                    return Ok(Sent::refused(error));
+                }
+            }
+        }
+    }
+
+    async fn send(&self, bytes: bytes::Bytes) -> Result<(), InsertError> {
+        let config = self.client.config();
+        let (send, response) = (config.send_timeout, config.response_timeout);
+        let mut insert = self
+            .insert
+            .insert_formatted_with(self.sql.as_str())
+            .with_timeouts(Some(send), Some(response));
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let chunk = rest.split_to(rest.len().min(CHUNK_BYTES));
+            if let Err(error) = insert.send(chunk).await {
+                return Err(self
+                    .why(insert, RequestError::from_crate(error, send))
+                    .await);
+            }
+        }
+        insert
+            .end()
+            .await
+            .map_err(|error| RequestError::from_crate(error, response))
+    }
+
+    /// A server that refuses early answers before it has read everything, and closes: what it
+    /// said tells more than that the socket takes no more.
+    async fn why(&self, insert: InsertFormatted, broken: RequestError) -> InsertError {
+        let timeout: Duration = self.client.config().response_timeout;
+        match insert
+            .end()
+            .await
+            .map_err(|error| RequestError::from_crate(error, timeout))
+        {
+            Err(answer @ (RequestError::Server { .. } | RequestError::NotClickHouse { .. })) => {
+                answer
+            }
+            // Never a success: not everything was sent.
+            _ => broken,
+        }
+    }
+}
+
+/// How far a write has come.
+struct Progress<'a> {
+    stored: StoredRows,
+    rejected: Vec<RejectedRow>,
+    refused: Refused,
+    allowed: usize,
+    retries: Retries,
+    give_up: &'a CancellationToken,
+    /// Whether the first INSERT went out, which happens even if `give_up` has fired.
+    sent: bool,
+}
+
+enum Sent {
+    Stored,
+    TooLarge,
+    Refused { code: u32, message: String },
+}
+
+impl Sent {
+    fn refused(error: InsertError) -> Self {
+        match error {
+            RequestError::Server { code, message } => Self::Refused { code, message },
+            other => Self::Refused {
+                code: 0,
+                message: other.to_string(),
+            },
+        }
+    }
+}
+
+enum Stop {
+    GaveUp(Option<InsertError>),
+    Fatal(InsertError),
+    Alike(search::Alike),
+}
+
+impl Stop {
+    fn into_error(self, stored: StoredRows) -> WriteError {
+        match self {
+            Self::GaveUp(source) => WriteError::GaveUp { stored, source },
+            Self::Fatal(source) => WriteError::Fatal { stored, source },
+            Self::Alike(alike) => WriteError::RefusedAlike {
+                stored,
+                code: alike.code,
+                refused: alike.rows,
+            },
+        }
+    }
+}
