@@ -3,9 +3,15 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::exception::{Exception, codes};
 use crate::ffi::{Connection, Library, LoadError};
+
+/// Time the engine's threads get to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause between two attempts to stop the engine.
+const STOP_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the engine is booted with.
 #[derive(Debug, Clone)]
@@ -125,9 +131,9 @@ impl Engine {
             .map_err(Exception::from_engine)
     }
 
-    /// Stops the engine for good. Every other connection must have been dropped.
+    /// Stops the engine for good. Every other connection must have been dropped. Blocks up to [`STOP_TIMEOUT`].
     ///
-    /// `false` when a connection is still open.
+    /// `false` when a thread of the engine is still there, most likely because a connection is still open.
     pub(crate) fn shutdown(&self) -> bool {
         drop(
             self.anchor
@@ -135,7 +141,15 @@ impl Engine {
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
         );
-        self.library.shutdown()
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        // A thread that is only just ending is seen as running: the library asks to be called again.
+        while !self.library.shutdown() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(STOP_PAUSE);
+        }
+        true
     }
 }
 

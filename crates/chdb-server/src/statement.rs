@@ -116,7 +116,7 @@ fn inspect_insert(text: &[u8], mut lexer: Lexer<'_>) -> Statement {
 }
 
 fn inspect_insert_format(text: &[u8], keyword: Token, mut lexer: Lexer<'_>) -> Statement {
-    let Some(name) = lexer.next().filter(|token| token.kind == TokenKind::Word) else {
+    let Some(name) = lexer.next().filter(|token| token.is_name()) else {
         return Statement::Other(Output::default());
     };
     let mut sql = text[..keyword.start].to_vec();
@@ -222,7 +222,7 @@ fn inspect_output(text: &[u8]) -> Result<Output, Refusal> {
             in_settings = true;
         } else if token.is_word(text, "FORMAT") {
             (format_at, name, in_settings) = (Some(token), None, false);
-        } else if format_at.is_some() && name.is_none() && token.kind == TokenKind::Word {
+        } else if format_at.is_some() && name.is_none() && token.is_name() {
             name = Some(token);
         } else if !in_settings {
             (format_at, name) = (None, None);

@@ -23,6 +23,11 @@ pub(super) enum TokenKind {
 }
 
 impl Token {
+    /// `true` if it can be the name of a format.
+    pub(super) fn is_name(self) -> bool {
+        matches!(self.kind, TokenKind::Word | TokenKind::Quoted)
+    }
+
     /// `true` if it is this keyword, in any case.
     pub(super) fn is_word(self, text: &[u8], word: &str) -> bool {
         self.kind == TokenKind::Word
