@@ -4,6 +4,8 @@
 //! settles it while the next is pulled; a bounded number of them is in flight. Order of effects:
 //! the processor has stored the batch → acks; the dead letters have a message → its end.
 
+mod hold;
+mod open;
 mod pull;
 mod settle;
 mod work;
@@ -17,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::hold::Held;
 pub use self::pull::RebuildReason;
 use self::pull::{PullEnd, Puller};
 use self::settle::Settler;
@@ -54,13 +57,22 @@ pub enum ProcessError {
     /// Something about this batch: its messages are given back and come again, later alone.
     #[error("the batch failed")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The store takes nothing now, whatever the batch holds: the intake stops, the batch is kept
-    /// and tried again until the store is mended.
+    /// The store takes nothing now, whatever the batch holds: the intake stops, what is not
+    /// stored is kept and tried again until the store is mended.
     #[error("the store cannot take the batch")]
-    StoreUnusable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A shutdown ended the attempts: the messages are given back.
+    StoreUnusable {
+        /// Positions in the batch of the messages that are stored all the same.
+        stored: Vec<usize>,
+        /// What the store said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A shutdown ended the attempts: what is not stored is given back.
     #[error("gave up because of the shutdown")]
-    GaveUp,
+    GaveUp {
+        /// Positions in the batch of the messages that are stored all the same.
+        stored: Vec<usize>,
+    },
 }
 
 /// Limits and times of a batch consumer.
@@ -166,7 +178,7 @@ impl<P: BatchProcessor> BatchConsumer<P> {
             },
             settings: Arc::clone(&settings),
             metrics: metrics.clone(),
-            held: watch::Sender::new(None),
+            held: watch::Sender::new(Held::default()),
         });
         Self {
             client,
@@ -254,20 +266,20 @@ impl<P: BatchProcessor> BatchConsumer<P> {
     async fn free_slot(
         &self,
         slots: &Arc<Semaphore>,
-        held: &mut watch::Receiver<Option<String>>,
+        held: &mut watch::Receiver<Held>,
     ) -> tokio::sync::OwnedSemaphorePermit {
         let slot = Arc::clone(slots)
             .acquire_owned()
             .await
             .expect("the semaphore is never closed");
         loop {
-            let reason = held.borrow_and_update().clone();
+            let reason = held.borrow_and_update().reason().map(str::to_owned);
             let Some(reason) = reason else { return slot };
             self.set_state(ConsumerState::Held(reason));
             if held.changed().await.is_err() {
                 return slot;
             }
-            if held.borrow().is_none() {
+            if held.borrow().reason().is_none() {
                 self.set_state(ConsumerState::Running);
             }
         }

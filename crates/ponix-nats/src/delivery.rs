@@ -119,6 +119,15 @@ impl Batch {
         Self { stream, messages }
     }
 
+    /// Makes a batch of some of the messages, by position.
+    pub(crate) fn part(&self, positions: impl IntoIterator<Item = usize>) -> Self {
+        let messages = positions
+            .into_iter()
+            .map(|i| self.messages[i].clone())
+            .collect();
+        Self::new(self.stream.clone(), messages)
+    }
+
     /// Returns the name of the stream the messages come from.
     pub fn stream(&self) -> &str {
         &self.stream
@@ -137,5 +146,25 @@ impl Batch {
     /// Tells whether there is none.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Makes a batch of so many messages with the sequences 0, 1, ….
+    pub(crate) fn batch(len: u64) -> Batch {
+        let delivery = |stream_sequence| Delivery {
+            subject: "events.a".into(),
+            payload: Bytes::new(),
+            headers: None,
+            reply: "$JS.ACK.x".into(),
+            stream_sequence,
+            published_at_ns: 0,
+            deliveries: 1,
+            identity: Uuid::nil(),
+        };
+        Batch::new("events".to_owned(), (0..len).map(delivery).collect())
     }
 }

@@ -61,7 +61,7 @@ impl Settler {
         let total = dead.len();
         let mut failed = 0;
         let mut last_error = None;
-        let mut example = None;
+        let mut first = None;
         let mut waiting = dead.into_iter();
         let mut keeping: FuturesUnordered<_> = waiting
             .by_ref()
@@ -78,7 +78,7 @@ impl Settler {
                         .dead_lettered
                         .get_or_create(&ReasonLabel { reason })
                         .inc();
-                    example.get_or_insert((reason, delivery.stream_sequence(), dead_letter.error));
+                    first.get_or_insert((reason, delivery.stream_sequence()));
                 }
                 Err(err) => {
                     failed += 1;
@@ -90,13 +90,14 @@ impl Settler {
         }
         self.flush().await;
         self.metrics.nakked.inc_by(failed);
-        if let Some((reason, sequence, error)) = example {
+        if let Some((reason, sequence)) = first {
+            // The error text may quote the payload: it is with the dead letter, not in the log.
+            let messages = total as u64 - failed;
             tracing::warn!(
-                messages = total as u64 - failed,
+                messages,
                 reason,
                 sequence,
-                error,
-                "messages moved to the dead letters, the first of them shown"
+                "messages moved to the dead letters, reason and sequence are the first one's"
             );
         }
         if let Some(err) = last_error {

@@ -9,6 +9,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::hold::{Held, Hold};
+use super::open::Open;
 use super::settle::Settler;
 use super::{BatchProcessor, BatchSettings, ProcessError};
 use crate::delivery::{Batch, Delivery};
@@ -23,8 +25,8 @@ pub(super) struct Work<P> {
     pub(super) settler: Settler,
     pub(super) settings: Arc<BatchSettings>,
     pub(super) metrics: NatsMetrics,
-    /// The reason while a batch is held; the intake waits.
-    pub(super) held: watch::Sender<Option<String>>,
+    /// The batches that are held; while there is one, the intake waits.
+    pub(super) held: watch::Sender<Held>,
 }
 
 impl<P: BatchProcessor> Work<P> {
@@ -60,55 +62,67 @@ impl<P: BatchProcessor> Work<P> {
 
     async fn verdicts(&self, batch: &Batch, give_up: &CancellationToken) -> Vec<Verdict> {
         match self.process_or_hold(batch, give_up).await {
-            Ok(result) => result.into_verdicts(),
-            Err(ProcessError::GaveUp) => self.nak_all(batch),
+            Ok(verdicts) => verdicts,
             Err(err) => {
                 tracing::error!(messages = batch.len(), error = %chain(&err), "a batch failed");
-                self.verdicts_after_failure(batch, err, give_up).await
+                self.verdicts_after_failure(batch, &err, give_up).await
             }
         }
     }
 
-    /// Calls the processor; while the store is unusable, keeps the batch and calls it again.
+    /// Calls the processor; while the store is unusable, keeps what is not stored and calls it
+    /// again. A shutdown gives that back.
     async fn process_or_hold(
         &self,
         batch: &Batch,
         give_up: &CancellationToken,
-    ) -> Result<ProcessingResult, ProcessError> {
+    ) -> Result<Vec<Verdict>, ProcessError> {
         let (first, longest) = self.settings.hold_backoff;
         let mut backoff = Backoff::new(first, longest);
-        let mut holding = false;
-        let result = loop {
-            match self.process_once(batch, give_up).await {
-                Err(ProcessError::StoreUnusable(source)) => {
-                    let reason = chain(&*source);
-                    let pause = backoff.next_pause();
-                    tracing::error!(
-                        messages = batch.len(),
-                        retry_in_ms = pause.as_millis() as u64,
-                        error = reason,
-                        "the store cannot take the batch: intake stopped, nothing is dead-lettered"
-                    );
-                    if !holding {
-                        self.metrics.held_batches.inc();
-                        holding = true;
+        let mut open = Open::new(batch);
+        let mut hold = None;
+        loop {
+            let source = match self.process_once(open.rest(), give_up).await {
+                Ok(result) => {
+                    if hold.is_some() {
+                        tracing::info!("the store takes batches again: intake resumed");
                     }
-                    self.held.send_replace(Some(reason));
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        () = give_up.cancelled() => break Err(ProcessError::GaveUp),
-                    }
+                    return Ok(open.close(result.into_verdicts()));
                 }
-                other => break other,
-            }
-        };
-        if holding {
-            self.held.send_replace(None);
-            if result.is_ok() {
-                tracing::info!("the store takes batches again: intake resumed");
+                Err(ProcessError::GaveUp { stored }) => {
+                    open.stored(&stored);
+                    return Ok(self.give_back(open));
+                }
+                Err(ProcessError::StoreUnusable { stored, source }) => {
+                    open.stored(&stored);
+                    source
+                }
+                Err(err) => return Err(err),
+            };
+            let reason = chain(&*source);
+            let pause = backoff.next_pause();
+            tracing::error!(
+                messages = open.rest().len(),
+                retry_in_ms = pause.as_millis() as u64,
+                error = reason,
+                "the store cannot take the batch: intake stopped, nothing is dead-lettered"
+            );
+            hold.get_or_insert_with(|| self.hold()).set_reason(reason);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = give_up.cancelled() => return Ok(self.give_back(open)),
             }
         }
-        result
+    }
+
+    fn hold(&self) -> Hold<'_> {
+        self.metrics.held_batches.inc();
+        Hold::begin(&self.held)
+    }
+
+    fn give_back(&self, open: Open) -> Vec<Verdict> {
+        let naks = self.nak_all(open.rest());
+        open.close(naks)
     }
 
     async fn process_once(
@@ -137,11 +151,11 @@ impl<P: BatchProcessor> Work<P> {
     async fn verdicts_after_failure(
         &self,
         batch: &Batch,
-        err: ProcessError,
+        err: &ProcessError,
         give_up: &CancellationToken,
     ) -> Vec<Verdict> {
         if let [message] = batch.messages() {
-            return vec![self.verdict_alone(message, &err)];
+            return vec![self.verdict_alone(message, err)];
         }
         let mut verdicts = self.nak_all(batch);
         for (verdict, message) in verdicts.iter_mut().zip(batch.messages()) {
@@ -150,8 +164,7 @@ impl<P: BatchProcessor> Work<P> {
             }
             let alone = Batch::new(batch.stream().to_owned(), vec![message.clone()]);
             match self.process_or_hold(&alone, give_up).await {
-                Ok(result) => *verdict = result.into_verdicts().remove(0),
-                Err(ProcessError::GaveUp) => {}
+                Ok(mut verdicts) => *verdict = verdicts.remove(0),
                 Err(err) => *verdict = self.verdict_alone(message, &err),
             }
         }
