@@ -1,2 +1,66 @@
-//! To be written.
-fn main() {}
+#![doc = include_str!("../README.md")]
+
+mod admin;
+mod cli;
+mod clickhouse_health;
+mod config;
+mod logging;
+mod migrate;
+mod probe;
+mod processor;
+mod producer;
+mod readiness;
+mod retry;
+mod service;
+
+use clap::Parser as _;
+use ponix_runner::{Outcome, Signals, block_on};
+
+use crate::cli::{Cli, Command};
+use crate::config::{Config, Environment, Reading};
+
+fn main() -> Outcome {
+    block_on(run())
+}
+
+async fn run() -> Outcome {
+    // From here on a signal is not lost, whatever takes long below.
+    let signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(err) => return cli::fail(&format!("cannot handle signals: {err}")),
+    };
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(err) => return cli::usage(&err),
+    };
+    let reading = Reading::new(&Environment::of_process());
+    match cli.command.unwrap_or(Command::Run) {
+        Command::CheckConfig { reference } => cli::check_config(&reading, reference),
+        Command::Run => with_config(reading, |config| service::run(config, signals)).await,
+        Command::Probe => {
+            with_config(reading, |config| probe::run(config.service.admin_addr)).await
+        }
+        Command::Migrate { direction } => {
+            with_config(reading, |config| migrate::run(config, direction, signals)).await
+        }
+    }
+}
+
+/// Goes on with a valid configuration, or lists everything that is wrong with it.
+async fn with_config<F: Future<Output = Outcome>>(
+    reading: Reading,
+    go_on: impl FnOnce(Config) -> F,
+) -> Outcome {
+    let warnings = reading.warnings.clone();
+    let config = match reading.into_config() {
+        Ok(config) => config,
+        Err(problems) => return cli::wrong_configuration(&problems),
+    };
+    if let Err(err) = logging::init(&config.service) {
+        return cli::wrong_configuration(&err);
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    go_on(config).await
+}

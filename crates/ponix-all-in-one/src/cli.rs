@@ -1,0 +1,115 @@
+//! The command line and what it prints.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the command line's own output"
+)]
+
+use std::fmt::Display;
+
+use clap::{Parser, Subcommand};
+use ponix_runner::Outcome;
+
+use crate::config::{Reading, markdown, variables};
+
+/// Ponix: takes events from JetStream and lands each exactly once in ClickHouse.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Configured by environment variables: see `check-config` and docs/configuration.md."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What the binary does; without one it runs the service.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the service until a signal stops it.
+    Run,
+    /// Bring the tables to what this version needs, or look at them.
+    Migrate {
+        /// What to do.
+        #[arg(value_enum, default_value_t = Direction::Up)]
+        direction: Direction,
+    },
+    /// Print the effective configuration, secrets masked, and everything that is wrong with it.
+    CheckConfig {
+        /// Print the reference of all variables as Markdown instead.
+        #[arg(long)]
+        reference: bool,
+    },
+    /// Ask the service on this machine whether it is ready; the exit code says.
+    Probe,
+}
+
+/// What to do with the migrations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Direction {
+    /// Apply everything that is pending.
+    Up,
+    /// Revert the newest one.
+    Down,
+    /// List them.
+    Status,
+}
+
+/// Prints what clap has to say: help and version are not errors.
+pub(crate) fn usage(err: &clap::Error) -> Outcome {
+    // Fails only when the terminal is gone.
+    let _ = err.print();
+    if err.use_stderr() {
+        Outcome::Configuration
+    } else {
+        Outcome::Clean
+    }
+}
+
+/// Prints one line for an error before there is a log.
+pub(crate) fn fail(text: &str) -> Outcome {
+    eprintln!("ponix-all-in-one: {text}");
+    Outcome::Failed
+}
+
+/// Lists what is wrong with the configuration.
+pub(crate) fn wrong_configuration(problems: &dyn Display) -> Outcome {
+    eprintln!("ponix-all-in-one: the configuration is wrong:");
+    for line in problems.to_string().lines() {
+        eprintln!("  {line}");
+    }
+    Outcome::Configuration
+}
+
+/// Prints the effective configuration and everything that is wrong with it.
+pub(crate) fn check_config(reading: &Reading, reference: bool) -> Outcome {
+    if reference {
+        print!("{}", markdown(&variables()));
+        return Outcome::Clean;
+    }
+    for setting in &reading.settings {
+        println!(
+            "{}={} ({})",
+            setting.name,
+            setting.value,
+            setting.source.as_str()
+        );
+    }
+    for warning in &reading.warnings {
+        eprintln!("warning: {warning}");
+    }
+    for problem in &reading.problems {
+        eprintln!("problem: {problem}");
+    }
+    if reading.problems.is_empty() {
+        Outcome::Clean
+    } else {
+        Outcome::Configuration
+    }
+}
+
+/// Prints one line of a command's result.
+pub(crate) fn line(text: &str) {
+    println!("{text}");
+}

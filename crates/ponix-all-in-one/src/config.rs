@@ -1,0 +1,98 @@
+//! The configuration: environment variables, one flat struct per concern and prefix.
+//!
+//! Each variable is declared once, with its default, bounds, unit and meaning; reading, checking,
+//! printing and `docs/configuration.md` all come from that declaration.
+
+mod clickhouse;
+mod environment;
+mod nats;
+mod reference;
+mod service;
+mod value;
+mod variables;
+
+pub(crate) use self::environment::{ConfigProblems, Environment};
+pub(crate) use self::reference::markdown;
+pub(crate) use self::service::{LogFormat, ServiceVariables};
+pub(crate) use self::variables::Setting;
+use self::variables::Variable;
+
+use self::clickhouse::ClickHouseVariables;
+use self::environment::{Problem, unknown_names};
+use self::nats::NatsVariables;
+
+/// Everything the service can be told.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) service: ServiceVariables,
+    pub(crate) nats: NatsVariables,
+    pub(crate) clickhouse: ClickHouseVariables,
+}
+
+/// A configuration as far as it could be read, with everything that is wrong with it.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    /// `None` when there is a problem.
+    pub(crate) config: Option<Config>,
+    /// Every variable with its effective value, secrets masked.
+    pub(crate) settings: Vec<Setting>,
+    /// What is wrong.
+    pub(crate) problems: Vec<Problem>,
+    /// Names that look like ours and are not.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Reading {
+    /// Reads the whole configuration from an environment.
+    pub(crate) fn new(environment: &Environment) -> Self {
+        let (service, mut settings, mut problems) = ServiceVariables::read(environment);
+        let (nats, nats_settings, nats_problems) = NatsVariables::read(environment);
+        let (clickhouse, clickhouse_settings, clickhouse_problems) =
+            ClickHouseVariables::read(environment);
+        settings.extend(nats_settings);
+        settings.extend(clickhouse_settings);
+        problems.extend(nats_problems);
+        problems.extend(clickhouse_problems);
+        let config = match (service, nats, clickhouse) {
+            (Some(service), Some(nats), Some(clickhouse)) => {
+                problems.extend(nats.check());
+                problems.extend(clickhouse.check());
+                Some(Config {
+                    service,
+                    nats,
+                    clickhouse,
+                })
+                .filter(|_| problems.is_empty())
+            }
+            _ => None,
+        };
+        let warnings = unknown_names(environment, &variables());
+        Self {
+            config,
+            settings,
+            problems,
+            warnings,
+        }
+    }
+
+    /// Returns the configuration.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub(crate) fn into_config(self) -> Result<Config, ConfigProblems> {
+        self.config.ok_or(ConfigProblems(self.problems))
+    }
+}
+
+/// Every variable there is, by concern.
+pub(crate) fn variables() -> Vec<Variable> {
+    [
+        ServiceVariables::variables(),
+        NatsVariables::variables(),
+        ClickHouseVariables::variables(),
+    ]
+    .concat()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! The environment as pairs, and what can be wrong with it.
+
+use std::fmt;
+
+use super::variables::Variable;
+
+/// Names that begin like ours and belong to scripts and tests.
+const OTHER_PREFIXES: [&str; 7] = [
+    "PONIX_BENCH_",
+    "PONIX_CHDB_",
+    "PONIX_FAULTS_",
+    "PONIX_LIBCHDB",
+    "PONIX_NATS_SERVER",
+    "PONIX_TEST_",
+    "PONIX_UP_",
+];
+
+/// Environment variables, taken once; tests make their own.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment {
+    pairs: Vec<(String, String)>,
+}
+
+impl Environment {
+    /// Takes the environment of this process. Values that are not UTF-8 are left out, as no
+    /// variable of ours may hold one.
+    pub(crate) fn of_process() -> Self {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.pairs
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (String, String)> + use<> {
+        self.pairs.clone().into_iter()
+    }
+}
+
+impl FromIterator<(String, String)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
+        Self {
+            pairs: pairs.into_iter().collect(),
+        }
+    }
+}
+
+/// Something wrong with one variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    variable: String,
+    text: String,
+}
+
+impl Problem {
+    pub(crate) fn new(variable: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            variable: variable.into(),
+            text: text.into(),
+        }
+    }
+
+    /// A value that is not of the expected kind. `shown` is masked by the caller.
+    pub(super) fn value(variable: String, shown: &str, expected: &str) -> Self {
+        let shown: String = shown.chars().take(100).collect();
+        Self {
+            variable,
+            text: format!("is {shown:?}, expected {expected}"),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.variable, self.text)
+    }
+}
+
+/// Everything that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConfigProblems(pub(crate) Vec<Problem>);
+
+impl fmt::Display for ConfigProblems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Hides the password of a URL such as `nats://user:password@host`.
+pub(super) fn without_url_password(text: &str) -> String {
+    let hide = |url: &str| -> Option<String> {
+        let (scheme, rest) = url.split_once("://")?;
+        let (credentials, host) = rest.rsplit_once('@')?;
+        let user = credentials.split_once(':').map_or("***", |(user, _)| user);
+        Some(format!("{scheme}://{user}:***@{host}"))
+    };
+    let urls: Vec<_> = text
+        .split(',')
+        .map(|url| hide(url).unwrap_or_else(|| url.to_owned()))
+        .collect();
+    urls.join(",")
+}
+
+/// One warning per name that begins with `PONIX_` and is not one of ours.
+pub(super) fn unknown_names(environment: &Environment, variables: &[Variable]) -> Vec<String> {
+    let known: Vec<String> = variables
+        .iter()
+        .flat_map(|v| {
+            [
+                Some(v.name.clone()),
+                v.secret.then(|| format!("{}_FILE", v.name)),
+            ]
+        })
+        .flatten()
+        .collect();
+    environment
+        .pairs
+        .iter()
+        .map(|(name, _)| name)
+        .filter(|name| name.starts_with("PONIX_") && !known.contains(name))
+        .filter(|name| !OTHER_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+        .map(|name| {
+            let nearest = known
+                .iter()
+                .min_by_key(|known| strsim::damerau_levenshtein(known, name));
+            nearest.map_or_else(
+                || format!("{name} is not a variable of ponix"),
+                |nearest| format!("{name} is not a variable of ponix; did you mean {nearest}?"),
+            )
+        })
+        .collect()
+}

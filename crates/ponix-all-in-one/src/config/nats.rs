@@ -1,0 +1,223 @@
+//! Variables of NATS: connection, stream, consumer, batches.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ponix_nats::{
+    BatchSettings, ClientCertificate, ConsumerSettings, DeadLetters, NatsAuth, NatsConfig, NatsTls,
+    StreamSettings,
+};
+use secrecy::SecretString;
+
+use super::environment::Problem;
+use super::value::Any;
+use super::variables::variables;
+
+const GIB: u64 = 1 << 30;
+
+variables! {
+    /// What the service is told about NATS.
+    struct NatsVariables, "PONIX_NATS_" {
+        /// Server URLs, separated by commas: `nats://host:4222`, `tls://host:4222`.
+        plain url: String = "nats://localhost:4222", Any;
+        /// User name; needs `PONIX_NATS_PASSWORD`.
+        plain user: Option<String> = "", Any;
+        /// Password of the user.
+        secret password: Option<SecretString> = "", Any;
+        /// Token, where the server asks for one.
+        secret token: Option<SecretString> = "", Any;
+        /// NKey seed (`SU…`).
+        secret nkey: Option<SecretString> = "", Any;
+        /// Credentials file (`.creds`): JWT and NKey seed.
+        plain credentials: Option<PathBuf> = "", Any;
+        /// CA certificates the server's must come from, a PEM file; otherwise the system's.
+        plain tls_ca: Option<PathBuf> = "", Any;
+        /// Certificate the client shows, a PEM file; needs `PONIX_NATS_TLS_KEY`.
+        plain tls_cert: Option<PathBuf> = "", Any;
+        /// Key of that certificate, a PEM file.
+        plain tls_key: Option<PathBuf> = "", Any;
+        /// Refuse a connection without TLS.
+        plain tls_required: bool = "false", Any;
+        /// Time between keep-alive pings.
+        plain ping_interval_secs: Duration = "5", 0.1..=600.0;
+        /// Time a connect, a request to the JetStream API or a PubAck may take.
+        plain request_timeout_secs: Duration = "5", 0.1..=600.0;
+        /// Stream of the events; it takes in the subjects `<stream>.>`. Its dead letters are in
+        /// `<stream>_dlq`.
+        plain stream: String = "processed_envelopes", Any;
+        /// Bytes the stream may hold before it refuses publishes.
+        plain stream_bytes_max: u64 = "10737418240", (1 << 20)..=(1 << 50);
+        /// Bytes the dead letters may hold before messages stay in the stream instead.
+        plain dead_letter_bytes_max: u64 = "1073741824", (1 << 20)..=(1 << 50);
+        /// Copies of streams and consumer in a cluster.
+        plain replicas: u64 = "1", 1..=5;
+        /// Time in which a second publish with the same id is dropped.
+        plain duplicate_window_secs: Duration = "120", 0.1..=86_400.0;
+        /// Which subjects of the stream are consumed.
+        plain subject: String = "processed_envelopes.>", Any;
+        /// Durable name of the consumer; services with the same name share the work.
+        plain consumer: String = "ponix-all-in-one", Any;
+        /// Messages in a batch at most, hence rows in an INSERT.
+        plain batch_size: u64 = "10000", 1..=100_000;
+        /// Bytes in a batch at most.
+        plain batch_bytes_max: u64 = "8388608", (64 << 10)..=GIB;
+        /// Time a message waits for its batch to fill at most (linger); fractions are allowed.
+        plain batch_wait_secs: Duration = "1", 0.01..=3_600.0;
+        /// Batches pulled and not yet settled at most; bounds the memory together with
+        /// `PONIX_NATS_BATCH_BYTES_MAX`.
+        plain batches_in_flight: u64 = "3", 1..=64;
+        /// Time after which an unsettled message is delivered to another worker; messages in work
+        /// report progress every third of it.
+        plain ack_wait_secs: Duration = "60", 1.0..=3_600.0;
+        /// Unsettled messages over all workers before the server stops delivering; at least twice
+        /// the batches in flight times the batch size.
+        plain max_ack_pending: u64 = "200000", 1..=10_000_000;
+        /// From this delivery on, a message that fails alone goes to the dead letters.
+        plain max_deliveries: u64 = "8", 3..=1_000_000;
+        /// Time until a message that was given back is delivered again.
+        plain nak_delay_secs: Duration = "5", 0.0..=3_600.0;
+        /// With messages pending and none delivered for this time, the pull is set up again.
+        plain stall_timeout_secs: Duration = "30", 1.0..=3_600.0;
+        /// Published messages that may wait for their PubAck at the same time.
+        plain publish_in_flight: u64 = "1024", 1..=65_536;
+    }
+}
+
+impl NatsVariables {
+    /// Checks what concerns several variables.
+    pub(super) fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let ways = [
+            self.user.is_some(),
+            self.token.is_some(),
+            self.nkey.is_some(),
+            self.credentials.is_some(),
+        ];
+        if ways.iter().filter(|set| **set).count() > 1 {
+            problems.push(Problem::new(
+                "PONIX_NATS_USER, _TOKEN, _NKEY, _CREDENTIALS",
+                "are ways to log in of which at most one may be set",
+            ));
+        }
+        if self.user.is_some() != self.password.is_some() {
+            problems.push(Problem::new(
+                "PONIX_NATS_USER",
+                "and PONIX_NATS_PASSWORD go together: set both or none",
+            ));
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            problems.push(Problem::new(
+                "PONIX_NATS_TLS_CERT",
+                "and PONIX_NATS_TLS_KEY go together: set both or none",
+            ));
+        }
+        for (variable, name) in [
+            ("PONIX_NATS_STREAM", &self.stream),
+            ("PONIX_NATS_CONSUMER", &self.consumer),
+        ] {
+            if name
+                .chars()
+                .any(|c| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c))
+            {
+                problems.push(Problem::new(
+                    variable,
+                    "must not have white space, dots, wildcards or slashes",
+                ));
+            }
+        }
+        let least = 2 * self.batches_in_flight * self.batch_size;
+        if self.max_ack_pending < least {
+            problems.push(Problem::new(
+                "PONIX_NATS_MAX_ACK_PENDING",
+                format!(
+                    "is {}, expected at least {least}: twice PONIX_NATS_BATCHES_IN_FLIGHT times PONIX_NATS_BATCH_SIZE",
+                    self.max_ack_pending
+                ),
+            ));
+        }
+        problems
+    }
+
+    /// Returns the connection's part.
+    pub(crate) fn connection(&self) -> NatsConfig {
+        let auth = match (
+            &self.user,
+            &self.password,
+            &self.token,
+            &self.nkey,
+            &self.credentials,
+        ) {
+            (Some(user), Some(password), ..) => NatsAuth::UserPassword {
+                user: user.clone(),
+                password: password.clone(),
+            },
+            (_, _, Some(token), ..) => NatsAuth::Token(token.clone()),
+            (_, _, _, Some(seed), _) => NatsAuth::NKey(seed.clone()),
+            (.., Some(path)) => NatsAuth::CredentialsFile(path.clone()),
+            _ => NatsAuth::None,
+        };
+        let client = self.tls_cert.clone().zip(self.tls_key.clone());
+        NatsConfig {
+            servers: self
+                .url
+                .split(',')
+                .map(|url| url.trim().to_owned())
+                .collect(),
+            auth,
+            tls: NatsTls {
+                ca_file: self.tls_ca.clone(),
+                client: client.map(|(cert_file, key_file)| ClientCertificate {
+                    cert_file,
+                    key_file,
+                }),
+                required: self.tls_required,
+            },
+            ping_interval: self.ping_interval_secs,
+            connect_timeout: self.request_timeout_secs,
+            request_timeout: self.request_timeout_secs,
+            subscription_capacity: NatsConfig::default()
+                .subscription_capacity
+                .max(2 * self.batch_size as usize),
+        }
+    }
+
+    /// Returns the stream of the events.
+    pub(crate) fn stream(&self) -> StreamSettings {
+        StreamSettings {
+            bytes_max: self.stream_bytes_max,
+            replicas: self.replicas as usize,
+            duplicate_window: self.duplicate_window_secs,
+            ..StreamSettings::new(self.stream.clone(), vec![format!("{}.>", self.stream)])
+        }
+    }
+
+    /// Returns the stream of the dead letters.
+    pub(crate) fn dead_letters(&self) -> StreamSettings {
+        DeadLetters::stream_settings(&self.stream(), self.dead_letter_bytes_max)
+    }
+
+    /// Returns the durable consumer.
+    pub(crate) fn consumer(&self) -> ConsumerSettings {
+        ConsumerSettings {
+            name: self.consumer.clone(),
+            filter_subject: self.subject.clone(),
+            ack_wait: self.ack_wait_secs,
+            ack_pending_max: i64::try_from(self.max_ack_pending).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Returns the limits of the batches.
+    pub(crate) fn batches(&self) -> BatchSettings {
+        BatchSettings {
+            messages_max: self.batch_size as usize,
+            bytes_max: self.batch_bytes_max as usize,
+            linger: self.batch_wait_secs,
+            in_flight_max: self.batches_in_flight as usize,
+            ack_wait: self.ack_wait_secs,
+            nak_delay: self.nak_delay_secs,
+            stall_timeout: self.stall_timeout_secs,
+            deliveries_max: u32::try_from(self.max_deliveries).unwrap_or(u32::MAX),
+            ..BatchSettings::default()
+        }
+    }
+}

@@ -1,0 +1,130 @@
+use super::{Environment, Reading, markdown, variables};
+
+fn reading(pairs: &[(&str, &str)]) -> Reading {
+    let environment: Environment = pairs
+        .iter()
+        .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+        .collect();
+    Reading::new(&environment)
+}
+
+fn problems(pairs: &[(&str, &str)]) -> Vec<String> {
+    reading(pairs)
+        .problems
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn an_empty_environment_gives_the_documented_defaults() {
+    let config = reading(&[]).into_config().expect("the defaults are valid");
+    assert_eq!(config.nats.batch_size, 10_000);
+    assert_eq!(config.nats.batch_wait_secs, std::time::Duration::from_secs(1));
+    assert_eq!(config.service.admin_addr.port(), 9090);
+    assert_eq!(
+        config.clickhouse.client(),
+        ponix_clickhouse::ClickHouseConfig::default()
+    );
+    assert_eq!(config.nats.stream().subjects, ["processed_envelopes.>"]);
+}
+
+#[test]
+fn every_problem_is_told_at_once() {
+    let problems = problems(&[
+        ("PONIX_INTERVAL_SECS", "often"),
+        ("PONIX_ADMIN_ADDR", "localhost"),
+        ("PONIX_NATS_BATCH_SIZE", "0"),
+        ("PONIX_NATS_BATCH_WAIT_SECS", "-1"),
+        ("PONIX_CLICKHOUSE_INSERT_ROWS_MAX", "many"),
+    ]);
+    assert_eq!(
+        problems,
+        [
+            "PONIX_INTERVAL_SECS is \"often\", expected seconds from 0 to 86400",
+            "PONIX_ADMIN_ADDR is \"localhost\", expected an address and port such as 127.0.0.1:9090",
+            "PONIX_NATS_BATCH_SIZE is \"0\", expected a whole number from 1 to 100000",
+            "PONIX_NATS_BATCH_WAIT_SECS is \"-1\", expected seconds from 0.01 to 3600",
+            "PONIX_CLICKHOUSE_INSERT_ROWS_MAX is \"many\", expected a whole number from 1 to 1000000",
+        ]
+    );
+}
+
+#[test]
+fn values_that_contradict_each_other_are_problems() {
+    let problems = problems(&[
+        ("PONIX_NATS_USER", "ann"),
+        ("PONIX_NATS_TOKEN", "geheim"),
+        ("PONIX_NATS_MAX_ACK_PENDING", "1000"),
+        ("PONIX_NATS_STREAM", "a.b"),
+        ("PONIX_CLICKHOUSE_URL", "tcp://host:9000"),
+    ]);
+    assert_eq!(problems.len(), 5, "{problems:#?}");
+    assert!(
+        problems.iter().all(|p| !p.contains("geheim")),
+        "{problems:#?}"
+    );
+    assert!(problems[3].contains("at least 60000"), "{problems:#?}");
+}
+
+#[test]
+fn secrets_never_print() {
+    let pairs = [
+        ("PONIX_NATS_URL", "nats://ann:geheim@h:4222,nats://h2"),
+        ("PONIX_NATS_TOKEN", "geheim"),
+        ("PONIX_CLICKHOUSE_PASSWORD", "geheim"),
+        ("PONIX_NATS_USER", "ann"),
+        ("PONIX_NATS_PASSWORD", "geheim"),
+    ];
+    let reading = reading(&pairs);
+    let shown = format!("{reading:?} {:?}", reading.problems);
+    assert!(!shown.contains("geheim"), "{shown}");
+    assert!(shown.contains("nats://ann:***@h:4222,nats://h2"), "{shown}");
+}
+
+#[test]
+fn a_secret_may_come_from_a_file() {
+    use secrecy::ExposeSecret as _;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "geheim\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let config = reading(&[("PONIX_CLICKHOUSE_PASSWORD_FILE", path)])
+        .into_config()
+        .unwrap();
+    assert_eq!(
+        config.clickhouse.password.unwrap().expose_secret(),
+        "geheim"
+    );
+    let twice = problems(&[
+        ("PONIX_CLICKHOUSE_PASSWORD_FILE", path),
+        ("PONIX_CLICKHOUSE_PASSWORD", "x"),
+    ]);
+    assert!(twice[0].contains("is set twice"), "{twice:?}");
+    let missing = problems(&[("PONIX_CLICKHOUSE_PASSWORD_FILE", "/nowhere/at/all")]);
+    assert!(missing[0].contains("/nowhere/at/all"), "{missing:?}");
+}
+
+#[test]
+fn an_unknown_name_is_told_with_the_nearest_known_one() {
+    let warnings = reading(&[
+        ("PONIX_NATS_BATCHSIZE", "1"),
+        ("PONIX_LIBCHDB", "x"),
+        ("HOME", "/"),
+    ])
+    .warnings;
+    assert_eq!(
+        warnings,
+        ["PONIX_NATS_BATCHSIZE is not a variable of ponix; did you mean PONIX_NATS_BATCH_SIZE?"]
+    );
+}
+
+#[test]
+fn the_reference_is_equal_to_the_code() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(
+        written,
+        markdown(&variables()),
+        "docs/configuration.md is out of date: cargo run -p ponix-all-in-one -- check-config --reference > docs/configuration.md"
+    );
+}

@@ -1,0 +1,114 @@
+//! The processor: delivered messages → rows → one INSERT → a verdict for each message.
+
+use ponix_clickhouse::{
+    EnvelopeRow, EnvelopeWriter, RejectLimit, RejectedRow, StoredRows, WriteError,
+};
+use ponix_nats::{
+    Batch, BatchProcessor, DeadLetter, DeadLetterReason, ProcessError, ProcessingResult,
+    decode_delivery,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Stores batches of envelopes in ClickHouse.
+#[derive(Debug)]
+pub(crate) struct EnvelopeProcessor {
+    writer: EnvelopeWriter,
+    limit: RejectLimit,
+}
+
+/// What a batch decodes to.
+#[derive(Debug, Default)]
+struct Decoded {
+    rows: Vec<EnvelopeRow>,
+    /// Where the message of each row stands in the batch.
+    positions: Vec<usize>,
+    /// Positions of the messages that cannot be decoded.
+    dead: Vec<(usize, DeadLetter)>,
+}
+
+impl EnvelopeProcessor {
+    pub(crate) fn new(writer: EnvelopeWriter, limit: RejectLimit) -> Self {
+        Self { writer, limit }
+    }
+}
+
+impl BatchProcessor for EnvelopeProcessor {
+    async fn process(
+        &self,
+        batch: &Batch,
+        give_up: &CancellationToken,
+    ) -> Result<ProcessingResult, ProcessError> {
+        let Decoded {
+            rows,
+            positions,
+            dead,
+        } = decode(batch);
+        let event_ids: Vec<Uuid> = rows.iter().map(|row| row.event_id).collect();
+        let encoded = self.writer.encode(&rows);
+        // The encoded batches are all that is needed from here on, however long it takes.
+        drop(rows);
+        let outcome = self
+            .writer
+            .write_encoded(&encoded, self.limit, give_up)
+            .await
+            .map_err(|err| process_error(err, &positions))?;
+        let mut result = ProcessingResult::ack_all(batch.len());
+        for (position, dead_letter) in dead {
+            result = result.with_dead_letter(position, dead_letter);
+        }
+        for row in outcome.into_rejected() {
+            let event_id = event_ids[row.index];
+            result = result.with_dead_letter(positions[row.index], rejected(&row, event_id));
+        }
+        Ok(result)
+    }
+}
+
+fn decode(batch: &Batch) -> Decoded {
+    let mut decoded = Decoded::default();
+    for (position, delivery) in batch.messages().iter().enumerate() {
+        match decode_delivery(delivery) {
+            Ok((envelope, event_id)) => {
+                decoded.positions.push(position);
+                decoded.rows.push(EnvelopeRow {
+                    envelope,
+                    event_id,
+                    published_at_ns: delivery.published_at_ns(),
+                    stream_sequence: delivery.stream_sequence(),
+                });
+            }
+            Err(dead_letter) => decoded.dead.push((position, dead_letter)),
+        }
+    }
+    decoded
+}
+
+fn rejected(row: &RejectedRow, event_id: Uuid) -> DeadLetter {
+    DeadLetter {
+        reason: DeadLetterReason::RejectedByStore,
+        error: format!("Code: {}. {}", row.code, row.message),
+        event_id: Some(event_id),
+    }
+}
+
+/// Nothing is dead-lettered for what may be the store's fault.
+fn process_error(err: WriteError, positions: &[usize]) -> ProcessError {
+    let stored = stored_positions(err.stored(), positions);
+    match err {
+        WriteError::GaveUp { .. } => ProcessError::GaveUp { stored },
+        err => ProcessError::StoreUnusable {
+            stored,
+            source: err.into(),
+        },
+    }
+}
+
+fn stored_positions(stored: &StoredRows, positions: &[usize]) -> Vec<usize> {
+    positions
+        .iter()
+        .enumerate()
+        .filter(|(row, _)| stored.contains(*row))
+        .map(|(_, position)| *position)
+        .collect()
+}
