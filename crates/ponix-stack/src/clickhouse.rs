@@ -1,16 +1,21 @@
 //! ClickHouse: the embedded engine behind chdb-server.
 
 use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::backend::{Backend, Kind};
+#[cfg(feature = "containers")]
+use crate::container::{Container, Image};
 use crate::folder::Folder;
 use crate::server::{self, Ready, Server, local};
 use crate::{Process, find};
 
+const NAME: &str = "clickhouse";
 const DEFAULT_USER: &str = "ponix";
 const DEFAULT_PASSWORD: &str = "ponix";
 
@@ -136,10 +141,9 @@ impl ClickHouseBuilder {
     /// The program was not found, a fixed port is taken, the server ended or was not ready in time;
     /// the text ends with the last lines of its log.
     pub async fn start(self) -> Result<ClickHouse> {
-        let program = find::chdb_server()?;
+        let kind = Kind::from_env()?;
         let this = &self;
-        let server =
-            server::on_port(self.port, |port| this.start_on(port, program.clone())).await?;
+        let server = server::on_port(self.port, |port| this.start_on(kind, port)).await?;
         Ok(ClickHouse {
             server,
             user: self.user,
@@ -147,10 +151,27 @@ impl ClickHouseBuilder {
         })
     }
 
-    async fn start_on(&self, port: u16, program: PathBuf) -> Result<Server> {
-        let folder = Folder::of("clickhouse", self.data_dir.as_deref())?;
+    async fn start_on(&self, kind: Kind, port: u16) -> Result<Server> {
         let addr = local(port);
-        let mut builder = Process::builder("clickhouse", program)
+        let backend = match kind {
+            Kind::Local => Backend::Process(Box::new(self.process(addr)?)),
+            #[cfg(feature = "containers")]
+            Kind::Containers => Backend::Container(Box::new(self.container(port).await?)),
+        };
+        let path = "/ping".into();
+        Server::start(
+            backend,
+            addr,
+            Ready::Http { addr, path },
+            self.start_timeout,
+        )
+        .await
+    }
+
+    fn process(&self, addr: SocketAddr) -> Result<Process> {
+        let program = find::chdb_server()?;
+        let folder = Folder::of(NAME, self.data_dir.as_deref())?;
+        let mut builder = Process::builder(NAME, program)
             .arg("--data")
             .arg(folder.path().join("data"))
             .args(["--listen", &addr.to_string()])
@@ -160,11 +181,30 @@ impl ClickHouseBuilder {
             builder = builder.env("PONIX_LIBCHDB", library);
         }
         let env = self.env.iter().map(|(name, value)| (name, value));
-        let process = builder.envs(env).prepare(folder);
-        let ready = Ready::Http {
-            addr,
-            path: "/ping".into(),
+        Ok(builder.envs(env).prepare(folder))
+    }
+
+    #[cfg(feature = "containers")]
+    async fn container(&self, port: u16) -> Result<Container> {
+        anyhow::ensure!(
+            self.args.is_empty() && self.env.is_empty(),
+            "arguments and environment are those of chdb-server, not of a container"
+        );
+        let folder = Folder::of(NAME, self.data_dir.as_deref())?;
+        let env = [
+            ("CLICKHOUSE_USER", self.user.as_str()),
+            ("CLICKHOUSE_PASSWORD", self.password.as_str()),
+            ("CLICKHOUSE_DEFAULT_ACCESS_MANAGEMENT", "1"),
+        ];
+        let image = Image {
+            name: "clickhouse/clickhouse-server",
+            tag: "25.8",
+            ports: vec![(port, 8123)],
+            env: env.map(|(name, value)| (name.into(), value.into())).into(),
+            command: Vec::new(),
+            files: Vec::new(),
+            data: "/var/lib/clickhouse",
         };
-        Server::start(process, addr, ready, self.start_timeout).await
+        Container::create(NAME, image, folder).await
     }
 }

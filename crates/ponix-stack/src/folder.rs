@@ -58,6 +58,12 @@ impl Folder {
         self.kept.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it goes away with its server.
+    #[cfg(feature = "containers")]
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.temporary
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+mod backend;
 mod clickhouse;
+#[cfg(feature = "containers")]
+mod container;
 mod eventually;
 mod find;
 mod folder;

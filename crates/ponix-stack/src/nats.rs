@@ -11,6 +11,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::backend::{Backend, Kind};
+#[cfg(feature = "containers")]
+use crate::container::{Container, Image};
 use crate::folder::Folder;
 use crate::server::{self, Ready, Server, local};
 use crate::{Process, find, http, ports};
@@ -119,7 +122,7 @@ impl NatsBuilder {
 
     /// Sets the server's name, `nats` otherwise.
     #[must_use]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
@@ -207,33 +210,67 @@ impl NatsBuilder {
     /// The program was not found, a fixed port is taken, the server ended or was not ready in time;
     /// the text ends with the last lines of its log.
     pub async fn start(self) -> Result<Nats> {
-        let program = find::nats_server()?;
+        let kind = Kind::from_env()?;
         let this = &self;
-        server::on_port(self.port, |port| this.start_on(port, program.clone())).await
+        server::on_port(self.port, |port| this.start_on(kind, port)).await
     }
 
-    async fn start_on(&self, port: u16, program: PathBuf) -> Result<Nats> {
-        let name = self.name.as_deref().unwrap_or("nats");
-        let folder = Folder::of(name, self.data_dir.as_deref())?;
+    async fn start_on(&self, kind: Kind, port: u16) -> Result<Nats> {
         let monitoring_port = self.monitoring_port.map_or_else(ports::free, Ok)?;
-        let config = folder.path().join("nats.conf");
-        std::fs::write(
-            &config,
-            self.config_text(name, port, monitoring_port, folder.path()),
-        )
-        .with_context(|| format!("write {}", config.display()))?;
-        let process = Process::builder(name, program)
-            .arg("-c")
-            .arg(config)
-            .prepare(folder);
         let monitoring = local(monitoring_port);
+        let backend = match kind {
+            Kind::Local => Backend::Process(Box::new(self.process(port, monitoring_port)?)),
+            #[cfg(feature = "containers")]
+            Kind::Containers => {
+                Backend::Container(Box::new(self.container(port, monitoring_port).await?))
+            }
+        };
         let ready = Ready::Nats {
             monitoring,
             path: self.health_path().into(),
         };
         let start_timeout = self.start_timeout.unwrap_or(server::START_TIMEOUT);
-        let server = Server::start(process, local(port), ready, start_timeout).await?;
+        let server = Server::start(backend, local(port), ready, start_timeout).await?;
         Ok(Nats { server, monitoring })
+    }
+
+    fn process(&self, port: u16, monitoring_port: u16) -> Result<Process> {
+        let program = find::nats_server()?;
+        let folder = Folder::of(self.name(), self.data_dir.as_deref())?;
+        let config = folder.path().join("nats.conf");
+        let store = folder.path().join("store");
+        let text = self.config_text(local(port), local(monitoring_port), &store);
+        std::fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
+        Ok(Process::builder(self.name(), program)
+            .arg("-c")
+            .arg(config)
+            .prepare(folder))
+    }
+
+    #[cfg(feature = "containers")]
+    async fn container(&self, port: u16, monitoring_port: u16) -> Result<Container> {
+        const CONFIG: &str = "/etc/ponix/nats.conf";
+        ensure!(
+            self.cluster.is_none(),
+            "a NATS cluster runs on local servers only: its nodes reach each other on loopback"
+        );
+        let folder = Folder::of(self.name(), self.data_dir.as_deref())?;
+        let any = |port: u16| (std::net::Ipv4Addr::UNSPECIFIED, port).into();
+        let text = self.config_text(any(4222), any(8222), Path::new("/data"));
+        let image = Image {
+            name: "nats",
+            tag: "2.12-alpine",
+            ports: vec![(port, 4222), (monitoring_port, 8222)],
+            env: Vec::new(),
+            command: vec!["-c".into(), CONFIG.into()],
+            files: vec![(CONFIG.into(), text)],
+            data: "/data",
+        };
+        Container::create(self.name(), image, folder).await
+    }
+
+    fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or("nats")
     }
 
     /// With JetStream its recovery of the store must be over. A server of a cluster is asked for
@@ -246,10 +283,10 @@ impl NatsBuilder {
         }
     }
 
-    fn config_text(&self, name: &str, port: u16, monitoring_port: u16, folder: &Path) -> String {
+    fn config_text(&self, listen: SocketAddr, monitoring: SocketAddr, store: &Path) -> String {
         let mut text = format!(
-            "server_name: {}\nlisten: 127.0.0.1:{port}\nhttp: 127.0.0.1:{monitoring_port}\n",
-            quoted(name)
+            "server_name: {}\nlisten: {listen}\nhttp: {monitoring}\n",
+            quoted(self.name())
         );
         let mut add = |line: std::fmt::Arguments| {
             text.write_fmt(line)
@@ -264,7 +301,6 @@ impl NatsBuilder {
         }
         if !self.no_jetstream {
             add(format_args!("jetstream {{"));
-            let store = folder.join("store");
             add(format_args!(
                 "  store_dir: {}",
                 quoted(&store.to_string_lossy())
@@ -326,7 +362,7 @@ mod tests {
 
     #[test]
     fn writes_only_what_was_set() {
-        let text = Nats::builder().config_text("nats", 4222, 8222, Path::new("/data"));
+        let text = Nats::builder().config_text(local(4222), local(8222), Path::new("/data/store"));
         assert_eq!(
             text,
             "server_name: \"nats\"\nlisten: 127.0.0.1:4222\nhttp: 127.0.0.1:8222\n\
@@ -343,7 +379,7 @@ mod tests {
             .user_password("p", r#"a"b\c"#)
             .cluster("c", 6222, vec![6223, 6224])
             .config("lame_duck_duration: 1s")
-            .config_text("n", 1, 2, Path::new("/"));
+            .config_text(local(1), local(2), Path::new("/"));
         for line in [
             "max_payload: 65536",
             "  max_file_store: 1000",

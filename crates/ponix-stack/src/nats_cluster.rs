@@ -228,7 +228,7 @@ impl NatsClusterBuilder {
         if let Some(folder) = &self.data_dir {
             node = node.data_dir(folder.join(&name));
         }
-        node.name(name).cluster(NAME, routes[index], others)
+        node.server_name(name).cluster(NAME, routes[index], others)
     }
 }
 

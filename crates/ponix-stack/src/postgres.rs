@@ -13,12 +13,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::backend::{Backend, Kind};
+#[cfg(feature = "containers")]
+use crate::container::{Container, Image};
 use crate::folder::Folder;
 use crate::process::ProcessBuilder;
 use crate::server::{self, Ready, Server, local};
 use crate::spawner::RunAs;
 use crate::{Process, Signal, find};
 
+const NAME: &str = "postgres";
 const DEFAULT_USER: &str = "ponix";
 const DEFAULT_PASSWORD: &str = "ponix";
 const DATABASE: &str = "ponix";
@@ -150,9 +154,9 @@ impl PostgresBuilder {
     /// The programs were not found, a fixed port is taken, the data folder could not be made, the
     /// server ended or was not ready in time; the text ends with the last lines of its log.
     pub async fn start(self) -> Result<Postgres> {
-        let bin = find::postgres_bin()?;
-        let (this, bin) = (&self, &bin);
-        let server = server::on_port(self.port, |port| this.start_on(port, bin)).await?;
+        let kind = Kind::from_env()?;
+        let this = &self;
+        let server = server::on_port(self.port, |port| this.start_on(kind, port)).await?;
         Ok(Postgres {
             server,
             user: self.user,
@@ -160,31 +164,66 @@ impl PostgresBuilder {
         })
     }
 
-    async fn start_on(&self, port: u16, bin: &Path) -> Result<Server> {
-        let folder = Folder::of("postgres", self.data_dir.as_deref())?;
+    async fn start_on(&self, kind: Kind, port: u16) -> Result<Server> {
+        let backend = match kind {
+            Kind::Local => Backend::Process(Box::new(self.process(port).await?)),
+            #[cfg(feature = "containers")]
+            Kind::Containers => Backend::Container(Box::new(self.container(port).await?)),
+        };
+        Server::start(backend, local(port), Ready::Postgres, self.start_timeout).await
+    }
+
+    async fn process(&self, port: u16) -> Result<Process> {
+        let bin = find::postgres_bin()?;
+        let folder = Folder::of(NAME, self.data_dir.as_deref())?;
         let data = folder.path().join("data");
         let run_as = unprivileged()?;
         if !data.join("PG_VERSION").exists() {
-            self.make_data(bin, folder.path(), &data, run_as).await?;
+            self.make_data(&bin, folder.path(), &data, run_as).await?;
         }
-        let addr = local(port);
-        let mut builder = Process::builder("postgres", bin.join("postgres"))
+        let mut builder = Process::builder(NAME, bin.join("postgres"))
             .arg("-D")
             .arg(&data)
             .args(["-c", "listen_addresses=127.0.0.1"])
             .args(["-c", &format!("port={port}")])
-            .args(["-c", "unix_socket_directories="]);
-        if self.data_dir.is_none() {
-            builder = builder.args(["-c", "fsync=off"]);
-        }
-        for (name, value) in &self.settings {
-            builder = builder.args(["-c", &format!("{name}={value}")]);
-        }
+            .args(["-c", "unix_socket_directories="])
+            .args(self.setting_args());
         builder.run_as = run_as;
         builder.whole_tree = true;
         builder.stop_signal = Signal::SIGINT;
-        let process = builder.prepare(folder);
-        Server::start(process, addr, Ready::Postgres, self.start_timeout).await
+        Ok(builder.prepare(folder))
+    }
+
+    #[cfg(feature = "containers")]
+    async fn container(&self, port: u16) -> Result<Container> {
+        let folder = Folder::of(NAME, self.data_dir.as_deref())?;
+        let env = [
+            ("POSTGRES_USER", self.user.as_str()),
+            ("POSTGRES_PASSWORD", self.password.as_str()),
+            ("POSTGRES_DB", DATABASE),
+        ];
+        let command = std::iter::once("postgres".into());
+        let image = Image {
+            name: "postgres",
+            tag: "17",
+            ports: vec![(port, 5432)],
+            env: env.map(|(name, value)| (name.into(), value.into())).into(),
+            command: command.chain(self.setting_args()).collect(),
+            files: Vec::new(),
+            data: "/var/lib/postgresql/data",
+        };
+        Container::create(NAME, image, folder).await
+    }
+
+    fn setting_args(&self) -> Vec<String> {
+        let fsync = self.data_dir.is_none().then_some(("fsync", "off"));
+        let own = self
+            .settings
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let args = fsync.into_iter().chain(own);
+        args.flat_map(|(name, value)| ["-c".into(), format!("{name}={value}")])
+            .collect()
     }
 
     /// Makes the data folder under another name and renames it when it is whole, so that one that

@@ -487,7 +487,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn tail(log: &Path, from: u64) -> std::io::Result<String> {
+/// The last lines of a file, from a place on: at most 40, at most 8 KiB.
+pub(crate) fn tail(log: &Path, from: u64) -> std::io::Result<String> {
     let mut file = File::open(log)?;
     let end = file.metadata()?.len();
     file.seek(SeekFrom::Start(from.max(end.saturating_sub(TAIL_BYTES))))?;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::time::{Instant, sleep};
 
-use crate::{Process, http, ports};
+use crate::backend::Backend;
+use crate::{http, ports};
 
 /// How long a server may take to become ready when nothing else was set. Generous: a machine that
 /// runs many tests at once is slow, and a server that ends is noticed at once anyway.
@@ -24,7 +25,7 @@ const PROBE_PAUSE: Duration = Duration::from_millis(20);
 /// is killed, and its temporary folder goes with it.
 #[derive(Debug)]
 pub struct Server {
-    process: Process,
+    backend: Backend,
     addr: SocketAddr,
     ready: Ready,
     start_timeout: Duration,
@@ -59,13 +60,13 @@ impl Ready {
 
 impl Server {
     pub(crate) async fn start(
-        process: Process,
+        backend: Backend,
         addr: SocketAddr,
         ready: Ready,
         start_timeout: Duration,
     ) -> Result<Self> {
         let server = Self {
-            process,
+            backend,
             addr,
             ready,
             start_timeout,
@@ -86,7 +87,7 @@ impl Server {
     ///
     /// It stays started, maybe not ready yet.
     pub async fn start_again(&self) -> Result<()> {
-        self.process.start()?;
+        self.backend.start().await?;
         self.wait_until_ready().await
     }
 
@@ -96,8 +97,8 @@ impl Server {
     ///
     /// Those of [`stop`](Self::stop) and [`start_again`](Self::start_again).
     pub async fn restart(&self) -> Result<()> {
-        if self.process.is_running() {
-            self.process.stop().await?;
+        if self.backend.is_running() {
+            self.backend.stop().await?;
         }
         self.start_again().await
     }
@@ -111,14 +112,14 @@ impl Server {
         let start = Instant::now();
         loop {
             let probed = self.ready.probe(self.addr).await;
-            if self.process.exit_status().is_some() {
-                return Err(self.process.failure("ended before it was ready"));
+            if self.backend.has_ended().await {
+                return Err(self.backend.failure("ended before it was ready"));
             }
             let Err(error) = probed else { return Ok(()) };
             if start.elapsed() > self.start_timeout {
                 let timeout = self.start_timeout;
                 return Err(self
-                    .process
+                    .backend
                     .failure(format!("was not ready in {timeout:?}: {error:#}")));
             }
             sleep(PROBE_PAUSE).await;
@@ -131,7 +132,7 @@ impl Server {
     ///
     /// It did not end within 30 s and was killed.
     pub async fn stop(&self) -> Result<ExitStatus> {
-        self.process.stop().await
+        self.backend.stop().await
     }
 
     /// Ends it with SIGKILL and waits until it is gone; nothing to do if it has ended before.
@@ -140,7 +141,7 @@ impl Server {
     ///
     /// None in practice.
     pub async fn kill(&self) -> Result<ExitStatus> {
-        self.process.kill().await
+        self.backend.kill().await
     }
 
     /// Stops it with SIGSTOP: connections stay open, nothing is answered.
@@ -148,12 +149,8 @@ impl Server {
     /// # Errors
     ///
     /// It is not running.
-    #[expect(
-        clippy::unused_async,
-        reason = "a container is paused by a request to its daemon"
-    )]
     pub async fn pause(&self) -> Result<()> {
-        self.process.pause()
+        self.backend.pause().await
     }
 
     /// Lets it go on after [`pause`](Self::pause).
@@ -161,12 +158,8 @@ impl Server {
     /// # Errors
     ///
     /// It is not running.
-    #[expect(
-        clippy::unused_async,
-        reason = "a container is resumed by a request to its daemon"
-    )]
     pub async fn resume(&self) -> Result<()> {
-        self.process.resume()
+        self.backend.resume().await
     }
 
     /// Where clients connect.
@@ -181,43 +174,43 @@ impl Server {
 
     /// Whether it was started and has not ended. A paused server is running.
     pub fn is_running(&self) -> bool {
-        self.process.is_running()
+        self.backend.is_running()
     }
 
-    /// Its process id, while it runs.
+    /// Its process id, while it runs; `None` for a container, as for all that is read from `/proc`.
     pub fn pid(&self) -> Option<u32> {
-        self.process.pid()
+        self.backend.process()?.pid()
     }
 
     /// The most memory it has had in RAM since its start, in bytes; see
-    /// [`Process::memory_peak_bytes`].
+    /// [`Process::memory_peak_bytes`](crate::Process::memory_peak_bytes).
     pub fn memory_peak_bytes(&self) -> Option<u64> {
-        self.process.memory_peak_bytes()
+        self.backend.process()?.memory_peak_bytes()
     }
 
-    /// The memory it has in RAM now, in bytes; see [`Process::memory_bytes`].
+    /// The memory it has in RAM now, in bytes; see [`Process::memory_bytes`](crate::Process::memory_bytes).
     pub fn memory_bytes(&self) -> Option<u64> {
-        self.process.memory_bytes()
+        self.backend.process()?.memory_bytes()
     }
 
-    /// The processor time it has used since its start; see [`Process::cpu_time`].
+    /// The processor time it has used since its start; see [`Process::cpu_time`](crate::Process::cpu_time).
     pub fn cpu_time(&self) -> Option<Duration> {
-        self.process.cpu_time()
+        self.backend.process()?.cpu_time()
     }
 
     /// The folder of its data, configuration and log.
     pub fn folder(&self) -> &Path {
-        self.process.folder()
+        self.backend.folder()
     }
 
     /// The file that takes its output, of all starts.
     pub fn log_path(&self) -> &Path {
-        self.process.log_path()
+        self.backend.log_path()
     }
 
     /// The last lines it has printed since its newest start.
     pub fn log_tail(&self) -> String {
-        self.process.log_tail()
+        self.backend.log_tail()
     }
 }
 
