@@ -33,6 +33,8 @@ pub struct ProcessBuilder {
     env: Vec<(OsString, OsString)>,
     folder: Option<PathBuf>,
     stdin: Option<PathBuf>,
+    /// Whether it prints where this process does, and keeps no log.
+    inherit_output: bool,
     pub(crate) run_as: Option<RunAs>,
     /// Whether pause and kill reach the children of the process too.
     pub(crate) whole_tree: bool,
@@ -87,6 +89,13 @@ impl ProcessBuilder {
     #[must_use]
     pub fn stdin(mut self, file: impl Into<PathBuf>) -> Self {
         self.stdin = Some(file.into());
+        self
+    }
+
+    /// Lets it print where this process does, instead of into its log.
+    #[must_use]
+    pub fn inherit_output(mut self) -> Self {
+        self.inherit_output = true;
         self
     }
 
@@ -162,6 +171,7 @@ impl Process {
             env: Vec::new(),
             folder: None,
             stdin: None,
+            inherit_output: false,
             run_as: None,
             whole_tree: false,
             stop_signal: Signal::SIGTERM,
@@ -411,9 +421,10 @@ impl Process {
             .envs(env)
             .current_dir(self.folder.path())
             .stdin(stdin)
-            .stdout(log.try_clone()?)
-            .stderr(log)
             .process_group(0);
+        if !spec.inherit_output {
+            command.stdout(log.try_clone()?).stderr(log);
+        }
         Ok(command)
     }
 
