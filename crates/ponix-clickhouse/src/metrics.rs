@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -12,7 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::ErrorKind;
 
 /// How an INSERT ended, as a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum InsertResult {
     /// Stored.
     Ok,
@@ -22,6 +22,17 @@ pub enum InsertResult {
     Rejected,
     /// Refused whatever its rows.
     Fatal,
+}
+
+impl InsertResult {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Transient => "transient",
+            Self::Rejected => "rejected",
+            Self::Fatal => "fatal",
+        }
+    }
 }
 
 impl From<ErrorKind> for InsertResult {
@@ -35,7 +46,7 @@ impl From<ErrorKind> for InsertResult {
 }
 
 /// Why an INSERT was sent again, as a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RetryReason {
     /// The same rows after a failure that may pass.
     Transient,
@@ -47,14 +58,39 @@ pub enum RetryReason {
     Confirmed,
 }
 
+impl RetryReason {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Halved => "halved",
+            Self::Bisected => "bisected",
+            Self::Confirmed => "confirmed",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
-    result: InsertResult,
+    result: &'static str,
+}
+
+impl From<InsertResult> for ResultLabel {
+    fn from(result: InsertResult) -> Self {
+        let result = result.as_str();
+        Self { result }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
-    reason: RetryReason,
+    reason: &'static str,
+}
+
+impl From<RetryReason> for ReasonLabel {
+    fn from(reason: RetryReason) -> Self {
+        let reason = reason.as_str();
+        Self { reason }
+    }
 }
 
 /// Counters of all writers that share them; clones count into the same ones.
@@ -131,12 +167,12 @@ impl ClickHouseMetrics {
 
     /// Returns how many INSERTs ended so.
     pub fn inserts(&self, result: InsertResult) -> u64 {
-        self.inserts.get_or_create(&ResultLabel { result }).get()
+        self.inserts.get_or_create(&result.into()).get()
     }
 
     /// Returns how many INSERTs were sent again for this reason.
     pub fn retries(&self, reason: RetryReason) -> u64 {
-        self.retries.get_or_create(&ReasonLabel { reason }).get()
+        self.retries.get_or_create(&reason.into()).get()
     }
 
     /// Returns how many rows were stored, copies included.
@@ -161,12 +197,12 @@ impl ClickHouseMetrics {
     }
 
     pub(crate) fn insert_ended(&self, result: InsertResult, took: Duration) {
-        self.inserts.get_or_create(&ResultLabel { result }).inc();
+        self.inserts.get_or_create(&result.into()).inc();
         self.insert_seconds.observe(took.as_secs_f64());
     }
 
     pub(crate) fn retry(&self, reason: RetryReason) {
-        self.retries.get_or_create(&ReasonLabel { reason }).inc();
+        self.retries.get_or_create(&reason.into()).inc();
     }
 
     pub(crate) fn rows_rejected(&self, rows: usize) {
@@ -198,12 +234,12 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("a String takes it");
         for line in [
-            "ponix_clickhouse_inserts_total{result=\"Ok\"} 1",
-            "ponix_clickhouse_inserts_total{result=\"Rejected\"} 1",
+            "ponix_clickhouse_inserts_total{result=\"ok\"} 1",
+            "ponix_clickhouse_inserts_total{result=\"rejected\"} 1",
             "ponix_clickhouse_rows_total 10",
             "ponix_clickhouse_insert_bytes_total 1000",
             "ponix_clickhouse_insert_seconds_count 2",
-            "ponix_clickhouse_retries_total{reason=\"Bisected\"} 1",
+            "ponix_clickhouse_retries_total{reason=\"bisected\"} 1",
             "ponix_clickhouse_rejected_rows_total 0",
             "ponix_clickhouse_inserts_in_progress 0",
         ] {
