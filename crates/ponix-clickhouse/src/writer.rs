@@ -6,6 +6,7 @@ mod search;
 
 use std::time::Duration;
 
+use clickhouse::error::Error as CrateError;
 use clickhouse::insert_formatted::InsertFormatted;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,9 @@ use crate::{ClickHouseMetrics, Client, RetryReason};
 
 /// How much is compressed and handed to the socket at once.
 const CHUNK_BYTES: usize = 512 << 10;
+
+/// How long an answer may take that should be there already.
+const EARLY_ANSWER: Duration = Duration::from_secs(5);
 
 /// What every INSERT is sent with.
 const SETTINGS: [(&str, &str); 6] = [
@@ -259,10 +263,13 @@ impl EnvelopeWriter {
         let mut rest = bytes;
         while !rest.is_empty() {
             let chunk = rest.split_to(rest.len().min(CHUNK_BYTES));
-            if let Err(error) = insert.send(chunk).await {
-                return Err(self
-                    .why(insert, RequestError::from_crate(error, send))
-                    .await);
+            match insert.send(chunk).await {
+                Ok(()) => {}
+                // Nobody reads, so nobody will answer.
+                Err(error @ CrateError::TimedOut) => {
+                    return Err(RequestError::from_crate(error, send));
+                }
+                Err(error) => return Err(why(insert, RequestError::from_crate(error, send)).await),
             }
         }
         insert
@@ -270,22 +277,18 @@ impl EnvelopeWriter {
             .await
             .map_err(|error| RequestError::from_crate(error, response))
     }
+}
 
-    /// A server that refuses early answers before it has read everything, and closes: what it
-    /// said tells more than that the socket takes no more.
-    async fn why(&self, insert: InsertFormatted, broken: RequestError) -> InsertError {
-        let timeout: Duration = self.client.config().response_timeout;
-        match insert
-            .end()
-            .await
-            .map_err(|error| RequestError::from_crate(error, timeout))
-        {
-            Err(answer @ (RequestError::Server { .. } | RequestError::NotClickHouse { .. })) => {
-                answer
-            }
-            // Never a success: not everything was sent.
+/// A server that refuses early answers before it has read everything, and closes: what it said
+/// tells more than that the socket takes no more.
+async fn why(insert: InsertFormatted, broken: RequestError) -> InsertError {
+    match tokio::time::timeout(EARLY_ANSWER, insert.end()).await {
+        Ok(Err(error)) => match RequestError::from_crate(error, EARLY_ANSWER) {
+            answer @ (RequestError::Server { .. } | RequestError::NotClickHouse { .. }) => answer,
             _ => broken,
-        }
+        },
+        // Never a success: not everything was sent.
+        _ => broken,
     }
 }
 

@@ -1,1 +1,8 @@
-//! Integration tests.
+//! Against a real engine: what is written is there, what is refused is told apart, and the
+//! migrations survive whatever comes between.
+
+mod faults;
+mod migrating;
+mod refusing;
+mod support;
+mod writing;

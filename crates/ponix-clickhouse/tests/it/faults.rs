@@ -1,0 +1,202 @@
+//! The server goes away, comes back, or does not answer.
+
+use std::time::Duration;
+
+use ponix_clickhouse::{
+    ClickHouseConfig, Client, ErrorKind, InsertResult, MigrateError, Migrator, RejectLimit,
+    RequestError, VersionError, WriteError,
+};
+use ponix_stack::{ClickHouse, Mode, Proxy, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{self, Store, rows};
+
+async fn until_retried(store: &Store) {
+    eventually("retries", Duration::from_secs(30), || async {
+        store.metrics.inserts(InsertResult::Transient) >= 3
+    })
+    .await
+    .expect("failures that may pass are retried");
+}
+
+#[tokio::test]
+async fn a_killed_server_is_waited_for() {
+    let server = ClickHouse::start().await.expect("it starts");
+    let client = Client::new(&support::config(&server, "killed")).expect("valid");
+    let store = Store::with(client).await;
+    store.write(&rows(10)).await.expect("stored");
+    server.kill().await.expect("it is gone");
+    let write = tokio::spawn({
+        let writer = store.writer.clone();
+        async move { support::write(&writer, &rows(100)).await }
+    });
+    until_retried(&store).await;
+    server.restart().await.expect("it comes back");
+    write
+        .await
+        .expect("no panic")
+        .expect("it is stored in the end");
+    assert_eq!(store.envelopes().await, 100);
+}
+
+#[tokio::test]
+async fn giving_up_ends_the_waiting_between_two_inserts() {
+    let server = ClickHouse::start().await.expect("it starts");
+    let client = Client::new(&support::config(&server, "giving_up")).expect("valid");
+    let store = Store::with(client).await;
+    server.stop().await.expect("it stops");
+    let give_up = CancellationToken::new();
+    let write = tokio::spawn({
+        let (writer, give_up) = (store.writer.clone(), give_up.clone());
+        async move {
+            writer
+                .write(&rows(10), RejectLimit::default(), &give_up)
+                .await
+        }
+    });
+    until_retried(&store).await;
+    give_up.cancel();
+    let error = write
+        .await
+        .expect("no panic")
+        .expect_err("nothing is stored");
+    let WriteError::GaveUp { stored, source } = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(stored.count(), 0);
+    assert!(
+        matches!(source, Some(RequestError::Network(_))),
+        "{source:?}"
+    );
+
+    server.restart().await.expect("it comes back");
+    store
+        .writer
+        .write(&rows(10), RejectLimit::default(), &give_up)
+        .await
+        .expect("one attempt is always made");
+    assert_eq!(store.envelopes().await, 10);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_costs_a_copy_that_no_reader_sees() {
+    let server = support::server().await;
+    let proxy = Proxy::start(server.addr()).await.expect("it listens");
+    let config = ClickHouseConfig {
+        url: proxy.url("http"),
+        ..support::config(server, "lost_answer")
+    };
+    let store = Store::with(Client::new(&config).expect("valid")).await;
+    proxy.set(Mode::SwallowResponse).await;
+    let write = tokio::spawn({
+        let writer = store.writer.clone();
+        async move { support::write(&writer, &rows(100)).await }
+    });
+    eventually("a lost answer", Duration::from_secs(30), || async {
+        proxy.counters().responses_swallowed >= 1
+    })
+    .await
+    .expect("the server answers");
+    proxy.set(Mode::Pass).await;
+    write.await.expect("no panic").expect("it is stored");
+    assert_eq!(store.envelopes().await, 100);
+    assert!(
+        store.copies().await >= 200,
+        "the first INSERT was stored too"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_left_after_the_timeout() {
+    let server = support::server().await;
+    let proxy = Proxy::start(server.addr()).await.expect("it listens");
+    let config = ClickHouseConfig {
+        url: proxy.url("http"),
+        response_timeout: Duration::from_millis(200),
+        ..support::config(server, "default")
+    };
+    let client = Client::new(&config).expect("valid");
+    proxy.set(Mode::Stall).await;
+    let error = client.ping().await.expect_err("no answer");
+    assert!(matches!(error, RequestError::TimedOut { .. }), "{error:?}");
+    let store = Store::without_tables(client);
+    let batch = store.writer.encode(&rows(1)).remove(0);
+    let error = store.writer.insert(&batch).await.expect_err("no answer");
+    assert!(matches!(error, RequestError::TimedOut { .. }), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Transient);
+}
+
+#[tokio::test]
+async fn a_socket_that_takes_no_more_is_left_after_the_timeout() {
+    let server = support::server().await;
+    let proxy = Proxy::start(server.addr()).await.expect("it listens");
+    let config = ClickHouseConfig {
+        url: proxy.url("http"),
+        send_timeout: Duration::from_millis(300),
+        ..support::config(server, "default")
+    };
+    let store = Store::without_tables(Client::new(&config).expect("valid"));
+    // More than the sockets' buffers take.
+    let data = format!(r#"{{"noise":"{}"}}"#, support::noise(20 << 20));
+    let batch = store.writer.encode(&[support::row(0, data)]).remove(0);
+    proxy.set(Mode::Stall).await;
+    let error = store.writer.insert(&batch).await.expect_err("nobody reads");
+    assert!(matches!(error, RequestError::TimedOut { .. }), "{error:?}");
+}
+
+/// Answers every request with the version of a server that is too old; only its age matters.
+async fn old_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let mut request = [0; 4_096];
+            let _ = connection.read(&mut request).await;
+            let body = b"\x01\x09version()\x06String\x0924.3.5.46";
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            let _ = connection.write_all(head.as_bytes()).await;
+            let _ = connection.write_all(body).await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_server_that_is_too_old_is_refused_before_anything_is_changed() {
+    let config = ClickHouseConfig {
+        url: old_server().await,
+        ..ClickHouseConfig::default()
+    };
+    let client = Client::new(&config).expect("valid");
+    let error = Migrator::new(&client).up().await.expect_err("24.3");
+    assert_eq!(error.kind(), ErrorKind::Fatal);
+    let MigrateError::Server(error @ VersionError::TooOld { .. }) = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(
+        error.to_string(),
+        "clickhouse 24.3 is too old, the oldest that is supported is 25.8"
+    );
+}
+
+#[tokio::test]
+async fn nobody_there_is_transient() {
+    // Bound and closed: nobody listens there now.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    drop(listener);
+    let config = ClickHouseConfig {
+        url: format!("http://{address}"),
+        ..Default::default()
+    };
+    let client = Client::new(&config).expect("valid");
+    let error = client.ping().await.expect_err("nobody listens");
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Transient, None));
+    let error = Migrator::new(&client)
+        .up()
+        .await
+        .expect_err("nobody listens");
+    assert_eq!(error.kind(), ErrorKind::Transient);
+}

@@ -1,0 +1,224 @@
+//! What ClickHouse refuses is told apart: rows, and everything else.
+
+use std::time::Duration;
+
+use ponix_clickhouse::{ClickHouseConfig, Client, ErrorKind, InsertResult, Migrator, WriteError};
+use ponix_stack::eventually;
+
+use crate::support::{self, REFUSED_JSON, Store, row, rows};
+
+/// Writes ten rows that nothing can store and returns the code.
+async fn fatal_code(store: &Store) -> u32 {
+    let error = store.write(&rows(10)).await;
+    let error = error.expect_err("nothing can be stored");
+    assert!(matches!(error, WriteError::Fatal { .. }), "{error:?}");
+    assert_eq!(
+        (error.kind(), error.stored().count()),
+        (ErrorKind::Fatal, 0)
+    );
+    assert_eq!(store.inserts(), 1, "told at once");
+    error.code().expect("clickhouse said why")
+}
+
+#[tokio::test]
+async fn a_missing_table_is_fatal_until_it_is_back() {
+    let store = Store::new("missing_table").await;
+    store.execute("DROP TABLE processed_envelopes").await;
+    assert_eq!(fatal_code(&store).await, 60);
+    Migrator::new(&store.client)
+        .down()
+        .await
+        .expect("down is safe to repeat");
+    Migrator::new(&store.client).up().await.expect("up again");
+    store.write(&rows(10)).await.expect("stored");
+    assert_eq!(store.envelopes().await, 10);
+}
+
+#[tokio::test]
+async fn a_missing_database_is_fatal() {
+    let client = support::client("was_never_created").await;
+    let store = Store::without_tables(client.clone());
+    assert_eq!(fatal_code(&store).await, 81);
+    assert_eq!(
+        client.ping().await.expect_err("no such database").code(),
+        Some(81)
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_fatal_and_not_shown() {
+    let config = ClickHouseConfig {
+        password: "hunter2".into(),
+        ..support::config(support::server().await, "default")
+    };
+    let client = Client::new(&config).expect("a valid configuration");
+    let error = client.ping().await.expect_err("wrong password");
+    assert_eq!((error.code(), error.kind()), (Some(516), ErrorKind::Fatal));
+    assert!(!format!("{error:?} {client:?}").contains("hunter2"));
+    assert_eq!(fatal_code(&Store::without_tables(client)).await, 516);
+}
+
+#[tokio::test]
+async fn a_dropped_column_is_fatal() {
+    let store = Store::new("dropped_column").await;
+    store
+        .execute("ALTER TABLE processed_envelopes DROP COLUMN processed_at")
+        .await;
+    assert_eq!(fatal_code(&store).await, 16);
+}
+
+#[tokio::test]
+async fn a_large_insert_learns_why_it_was_refused() {
+    let store = Store::new("large_refused").await;
+    store.execute("DROP TABLE processed_envelopes").await;
+    // Many chunks, so that the answer can come while some are still unsent.
+    let data = format!(r#"{{"noise":"{}"}}"#, support::noise(20 << 20));
+    let error = store.write(&[row(0, data)]).await;
+    assert_eq!(error.expect_err("no table").code(), Some(60));
+}
+
+#[tokio::test]
+async fn one_bad_row_in_5000_is_found_with_at_most_26_more_inserts() {
+    let store = Store::new("one_in_5000").await;
+    let mut rows = rows(5_000);
+    rows[3_217].envelope.data_json = REFUSED_JSON.into();
+    let outcome = store.write(&rows).await;
+    let rejected = outcome.expect("the others are stored").into_rejected();
+    assert_eq!(rejected.len(), 1);
+    assert_eq!((rejected[0].index, rejected[0].code), (3_217, 117));
+    assert!(
+        rejected[0].message.contains("Duplicate path"),
+        "{}",
+        rejected[0].message
+    );
+    assert!(store.inserts() <= 1 + 26, "{} INSERTs", store.inserts());
+    assert_eq!(store.metrics.rejected_rows(), 1);
+    assert_eq!(
+        (store.envelopes().await, store.copies().await),
+        (4_999, 4_999)
+    );
+}
+
+#[tokio::test]
+async fn rows_bad_for_different_reasons_are_each_told_why() {
+    let store = Store::new("different_reasons").await;
+    store.execute(NO_BAD_DEVICES).await;
+    let mut rows = rows(300);
+    rows[0].envelope.data_json = "[1.0]".into();
+    rows[150].envelope.data_json = r#"{"x":"\ud800"}"#.into();
+    rows[299].envelope.end_device_id = "bad-1".into();
+    let outcome = store.write(&rows).await;
+    let outcome = outcome.expect("the others are stored");
+    let found: Vec<_> = outcome
+        .rejected()
+        .iter()
+        .map(|row| (row.index, row.code))
+        .collect();
+    assert_eq!(found, [(0, 117), (150, 117), (299, 469)]);
+    assert!(outcome.rejection(1).is_none());
+    assert_eq!(store.envelopes().await, 297);
+}
+
+#[tokio::test]
+async fn a_lone_bad_row_is_condemned() {
+    let store = Store::new("lone_bad_row").await;
+    let outcome = store.write(&[row(0, REFUSED_JSON)]).await;
+    assert_eq!(outcome.expect("nothing else to store").rejected().len(), 1);
+    assert_eq!(store.inserts(), 1);
+}
+
+/// Refuses rows of devices `bad-…`, as a schema that somebody changed might.
+const NO_BAD_DEVICES: &str = "ALTER TABLE processed_envelopes \
+                              ADD CONSTRAINT mended CHECK NOT startsWith(end_device_id, 'bad-')";
+
+#[tokio::test]
+async fn many_rows_refused_alike_end_the_search_soon() {
+    let store = Store::new("refused_alike").await;
+    store.execute(NO_BAD_DEVICES).await;
+    let mut rows = rows(5_000);
+    for (n, row) in rows.iter_mut().enumerate() {
+        if (n * 7_919) % 100 < 30 {
+            row.envelope.end_device_id = format!("bad-{n}");
+        }
+    }
+    let error = store.write(&rows).await;
+    let error = error.expect_err("30 % are refused");
+    assert!(
+        matches!(error, WriteError::RefusedAlike { .. }),
+        "{error:?}"
+    );
+    assert_eq!(
+        (error.kind(), error.code()),
+        (ErrorKind::Rejected, Some(469))
+    );
+    assert!(store.inserts() < 250, "{} INSERTs", store.inserts());
+    assert_eq!(store.metrics.rejected_rows(), 0, "none is condemned");
+    assert_eq!(
+        store.copies().await,
+        error.stored().count() as u64,
+        "what is said is stored"
+    );
+
+    store
+        .execute("ALTER TABLE processed_envelopes DROP CONSTRAINT mended")
+        .await;
+    let missing: Vec<_> = rows
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| !error.stored().contains(*index))
+        .map(|(_, row)| row.clone())
+        .collect();
+    store.write(&missing).await.expect("it was mended");
+    assert_eq!(
+        (store.envelopes().await, store.copies().await),
+        (5_000, 5_000)
+    );
+}
+
+#[tokio::test]
+async fn too_many_parts_is_waited_out() {
+    let store = Store::new("too_many_parts").await;
+    store
+        .execute("SYSTEM STOP MERGES processed_envelopes")
+        .await;
+    store
+        .execute("ALTER TABLE processed_envelopes MODIFY SETTING parts_to_throw_insert = 1")
+        .await;
+    store.write(&rows(1)).await.expect("the first part");
+    let write = tokio::spawn({
+        let writer = store.writer.clone();
+        async move { support::write(&writer, &[row(1, "{}")]).await }
+    });
+    eventually("a retry", Duration::from_secs(30), || async {
+        store.metrics.inserts(InsertResult::Transient) >= 2
+    })
+    .await
+    .expect("the server refuses more parts");
+    store
+        .execute("ALTER TABLE processed_envelopes RESET SETTING parts_to_throw_insert")
+        .await;
+    write
+        .await
+        .expect("no panic")
+        .expect("it is stored in the end");
+    assert_eq!(store.envelopes().await, 2);
+}
+
+#[tokio::test]
+async fn too_many_partitions_says_so_in_the_words_we_look_for() {
+    let store = Store::new("too_many_partitions").await;
+    let insert = "INSERT INTO processed_envelopes (occurred_at) \
+                  SELECT toDateTime64(number * 31 * 86400, 9, 'UTC') FROM numbers(120)";
+    let error = store
+        .client
+        .raw()
+        .query_raw(insert)
+        .execute()
+        .await
+        .expect_err("120 months");
+    let text = error.to_string();
+    assert!(
+        text.contains("Code: 252") && text.contains("Too many partitions"),
+        "{text}"
+    );
+}

@@ -1,0 +1,173 @@
+//! One server for all tests, a database for each.
+
+use std::time::Duration;
+
+use ponix_clickhouse::{
+    ClickHouseConfig, ClickHouseMetrics, Client, EnvelopeRow, EnvelopeWriter, InsertResult,
+    Migrator, RejectLimit, WriteError, WriteOutcome,
+};
+use ponix_proto::DecodedEnvelope;
+use ponix_stack::ClickHouse;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// 2026-01-01T00:00:00Z
+pub(crate) const NEW_YEAR_NS: i64 = 1_767_225_600 * 1_000_000_000;
+
+static SERVER: OnceCell<ClickHouse> = OnceCell::const_new();
+
+/// The server that all tests share which do not harm it.
+pub(crate) async fn server() -> &'static ClickHouse {
+    SERVER
+        .get_or_init(|| async { ClickHouse::start().await.expect("it starts") })
+        .await
+}
+
+/// Where a database on a server is, with short pauses between retries.
+pub(crate) fn config(server: &ClickHouse, database: &str) -> ClickHouseConfig {
+    ClickHouseConfig {
+        url: server.url(),
+        database: database.into(),
+        username: server.user().into(),
+        password: server.password().into(),
+        retry_backoff_min: Duration::from_millis(5),
+        retry_backoff_max: Duration::from_millis(50),
+        ..ClickHouseConfig::default()
+    }
+}
+
+/// A client of a database that does not exist yet.
+pub(crate) async fn client(database: &str) -> Client {
+    Client::new(&config(server().await, database)).expect("a valid configuration")
+}
+
+/// A database with the tables, and a writer into it.
+pub(crate) struct Store {
+    pub(crate) client: Client,
+    pub(crate) writer: EnvelopeWriter,
+    pub(crate) metrics: ClickHouseMetrics,
+}
+
+impl Store {
+    /// On the shared server.
+    pub(crate) async fn new(database: &str) -> Self {
+        Self::with(client(database).await).await
+    }
+
+    pub(crate) async fn with(client: Client) -> Self {
+        Migrator::new(&client)
+            .up()
+            .await
+            .expect("the migrations pass");
+        Self::without_tables(client)
+    }
+
+    pub(crate) fn without_tables(client: Client) -> Self {
+        let metrics = ClickHouseMetrics::default();
+        let writer = EnvelopeWriter::new(&client, metrics.clone());
+        Self {
+            client,
+            writer,
+            metrics,
+        }
+    }
+
+    /// Writes with the default limit and without giving up.
+    pub(crate) async fn write(&self, rows: &[EnvelopeRow]) -> Result<WriteOutcome, WriteError> {
+        write(&self.writer, rows).await
+    }
+
+    pub(crate) async fn execute(&self, sql: &str) {
+        self.client.raw().query_raw(sql).execute().await.expect(sql);
+    }
+
+    pub(crate) async fn number(&self, sql: &str) -> u64 {
+        self.client
+            .raw()
+            .query_raw(sql)
+            .fetch_one()
+            .await
+            .expect(sql)
+    }
+
+    pub(crate) async fn text(&self, sql: &str) -> String {
+        let query = self.client.raw().query_raw(sql);
+        query
+            .with_setting("json_type_escape_dots_in_keys", "1")
+            .fetch_one()
+            .await
+            .expect(sql)
+    }
+
+    /// Rows that readers see.
+    pub(crate) async fn envelopes(&self) -> u64 {
+        self.number("SELECT count() FROM envelopes").await
+    }
+
+    /// Rows with the copies.
+    pub(crate) async fn copies(&self) -> u64 {
+        self.number("SELECT count() FROM processed_envelopes").await
+    }
+
+    /// INSERTs so far, however they ended.
+    pub(crate) fn inserts(&self) -> u64 {
+        use InsertResult::{Fatal, Ok, Rejected, Transient};
+        [Ok, Transient, Rejected, Fatal]
+            .map(|result| self.metrics.inserts(result))
+            .iter()
+            .sum()
+    }
+}
+
+/// Writes with the default limit and without giving up.
+pub(crate) async fn write(
+    writer: &EnvelopeWriter,
+    rows: &[EnvelopeRow],
+) -> Result<WriteOutcome, WriteError> {
+    writer
+        .write(rows, RejectLimit::default(), &CancellationToken::new())
+        .await
+}
+
+/// A row that is like no other of its test, with some data.
+pub(crate) fn row(n: u64, data_json: impl Into<String>) -> EnvelopeRow {
+    let occurred_at_ns = NEW_YEAR_NS + n as i64 * 1_000_000;
+    EnvelopeRow {
+        envelope: DecodedEnvelope {
+            organization_id: "org".into(),
+            end_device_id: format!("device-{}", n % 100),
+            occurred_at_ns,
+            processed_at_ns: occurred_at_ns + 1_000,
+            data_json: data_json.into(),
+            event_id: None,
+        },
+        event_id: Uuid::from_u128(u128::from(n) + 1),
+        published_at_ns: occurred_at_ns + 1_000_000,
+        stream_sequence: n + 1,
+    }
+}
+
+/// Good rows.
+pub(crate) fn rows(count: u64) -> Vec<EnvelopeRow> {
+    (0..count)
+        .map(|n| row(n, format!(r#"{{"temperature":{n}.5}}"#)))
+        .collect()
+}
+
+/// Data that a JSON column refuses: the escaped name of the first key is the second.
+pub(crate) const REFUSED_JSON: &str = r#"{"a.b":1.0,"a%2Eb":2.0}"#;
+
+/// A text for a JSON value that LZ4 cannot make much smaller.
+pub(crate) fn noise(bytes: usize) -> String {
+    let mut random = 1u64;
+    std::iter::repeat_with(|| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        char::from(b' ' + ((random >> 33) % 90) as u8)
+    })
+    .filter(|character| !matches!(character, '"' | '\\'))
+    .take(bytes)
+    .collect()
+}
