@@ -87,6 +87,14 @@ pub struct Arguments {
         default_value_t = 16
     )]
     statements_max: usize,
+    /// Sessions (`session_id`) open at a time; more are refused
+    #[arg(
+        long,
+        env = "CHDB_SERVER_SESSIONS_MAX",
+        value_name = "N",
+        default_value_t = 64
+    )]
+    sessions_max: usize,
     /// Open connections; more wait unaccepted
     #[arg(
         long,
@@ -204,6 +212,7 @@ impl Arguments {
             data: self.data.clone(),
             databases: self.databases,
             memory_bytes_max: self.memory_bytes_max,
+            sessions_max: self.sessions_max,
             options: self.engine_options,
         };
         let limits = Limits {

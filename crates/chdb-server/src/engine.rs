@@ -3,15 +3,12 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::exception::{Exception, codes};
 use crate::ffi::{Connection, Library, LoadError};
-
-/// Time the engine's threads get to end.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause between two attempts to stop the engine.
-const STOP_PAUSE: Duration = Duration::from_millis(20);
+use crate::request::SessionParameters;
+use crate::session::Sessions;
 
 /// What the engine is booted with.
 #[derive(Debug, Clone)]
@@ -24,6 +21,8 @@ pub struct EngineConfig {
     pub databases: Vec<String>,
     /// Memory all statements and merges together may take, in bytes.
     pub memory_bytes_max: u64,
+    /// Sessions open at a time.
+    pub sessions_max: usize,
     /// More of the engine's options, `name=value`.
     pub options: Vec<String>,
 }
@@ -76,6 +75,7 @@ pub(crate) struct Engine {
     arguments: Vec<String>,
     /// Keeps the engine up while no statement runs: it stops with its last connection.
     anchor: Mutex<Option<Connection>>,
+    sessions: Sessions,
     version: String,
     timezone: String,
 }
@@ -97,6 +97,7 @@ impl Engine {
             library,
             arguments,
             anchor: Mutex::new(Some(anchor)),
+            sessions: Sessions::new(config.sessions_max),
             version,
             timezone,
         })
@@ -111,6 +112,32 @@ impl Engine {
                 "the engine gave no connection",
             )
         })
+    }
+
+    /// Runs `work` with a connection: that of the session `wanted` names, else one for this work alone. When it
+    /// returns, the session is free for the next statement.
+    pub(crate) fn with_connection<T>(
+        &self,
+        wanted: Option<&SessionParameters>,
+        work: impl FnOnce(&mut Connection) -> T,
+    ) -> Result<T, Exception> {
+        let Some(wanted) = wanted else {
+            return Ok(work(&mut self.connect()?));
+        };
+        let mut connection = self
+            .sessions
+            .take(wanted, Instant::now(), || self.connect())?;
+        let guard = ForgetOnDrop {
+            sessions: &self.sessions,
+            id: &wanted.id,
+        };
+        let done = work(&mut connection);
+        if !wanted.close {
+            std::mem::forget(guard);
+            self.sessions
+                .give_back(&wanted.id, connection, Instant::now());
+        }
+        Ok(done)
     }
 
     /// The engine's version, such as `26.7.2.1`.
@@ -131,25 +158,30 @@ impl Engine {
             .map_err(Exception::from_engine)
     }
 
-    /// Stops the engine for good. Every other connection must have been dropped. Blocks up to [`STOP_TIMEOUT`].
-    ///
-    /// `false` when a thread of the engine is still there, most likely because a connection is still open.
-    pub(crate) fn shutdown(&self) -> bool {
+    /// Closes what the engine keeps open by itself; with the last connection it ends its merges and closes its tables.
+    pub(crate) fn shutdown(&self) {
+        self.sessions.close_all();
         drop(
             self.anchor
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
         );
-        let deadline = Instant::now() + STOP_TIMEOUT;
-        // A thread that is only just ending is seen as running: the library asks to be called again.
-        while !self.library.shutdown() {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            std::thread::sleep(STOP_PAUSE);
-        }
-        true
+        // Said of threads that have nothing left to do: those of pools that once loaded tables stay parked.
+        let all_ended = self.library.shutdown();
+        tracing::debug!(all_ended, "engine stopped");
+    }
+}
+
+/// Ends a session whose work panicked, or asked for it.
+struct ForgetOnDrop<'a> {
+    sessions: &'a Sessions,
+    id: &'a str,
+}
+
+impl Drop for ForgetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.sessions.forget(self.id);
     }
 }
 

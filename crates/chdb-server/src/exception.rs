@@ -22,6 +22,8 @@ pub(crate) mod codes {
     pub(crate) const QUERY_IS_TOO_LARGE: u32 = 229;
     pub(crate) const CANNOT_DECOMPRESS: u32 = 271;
     pub(crate) const INTO_OUTFILE_NOT_ALLOWED: u32 = 358;
+    pub(crate) const SESSION_NOT_FOUND: u32 = 372;
+    pub(crate) const SESSION_IS_LOCKED: u32 = 373;
     pub(crate) const AUTHENTICATION_FAILED: u32 = 516;
     pub(crate) const UNKNOWN_EXCEPTION: u32 = 1002;
 }

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 
 use crate::blocks;
-use crate::engine::{quote_name, quote_text};
 use crate::exception::{Exception, codes};
 use crate::ffi::{Connection, Counts};
 use crate::format::{Header, Joining, joining};
 use crate::request::Parameters;
 use crate::spool::{Pieces, Spool};
 use crate::statement::{Insert, Output, Refusal, Statement, inspect};
+use crate::surroundings::Surroundings;
 
 /// The format of a result when neither the query nor the client names one.
 const DEFAULT_FORMAT: &str = "TabSeparated";
@@ -51,19 +51,24 @@ pub(crate) enum Event {
 pub(crate) struct Gone;
 
 /// Runs `job` and tells `tell` what happens; stops as soon as `tell` says that nobody listens.
+///
+/// The last event is returned, not told, so that the caller can tidy up first; `None` when nobody listens.
 pub(crate) fn run(
     connection: &mut Connection,
     job: Job,
     tell: &mut dyn FnMut(Event) -> Result<(), Gone>,
-) {
-    let mut run = Run { connection, tell };
-    let last = match run.statement(job) {
-        Ok(counts) => Event::Ended(counts),
-        Err(Stop::Failed(exception)) => Event::Failed(exception),
-        Err(Stop::Gone) => return,
+) -> Option<Event> {
+    let surroundings = match Surroundings::enter(connection, &job.parameters) {
+        Ok(surroundings) => surroundings,
+        Err(exception) => return Some(Event::Failed(exception)),
     };
-    // Nothing is left to stop when the last event is not heard.
-    drop(tell(last));
+    let ran = Run { connection, tell }.statement(job);
+    surroundings.leave(connection);
+    match ran {
+        Ok(counts) => Some(Event::Ended(counts)),
+        Err(Stop::Failed(exception)) => Some(Event::Failed(exception)),
+        Err(Stop::Gone) => None,
+    }
 }
 
 enum Stop {
@@ -95,7 +100,6 @@ impl Run<'_> {
             read_only,
             body,
         } = job;
-        prepare(self.connection, &parameters)?;
         let mut text = std::mem::take(&mut parameters.query).into_bytes();
         if !text.is_empty() && !body.is_empty() {
             text.push(b'\n');
@@ -240,37 +244,6 @@ impl Run<'_> {
         (self.tell)(Event::Data(Bytes::from_owner(result), counts))?;
         Ok(Counts::default())
     }
-}
-
-/// Sets what the request says beside its statement. The connection is used for this one statement only, so nothing
-/// of it reaches another.
-fn prepare(connection: &mut Connection, parameters: &Parameters) -> Result<(), Exception> {
-    let mut run = |statement: String| {
-        connection
-            .query(statement.as_bytes(), "Null", &[])
-            .map(drop)
-            .map_err(Exception::from_engine)
-    };
-    if let Some(database) = &parameters.database {
-        run(format!("USE {}", quote_name(database)))?;
-    }
-    if !parameters.roles.is_empty() {
-        let roles: Vec<_> = parameters
-            .roles
-            .iter()
-            .map(|role| quote_name(role))
-            .collect();
-        run(format!("SET ROLE {}", roles.join(", ")))?;
-    }
-    if !parameters.settings.is_empty() {
-        let settings: Vec<_> = parameters
-            .settings
-            .iter()
-            .map(|(name, value)| format!("{} = {}", quote_name(name), quote_text(value)))
-            .collect();
-        run(format!("SET {}", settings.join(", ")))?;
-    }
-    Ok(())
 }
 
 fn output_format(output: &Output, parameters: &Parameters) -> String {

@@ -16,6 +16,19 @@ use std::fmt;
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
+unsafe extern "C" {
+    /// Ends the process without running what C++ registered for its end.
+    safe fn _exit(code: c_int) -> !;
+}
+
+/// Ends the process at once, with `code`.
+///
+/// What libchdb would do at an ordinary end (destroying its globals while threads of its own are parked in them) may
+/// abort the process, and the exit code would be lost.
+pub fn leave(code: u8) -> ! {
+    _exit(code.into())
+}
+
 /// What C calls `chdb_connection *`.
 type RawConnection = *mut c_void;
 /// What C calls `chdb_connection`.
@@ -167,9 +180,9 @@ impl Library {
         })
     }
 
-    /// Stops the engine's threads. Every connection must have been dropped; afterwards none can be opened.
+    /// Ends the engine's threads. Every connection must have been dropped; afterwards none can be opened.
     ///
-    /// `false` when the engine could not be stopped.
+    /// `false` when a connection is open, and also when a thread is left that the library has no way to end.
     pub(crate) fn shutdown(&'static self) -> bool {
         // SAFETY: takes nothing, may be called from any thread.
         unsafe { (self.shutdown)() == 0 }

@@ -16,14 +16,16 @@ mod request;
 mod response;
 mod server;
 mod service;
+mod session;
 mod spool;
 mod statement;
 mod summary;
+mod surroundings;
 
 pub use auth::User;
 pub use body::Limits;
 pub use config::{Arguments, Config, ConfigError};
 pub use engine::{EngineConfig, EngineError};
 pub use exception::Exception;
-pub use ffi::LoadError;
+pub use ffi::{LoadError, leave};
 pub use server::{Ended, Server};

@@ -2,14 +2,14 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use chdb_server::{Arguments, Config, Ended, Server};
+use chdb_server::{Arguments, Config, Ended, Server, leave};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+const EXIT_OK: u8 = 0;
 const EXIT_FAILED: u8 = 1;
 const EXIT_CUT_OFF: u8 = 2;
 const EXIT_CONFIG: u8 = 64;
@@ -40,17 +40,15 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_FAILED);
         }
     };
-    let ended = runtime.block_on(run(config));
-    // A thread that still waits for the engine is not waited for.
-    runtime.shutdown_timeout(Duration::ZERO);
-    match ended {
-        Ok(Ended::Cleanly) => ExitCode::SUCCESS,
-        Ok(Ended::CutOff) => ExitCode::from(EXIT_CUT_OFF),
+    let code = match runtime.block_on(run(config)) {
+        Ok(Ended::Cleanly) => EXIT_OK,
+        Ok(Ended::CutOff) => EXIT_CUT_OFF,
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::from(EXIT_FAILED)
+            EXIT_FAILED
         }
-    }
+    };
+    leave(code)
 }
 
 async fn run(config: Config) -> anyhow::Result<Ended> {

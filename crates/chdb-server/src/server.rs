@@ -165,12 +165,13 @@ async fn finish(service: Arc<Service>, statements_max: u32, drained: bool) -> En
             .await
             .is_ok_and(|all| all.is_ok())
     };
-    let engine = Arc::clone(&service.engine);
-    let stopped = ended
-        && tokio::task::spawn_blocking(move || engine.shutdown())
-            .await
-            .unwrap_or(false);
-    if stopped && drained {
+    if ended {
+        let engine = Arc::clone(&service.engine);
+        if let Err(error) = tokio::task::spawn_blocking(move || engine.shutdown()).await {
+            tracing::warn!(%error, "the engine was not stopped");
+        }
+    }
+    if ended && drained {
         Ended::Cleanly
     } else {
         Ended::CutOff

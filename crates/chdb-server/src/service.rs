@@ -206,9 +206,16 @@ impl Service {
                 });
                 sent.ok().and_then(Result::ok).ok_or(Gone)
             };
-            match engine.connect() {
-                Ok(mut connection) => execute::run(&mut connection, job, &mut tell),
-                Err(exception) => drop(tell(execute::Event::Failed(exception))),
+            let session = job.parameters.session.clone();
+            let last = engine
+                .with_connection(session.as_ref(), |connection| {
+                    execute::run(connection, job, &mut tell)
+                })
+                .unwrap_or_else(|exception| Some(execute::Event::Failed(exception)));
+            // Told when the session is free again: the client may go on in it at once.
+            if let Some(last) = last {
+                // Nothing is left to stop when this is not heard.
+                drop(tell(last));
             }
             drop(place);
         });
