@@ -139,7 +139,7 @@ impl Client {
 }
 
 /// Bounds a request of the `clickhouse` crate in time and reads its error.
-async fn within<T>(
+pub(crate) async fn within<T>(
     timeout: Duration,
     request: impl IntoFuture<Output = clickhouse::error::Result<T>>,
 ) -> Result<T, RequestError> {

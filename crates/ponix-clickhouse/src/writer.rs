@@ -84,6 +84,10 @@ impl EnvelopeWriter {
     /// is stored if it holds one month; of several months some may be. After a timeout or a lost
     /// connection the batch may or may not be stored. Sending it again is right in every case.
     ///
+    /// A materialized view that somebody attached to the table and that fails makes ClickHouse
+    /// refuse the INSERT although it stores the rows; `materialized_views_ignore_errors` in the
+    /// user's profile is the way out.
+    ///
     /// # Cancel safety
     /// Dropping the future breaks the INSERT off if it was not sent whole; if it was, it may be
     /// stored later. Send the same rows again in either case.

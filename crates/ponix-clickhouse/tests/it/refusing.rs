@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ponix_clickhouse::{ClickHouseConfig, Client, ErrorKind, InsertResult, Migrator, WriteError};
+use ponix_clickhouse::{
+    ClickHouseConfig, Client, ErrorKind, InsertResult, Migrator, RetryReason, WriteError,
+};
 use ponix_stack::eventually;
 
 use crate::support::{self, REFUSED_JSON, Store, row, rows};
@@ -202,6 +204,44 @@ async fn too_many_parts_is_waited_out() {
         .expect("no panic")
         .expect("it is stored in the end");
     assert_eq!(store.envelopes().await, 2);
+}
+
+#[tokio::test]
+async fn a_lack_of_memory_halves_the_insert() {
+    let store = Store::new("lack_of_memory").await;
+    store.plant(241, "count() > 100").await;
+    let outcome = store.write(&rows(1_000)).await;
+    assert!(outcome.expect("halves pass").rejected().is_empty());
+    // 1,000 rows are halved four times, into 16 pieces of 62 and 63.
+    assert_eq!(store.metrics.inserts(InsertResult::Ok), 16);
+    assert_eq!(store.metrics.retries(RetryReason::Halved), 15);
+    assert_eq!((store.inserts(), store.envelopes().await), (31, 1_000));
+}
+
+#[tokio::test]
+async fn a_code_that_nobody_listed_condemns_a_row_only_after_asking_twice() {
+    let store = Store::new("unlisted_code").await;
+    store
+        .plant(395, "countIf(end_device_id = 'device-33') > 0")
+        .await;
+    let outcome = store.write(&rows(64)).await.expect("the others are stored");
+    let found: Vec<_> = outcome
+        .rejected()
+        .iter()
+        .map(|row| (row.index, row.code))
+        .collect();
+    assert_eq!(found, [(33, 395)]);
+    assert_eq!(store.metrics.retries(RetryReason::Confirmed), 1);
+}
+
+#[tokio::test]
+async fn what_nobody_but_an_operator_can_mend_is_fatal() {
+    // READONLY, ACCESS_DENIED, SETTING_CONSTRAINT_VIOLATION
+    for code in [164, 497, 452] {
+        let store = Store::new(&format!("operator_{code}")).await;
+        store.plant(code, "count() > 0").await;
+        assert_eq!(fatal_code(&store).await, code);
+    }
 }
 
 #[tokio::test]

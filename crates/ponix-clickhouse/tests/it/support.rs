@@ -78,6 +78,20 @@ impl Store {
         write(&self.writer, rows).await
     }
 
+    /// Makes the server refuse INSERTs with a code, if a condition on the rows of one holds.
+    ///
+    /// It is a view that fails, so the rows are stored all the same; readers see them once.
+    pub(crate) async fn plant(&self, code: u32, condition: &str) {
+        self.execute("CREATE TABLE planted (x UInt8) ENGINE = Null")
+            .await;
+        self.execute(&format!(
+            "CREATE MATERIALIZED VIEW planting TO planted AS \
+             SELECT throwIf({condition}, 'planted', {code}::Int16) AS x FROM processed_envelopes \
+             SETTINGS allow_custom_error_code_in_throwif = 1"
+        ))
+        .await;
+    }
+
     pub(crate) async fn execute(&self, sql: &str) {
         self.client.raw().query_raw(sql).execute().await.expect(sql);
     }

@@ -1,0 +1,67 @@
+//! Which events are stored, and how often.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::client::within;
+use crate::{Client, RequestError};
+
+/// How often an event is stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Presence {
+    /// Rows in the table; copies of one event are merged by and by.
+    pub copies: u64,
+    /// Rows in the view that readers use: 1, or something is wrong.
+    pub readable: u64,
+}
+
+impl Client {
+    /// Looks events up by their identity; those that are not stored are missing in the answer.
+    ///
+    /// Scans the table's identities: meant for checks, some ten thousand at a time.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is changed.
+    pub async fn presence(
+        &self,
+        event_ids: &[Uuid],
+    ) -> Result<HashMap<Uuid, Presence>, RequestError> {
+        let mut found: HashMap<Uuid, Presence> = HashMap::new();
+        if event_ids.is_empty() {
+            return Ok(found);
+        }
+        for (event_id, copies) in self.count_rows("processed_envelopes", event_ids).await? {
+            found.entry(event_id).or_default().copies = copies;
+        }
+        for (event_id, readable) in self.count_rows("envelopes", event_ids).await? {
+            found.entry(event_id).or_default().readable = readable;
+        }
+        Ok(found)
+    }
+
+    async fn count_rows(
+        &self,
+        table: &str,
+        event_ids: &[Uuid],
+    ) -> Result<Vec<(Uuid, u64)>, RequestError> {
+        // One text, because a list of so many literals would be more than the parser takes.
+        let ids: Vec<String> = event_ids.iter().map(Uuid::to_string).collect();
+        let sql = format!(
+            "SELECT toString(event_id), count() FROM {table} \
+             WHERE event_id IN (SELECT toUUID(arrayJoin(splitByChar(',', '{}')))) GROUP BY event_id",
+            ids.join(",")
+        );
+        let query = self
+            .raw()
+            .with_setting("max_query_size", (sql.len() + 1024).to_string())
+            .query_raw(&sql)
+            .fetch_all::<(String, u64)>();
+        let rows = within(self.config().response_timeout, query).await?;
+        let parse = |(id, count): (String, u64)| Some((Uuid::try_parse(&id).ok()?, count));
+        Ok(rows.into_iter().filter_map(parse).collect())
+    }
+}
