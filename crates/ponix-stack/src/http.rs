@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// # Errors
 ///
 /// No connection, no answer within 2 s, or another status, which is in the text with the body.
-pub(crate) async fn get(addr: SocketAddr, path: &str) -> Result<String> {
+pub async fn get(addr: SocketAddr, path: &str) -> Result<String> {
     let answer = timeout(TIMEOUT, exchange(addr, path))
         .await
         .with_context(|| format!("no answer from {addr}{path} within {TIMEOUT:?}"))?

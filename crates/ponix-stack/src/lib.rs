@@ -22,6 +22,7 @@ mod spawner;
 pub use clickhouse::{ClickHouse, ClickHouseBuilder};
 pub use eventually::{Answer, eventually};
 pub use find::workspace_binary;
+pub use http::get as http_get;
 pub use nats::{Nats, NatsBuilder};
 pub use nats_cluster::{NatsCluster, NatsClusterBuilder};
 pub use nix::sys::signal::Signal;

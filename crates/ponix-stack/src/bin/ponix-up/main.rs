@@ -1,0 +1,61 @@
+//! Runs Ponix with its servers on this machine until a signal; `scripts/up` builds and starts it.
+//!
+//! `ponix-up check` only looks whether the ports are free.
+
+mod holder;
+mod settings;
+mod signals;
+mod stack;
+
+use std::fmt::Display;
+use std::io::{Write as _, stderr, stdout};
+use std::process::ExitCode;
+
+use crate::settings::Settings;
+
+const WRONG_USE: u8 = 64;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let only_check = match std::env::args().nth(1).as_deref() {
+        None => false,
+        Some("check") => true,
+        Some(other) => {
+            return wrong_use(&format!("unknown argument {other}; there is only `check`"));
+        }
+    };
+    let settings = match Settings::from_vars(std::env::vars_os()) {
+        Ok(settings) => settings,
+        Err(error) => return wrong_use(&format!("{error:#}")),
+    };
+    if let Err(error) = settings.ports_are_free() {
+        return failed(&error);
+    }
+    if only_check {
+        return ExitCode::SUCCESS;
+    }
+    match stack::run(&settings).await {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => failed(&error),
+    }
+}
+
+fn wrong_use(text: &str) -> ExitCode {
+    complain(text);
+    ExitCode::from(WRONG_USE)
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    complain(format_args!("{error:#}"));
+    ExitCode::FAILURE
+}
+
+/// Prints a line, also when nobody reads it any more.
+pub(crate) fn say(text: impl Display) {
+    let _ = writeln!(stdout(), "{text}");
+}
+
+/// Prints a line about what went wrong.
+pub(crate) fn complain(text: impl Display) {
+    let _ = writeln!(stderr(), "ponix-up: {text}");
+}

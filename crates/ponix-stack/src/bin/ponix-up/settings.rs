@@ -1,0 +1,288 @@
+//! Ports, folder and the service's own variables, from the environment.
+
+use std::ffi::{OsStr, OsString};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::holder;
+
+const NATS_PORT: &str = "PONIX_UP_NATS_PORT";
+const NATS_MONITORING_PORT: &str = "PONIX_UP_NATS_MONITORING_PORT";
+const CLICKHOUSE_PORT: &str = "PONIX_UP_CLICKHOUSE_PORT";
+const DATA_DIR: &str = "PONIX_UP_DATA_DIR";
+const ADMIN_ADDR: &str = "PONIX_ADMIN_ADDR";
+const USERNAME: &str = "PONIX_CLICKHOUSE_USERNAME";
+const PASSWORD: &str = "PONIX_CLICKHOUSE_PASSWORD";
+const INTERVAL: &str = "PONIX_INTERVAL_SECS";
+
+const DEFAULT_USER: &str = "ponix";
+
+/// Names that are for this program and the servers, not for the service.
+const NOT_FOR_THE_SERVICE: [&str; 6] = [
+    "PONIX_UP_",
+    "PONIX_LIBCHDB",
+    "PONIX_CHDB_SERVER",
+    "PONIX_NATS_SERVER",
+    "PONIX_POSTGRES_BIN",
+    "PONIX_STACK_",
+];
+/// Given to the service by this program, whatever the environment says.
+const FIXED: [&str; 4] = [
+    "PONIX_NATS_URL",
+    "PONIX_CLICKHOUSE_URL",
+    "PONIX_CLICKHOUSE_USERNAME_FILE",
+    "PONIX_CLICKHOUSE_PASSWORD_FILE",
+];
+
+/// What to run, and where.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) nats_port: u16,
+    pub(crate) nats_monitoring_port: u16,
+    pub(crate) clickhouse_port: u16,
+    pub(crate) admin_addr: SocketAddr,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) user: String,
+    pub(crate) password: String,
+    /// The service's whole configuration.
+    pub(crate) service: Vec<(OsString, OsString)>,
+}
+
+impl Settings {
+    /// Reads the settings from the variables of an environment.
+    ///
+    /// # Errors
+    ///
+    /// A port or an address is none; the text names the variable.
+    pub(crate) fn from_vars(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self> {
+        let vars: Vec<_> = vars
+            .into_iter()
+            .filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PONIX_"))
+            .collect();
+        let text = |name: &str| -> Result<Option<&str>> {
+            let found = vars.iter().find(|(found, _)| found == name);
+            let value = found.map(|(_, value)| value.to_str().context("it is not UTF-8"));
+            value.transpose().with_context(|| name.to_owned())
+        };
+        let port = |name, default| match text(name)? {
+            None => Ok(default),
+            Some(text) => parse_port(text).with_context(|| format!("{name}={text}")),
+        };
+        let mut settings = Self {
+            nats_port: port(NATS_PORT, 4222)?,
+            nats_monitoring_port: port(NATS_MONITORING_PORT, 8222)?,
+            clickhouse_port: port(CLICKHOUSE_PORT, 8123)?,
+            admin_addr: match text(ADMIN_ADDR)? {
+                None => (Ipv4Addr::LOCALHOST, 9090).into(),
+                Some(text) => text
+                    .parse()
+                    .with_context(|| format!("{ADMIN_ADDR}={text}"))?,
+            },
+            data_dir: text(DATA_DIR)?.unwrap_or(".ponix/data").into(),
+            user: text(USERNAME)?.unwrap_or(DEFAULT_USER).into(),
+            password: text(PASSWORD)?.unwrap_or(DEFAULT_USER).into(),
+            service: Vec::new(),
+        };
+        settings.service = settings.service_vars(&vars);
+        Ok(settings)
+    }
+
+    /// Fails with one line that names every port that is taken, by whom, and what to do.
+    pub(crate) fn ports_are_free(&self) -> Result<()> {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let taken: Vec<_> = [
+            (NATS_PORT, local(self.nats_port)),
+            (NATS_MONITORING_PORT, local(self.nats_monitoring_port)),
+            (CLICKHOUSE_PORT, local(self.clickhouse_port)),
+            (ADMIN_ADDR, self.admin_addr),
+        ]
+        .into_iter()
+        .filter_map(|(variable, addr)| Some((variable, addr.port(), why_not(addr)?)))
+        .map(|(variable, port, why)| format!("port {port} {why} ({variable} names another)"))
+        .collect();
+        if taken.is_empty() {
+            return Ok(());
+        }
+        bail!("{}", taken.join(", "))
+    }
+
+    /// The URL of NATS.
+    pub(crate) fn nats_url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.nats_port)
+    }
+
+    /// The URL of ClickHouse.
+    pub(crate) fn clickhouse_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.clickhouse_port)
+    }
+
+    /// A command that shows the newest rows; with the password only where everybody knows it.
+    pub(crate) fn show_rows(&self) -> String {
+        let password = if self.password == DEFAULT_USER {
+            DEFAULT_USER
+        } else {
+            "$PONIX_CLICKHOUSE_PASSWORD"
+        };
+        format!(
+            "curl -u \"{}:{password}\" {} --data-binary \"SELECT occurred_at, end_device_id, data \
+             FROM ponix.envelopes ORDER BY occurred_at DESC LIMIT 5 FORMAT JSONEachRow\"",
+            self.user,
+            self.clickhouse_url()
+        )
+    }
+
+    fn service_vars(&self, vars: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
+        let ours = [
+            ("PONIX_NATS_URL", self.nats_url()),
+            ("PONIX_CLICKHOUSE_URL", self.clickhouse_url()),
+            (USERNAME, self.user.clone()),
+            (PASSWORD, self.password.clone()),
+            (ADMIN_ADDR, self.admin_addr.to_string()),
+        ];
+        // A row each second, so that there is something to see.
+        let interval = [(INTERVAL, "1".to_owned())];
+        let theirs = vars
+            .iter()
+            .filter(|(name, _)| !is_not_for_the_service(name))
+            .cloned();
+        interval
+            .into_iter()
+            .map(into_os)
+            .chain(theirs)
+            .chain(ours.into_iter().map(into_os))
+            .collect()
+    }
+}
+
+fn into_os((name, value): (&str, String)) -> (OsString, OsString) {
+    (name.into(), value.into())
+}
+
+fn is_not_for_the_service(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    NOT_FOR_THE_SERVICE
+        .iter()
+        .any(|prefix| name.starts_with(prefix.as_bytes()))
+        || FIXED.iter().any(|fixed| name == fixed.as_bytes())
+}
+
+fn parse_port(text: &str) -> Result<u16> {
+    match text.parse() {
+        Ok(0) => bail!("a port of one's own is wanted"),
+        port => Ok(port?),
+    }
+}
+
+/// Why nothing can listen there, if so.
+fn why_not(addr: SocketAddr) -> Option<String> {
+    let error = TcpListener::bind(addr).err()?;
+    if error.kind() != std::io::ErrorKind::AddrInUse {
+        return Some(format!("cannot be used: {error}"));
+    }
+    let holder = holder::of(addr.port()).map_or(String::new(), |holder| format!(" by {holder}"));
+    Some(format!("is already in use{holder}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(vars: &[(&str, &str)]) -> Result<Settings> {
+        Settings::from_vars(
+            vars.iter()
+                .map(|&(name, value)| into_os((name, value.into()))),
+        )
+    }
+
+    /// What the service gets for a variable: the last one counts.
+    fn service<'a>(settings: &'a Settings, name: &str) -> Option<&'a str> {
+        let found = settings.service.iter().rfind(|(found, _)| found == name);
+        found.and_then(|(_, value)| value.to_str())
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let settings = settings(&[]).unwrap();
+        assert_eq!(settings.nats_url(), "nats://127.0.0.1:4222");
+        assert_eq!(settings.nats_monitoring_port, 8222);
+        assert_eq!(settings.clickhouse_url(), "http://127.0.0.1:8123");
+        assert_eq!(settings.admin_addr.to_string(), "127.0.0.1:9090");
+        assert_eq!(settings.data_dir, PathBuf::from(".ponix/data"));
+        assert_eq!(service(&settings, "PONIX_INTERVAL_SECS"), Some("1"));
+        assert_eq!(
+            service(&settings, "PONIX_CLICKHOUSE_USERNAME"),
+            Some("ponix")
+        );
+    }
+
+    #[test]
+    fn the_service_gets_its_own_variables_and_our_addresses() {
+        let settings = settings(&[
+            ("HOME", "/home/somebody"),
+            ("PONIX_INTERVAL_SECS", "7"),
+            ("PONIX_NATS_BATCH_SIZE", "30"),
+            ("PONIX_NATS_URL", "nats://elsewhere:4222"),
+            ("PONIX_LIBCHDB", "/lib/libchdb.so"),
+            ("PONIX_CLICKHOUSE_PASSWORD_FILE", "/run/secret"),
+            ("PONIX_UP_NATS_PORT", "14222"),
+        ])
+        .unwrap();
+        let names: Vec<_> = settings.service.iter().map(|(name, _)| name).collect();
+        for absent in [
+            "HOME",
+            "PONIX_LIBCHDB",
+            "PONIX_CLICKHOUSE_PASSWORD_FILE",
+            "PONIX_UP_NATS_PORT",
+        ] {
+            assert!(!names.contains(&&OsString::from(absent)), "{absent}");
+        }
+        assert_eq!(service(&settings, "PONIX_INTERVAL_SECS"), Some("7"));
+        assert_eq!(service(&settings, "PONIX_NATS_BATCH_SIZE"), Some("30"));
+        let nats = service(&settings, "PONIX_NATS_URL");
+        assert_eq!(nats, Some("nats://127.0.0.1:14222"));
+    }
+
+    #[test]
+    fn a_wrong_value_is_named() {
+        for (name, value) in [
+            ("PONIX_UP_NATS_PORT", "0"),
+            ("PONIX_UP_CLICKHOUSE_PORT", "port"),
+            ("PONIX_ADMIN_ADDR", "localhost"),
+        ] {
+            let error = format!("{:#}", settings(&[(name, value)]).unwrap_err());
+            assert!(error.starts_with(&format!("{name}={value}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_password_of_ones_own_is_not_printed() {
+        let shown = settings(&[("PONIX_CLICKHOUSE_PASSWORD", "s3cret")])
+            .unwrap()
+            .show_rows();
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
+
+    #[test]
+    fn a_taken_port_is_named_with_its_holder() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port().to_string();
+        let error = settings(&[("PONIX_UP_CLICKHOUSE_PORT", &port)])
+            .unwrap()
+            .ports_are_free()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(&format!("port {port} is already in use")),
+            "{error}"
+        );
+        assert!(error.contains("PONIX_UP_CLICKHOUSE_PORT"), "{error}");
+        if cfg!(target_os = "linux") {
+            assert!(
+                error.contains(&format!("pid {}", std::process::id())),
+                "{error}"
+            );
+        }
+    }
+}
