@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use ponix_runner::Outcome;
 
 use crate::config::{Reading, markdown, variables};
+use crate::reconcile::Times;
 
 /// Ponix: takes events from JetStream and lands each exactly once in ClickHouse.
 #[derive(Debug, Parser)]
@@ -40,6 +41,12 @@ pub(crate) enum Command {
         /// Print the reference of all variables as Markdown instead.
         #[arg(long)]
         reference: bool,
+    },
+    /// Check that every settled event is stored exactly once; the exit code says.
+    Reconcile {
+        /// Which part of the stream to look at.
+        #[command(flatten)]
+        times: Times,
     },
     /// Ask the service on this machine whether it is ready; the exit code says.
     Probe,

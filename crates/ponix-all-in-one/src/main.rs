@@ -3,13 +3,16 @@
 mod admin;
 mod cli;
 mod clickhouse_health;
+mod clock;
 mod config;
+mod janitor;
 mod logging;
 mod migrate;
 mod probe;
 mod processor;
 mod producer;
 mod readiness;
+mod reconcile;
 mod retry;
 mod service;
 
@@ -42,6 +45,13 @@ async fn run() -> Outcome {
         }
         Command::Migrate { direction } => {
             with_config(reading, |config| migrate::run(config, direction, signals)).await
+        }
+        Command::Reconcile { times } => {
+            // Boxed: what it keeps while it waits would make every other command's future large.
+            with_config(reading, |config| {
+                Box::pin(reconcile::run(config, times, signals))
+            })
+            .await
         }
     }
 }

@@ -10,6 +10,8 @@ use sysinfo::{Disks, Networks, System};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::now_ns;
+
 const ORGANIZATION_ID: &str = "example-org";
 
 /// Publishes one reading per interval.
@@ -71,16 +73,6 @@ impl SampleProducer {
         }
         Ok(())
     }
-}
-
-/// The clock of the producer: events occur now.
-#[expect(clippy::disallowed_methods, reason = "this is the clock")]
-fn now_ns() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-        })
 }
 
 /// What is read; kept between readings, since CPU and network are differences.

@@ -9,8 +9,8 @@ use ponix_clickhouse::{
 };
 use ponix_nats::async_nats::Client as NatsClient;
 use ponix_nats::{
-    BatchConsumer, ConnectionRole, ConsumerError, DeadLetters, NatsMetrics, Publisher, StreamError,
-    StreamSettings, connect, jetstream_context,
+    BatchConsumer, ConnectionRole, ConsumerError, DeadLetters, Janitor, NatsMetrics, Publisher,
+    StreamError, StreamSettings, connect, jetstream_context,
 };
 use ponix_runner::{Outcome, Runner, Shutdown, Signals, Startup};
 use prometheus_client::registry::Registry;
@@ -23,7 +23,7 @@ use crate::processor::EnvelopeProcessor;
 use crate::producer::SampleProducer;
 use crate::readiness::{Parts, Readiness};
 use crate::retry::until_ready;
-use crate::{clickhouse_health, migrate};
+use crate::{clickhouse_health, janitor, migrate};
 
 /// The start-up ends by itself, with its reason, this long before the runner would cut it off.
 const STARTUP_MARGIN: Duration = Duration::from_millis(500);
@@ -134,6 +134,12 @@ async fn start(
     });
     startup.app_process("clickhouse health", move |shutdown: Shutdown| async move {
         clickhouse_health::watch(clickhouse, health, shutdown.soft().clone()).await;
+        anyhow::Ok(())
+    });
+    let janitor = Janitor::new(source, config.nats.replay_window_secs);
+    let janitor_interval = config.nats.janitor_interval_secs;
+    startup.app_process("janitor", move |shutdown: Shutdown| async move {
+        janitor::run(janitor, janitor_interval, shutdown.soft().clone()).await;
         anyhow::Ok(())
     });
     if !config.service.interval_secs.is_zero() {

@@ -8,7 +8,9 @@ mod dead_letters;
 mod delivery;
 #[cfg(feature = "processed-envelope")]
 mod envelope;
+mod history;
 mod identity;
+mod janitor;
 mod metrics;
 mod processing_result;
 mod publisher;
@@ -34,7 +36,12 @@ pub use crate::dead_letters::{
 pub use crate::delivery::{Batch, Delivery};
 #[cfg(feature = "processed-envelope")]
 pub use crate::envelope::{decode_delivery, envelope_message};
+pub use crate::history::{
+    HistoryError, RangeReader, SequenceRange, ack_floors, dead_letter_identities, first_since,
+    held_range,
+};
 pub use crate::identity::{StreamPosition, message_identity};
+pub use crate::janitor::Janitor;
 pub use crate::metrics::NatsMetrics;
 pub use crate::processing_result::{DeadLetter, DeadLetterReason, ProcessingResult, Verdict};
 pub use crate::publisher::{

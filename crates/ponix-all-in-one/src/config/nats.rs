@@ -78,6 +78,10 @@ variables! {
         plain nak_delay_secs: Duration = "5", 0.0..=3_600.0;
         /// With messages pending and none delivered for this time, the pull is set up again.
         plain stall_timeout_secs: Duration = "30", 1.0..=3_600.0;
+        /// Time for which settled messages stay in the stream, to be replayed.
+        plain replay_window_secs: Duration = "86400", 0.0..=315_360_000.0;
+        /// Time between two purges of settled messages beyond the replay window.
+        plain janitor_interval_secs: Duration = "60", 0.1..=86_400.0;
         /// Published messages that may wait for their PubAck at the same time.
         plain publish_in_flight: u64 = "1024", 1..=65_536;
     }

@@ -20,7 +20,10 @@ fn problems(pairs: &[(&str, &str)]) -> Vec<String> {
 fn an_empty_environment_gives_the_documented_defaults() {
     let config = reading(&[]).into_config().expect("the defaults are valid");
     assert_eq!(config.nats.batch_size, 10_000);
-    assert_eq!(config.nats.batch_wait_secs, std::time::Duration::from_secs(1));
+    assert_eq!(
+        config.nats.batch_wait_secs,
+        std::time::Duration::from_secs(1)
+    );
     assert_eq!(config.service.admin_addr.port(), 9090);
     assert_eq!(
         config.clickhouse.client(),

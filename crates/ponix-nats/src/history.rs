@@ -1,0 +1,262 @@
+//! Looks into a stream without consuming it: by time, by range, by what is acked.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+use futures::{StreamExt as _, TryStreamExt as _};
+use uuid::Uuid;
+
+use crate::delivery::Delivery;
+
+/// Why a stream cannot be looked into.
+#[derive(Debug, thiserror::Error)]
+#[error("stream {stream} cannot be read: {what}")]
+pub struct HistoryError {
+    stream: String,
+    what: &'static str,
+    #[source]
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl HistoryError {
+    pub(crate) fn new(
+        stream: &Stream,
+        what: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self {
+            stream: stream.cached_info().config.name.clone(),
+            what,
+            source: source.into(),
+        }
+    }
+}
+
+/// A range of sequences, both ends included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SequenceRange {
+    /// The first sequence.
+    pub first: u64,
+    /// The last sequence; below `first` when the range is empty.
+    pub last: u64,
+}
+
+impl SequenceRange {
+    /// Tells whether the range holds no sequence.
+    pub const fn is_empty(self) -> bool {
+        self.first > self.last
+    }
+}
+
+/// Returns the sequences the stream holds.
+///
+/// # Errors
+/// The server does not answer.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn held_range(stream: &Stream) -> Result<SequenceRange, HistoryError> {
+    let info = stream
+        .get_info()
+        .await
+        .map_err(|err| HistoryError::new(stream, "no stream info", err))?;
+    Ok(SequenceRange {
+        first: info.state.first_sequence.max(1),
+        last: info.state.last_sequence,
+    })
+}
+
+/// Returns the first sequence published at `published_at_ns` or later; one behind the last when
+/// all are older. Publish times grow with the sequence.
+///
+/// # Errors
+/// The server does not answer.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn first_since(stream: &Stream, published_at_ns: i64) -> Result<u64, HistoryError> {
+    let range = held_range(stream).await?;
+    // Everything below `low` is older, everything from `high` on is not.
+    let (mut low, mut high) = (range.first, range.last + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match message_from(stream, middle).await? {
+            Some((sequence, time_ns)) if time_ns < published_at_ns => low = sequence + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+/// Returns sequence and publish time of the first message at `sequence` or behind it.
+async fn message_from(stream: &Stream, sequence: u64) -> Result<Option<(u64, i64)>, HistoryError> {
+    match stream
+        .raw_message_builder()
+        .sequence(sequence)
+        .next_by_subject(">")
+        .send()
+        .await
+    {
+        Ok(message) => {
+            let time_ns = i64::try_from(message.time.unix_timestamp_nanos()).unwrap_or(i64::MAX);
+            Ok(Some((message.sequence, time_ns)))
+        }
+        Err(err) => match err.kind() {
+            LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            LastRawMessageErrorKind::JetStream(error)
+                if error.error_code() == ErrorCode::NO_MESSAGE_FOUND =>
+            {
+                Ok(None)
+            }
+            _ => Err(HistoryError::new(
+                stream,
+                "a message cannot be looked up",
+                err,
+            )),
+        },
+    }
+}
+
+/// Returns the ack floor of each durable consumer: every message up to it is settled.
+///
+/// # Errors
+/// The server does not answer.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn ack_floors(stream: &Stream) -> Result<Vec<u64>, HistoryError> {
+    stream
+        .consumers()
+        .try_filter(|info| futures::future::ready(info.config.durable_name.is_some()))
+        .map_ok(|info| info.ack_floor.stream_sequence)
+        .try_collect()
+        .await
+        .map_err(|err| HistoryError::new(stream, "the consumers cannot be listed", err))
+}
+
+/// Reads the messages of a range in order, without acks.
+pub struct RangeReader<'a> {
+    stream: &'a Stream,
+    messages: Option<Ordered>,
+    /// The last sequence of the range that the stream holds.
+    last: u64,
+}
+
+impl fmt::Debug for RangeReader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RangeReader")
+            .field("last", &self.last)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> RangeReader<'a> {
+    /// Begins to read.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: the consumer behind it goes away by itself.
+    pub async fn open(stream: &'a Stream, range: SequenceRange) -> Result<Self, HistoryError> {
+        // The end of the range may have been deleted: reading ends at the last one that is there.
+        let Some(last) = last_held(stream, range).await? else {
+            return Ok(Self {
+                stream,
+                messages: None,
+                last: 0,
+            });
+        };
+        let config = OrderedConfig {
+            deliver_policy: DeliverPolicy::ByStartSequence {
+                start_sequence: range.first,
+            },
+            ..OrderedConfig::default()
+        };
+        let consumer = stream
+            .create_consumer(config)
+            .await
+            .map_err(|err| HistoryError::new(stream, "no consumer for reading", err))?;
+        let messages = consumer
+            .messages()
+            .await
+            .map_err(|err| HistoryError::new(stream, "no messages", err))?;
+        Ok(Self {
+            stream,
+            messages: Some(messages),
+            last,
+        })
+    }
+
+    /// Returns the next message, `None` behind the last.
+    ///
+    /// # Errors
+    /// Reading broke off and could not be taken up again.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: no message is lost.
+    pub async fn next(&mut self) -> Result<Option<Delivery>, HistoryError> {
+        let Some(messages) = &mut self.messages else {
+            return Ok(None);
+        };
+        let Some(message) = messages.next().await else {
+            return Ok(None);
+        };
+        let message =
+            message.map_err(|err| HistoryError::new(self.stream, "reading broke off", err))?;
+        let delivery = Delivery::from_message(message).map(|(delivery, _)| delivery);
+        if delivery
+            .as_ref()
+            .is_none_or(|delivery| delivery.stream_sequence() >= self.last)
+        {
+            self.messages = None;
+        }
+        Ok(delivery.filter(|delivery| delivery.stream_sequence() <= self.last))
+    }
+}
+
+/// Returns the highest sequence of the range that the stream holds, by halving.
+async fn last_held(stream: &Stream, range: SequenceRange) -> Result<Option<u64>, HistoryError> {
+    let (mut low, mut high, mut found) = (range.first, range.last, None);
+    while low <= high {
+        let middle = low + (high - low) / 2;
+        match message_from(stream, middle).await? {
+            Some((sequence, _)) if sequence <= range.last => {
+                found = Some(sequence);
+                low = sequence + 1;
+            }
+            _ if middle == 0 => break,
+            _ => high = middle - 1,
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the identities of the messages in a dead-letter stream.
+///
+/// # Errors
+/// The server does not answer.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn dead_letter_identities(stream: &Stream) -> Result<HashSet<Uuid>, HistoryError> {
+    let mut subjects = stream
+        .info_with_subjects(">")
+        .await
+        .map_err(|err| HistoryError::new(stream, "no stream info", err))?;
+    let mut identities = HashSet::new();
+    while let Some(subject) = subjects.next().await {
+        let (subject, _) = subject
+            .map_err(|err| HistoryError::new(stream, "the subjects cannot be listed", err))?;
+        let identity = subject
+            .rsplit('.')
+            .next()
+            .and_then(|token| Uuid::try_parse(token).ok());
+        identities.extend(identity);
+    }
+    Ok(identities)
+}
