@@ -23,6 +23,8 @@ use crate::cli::{Cli, Command};
 use crate::config::{Config, Environment, Reading};
 
 fn main() -> Outcome {
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
     block_on(run())
 }
 

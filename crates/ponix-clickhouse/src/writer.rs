@@ -92,6 +92,7 @@ impl EnvelopeWriter {
     /// Dropping the future breaks the INSERT off if it was not sent whole; if it was, it may be
     /// stored later. Send the same rows again in either case.
     pub async fn insert(&self, batch: &EncodedBatch) -> Result<(), InsertError> {
+        fail::fail_point!("before_insert", |_| std::process::abort());
         let _in_progress = self.metrics.insert_begins();
         let begin = Instant::now();
         let bytes = batch.bytes();

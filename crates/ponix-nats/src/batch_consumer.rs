@@ -26,6 +26,7 @@ use self::settle::Settler;
 use self::work::Work;
 use crate::dead_letters::DeadLetters;
 use crate::delivery::Batch;
+use crate::failpoint;
 use crate::metrics::NatsMetrics;
 use crate::processing_result::ProcessingResult;
 use crate::retry::Backoff;
@@ -226,10 +227,18 @@ impl<P: BatchProcessor> BatchConsumer<P> {
             };
             let (messages, end) = puller.pull(&shutdown).await;
             if !messages.is_empty() {
+                failpoint::reach("after_fetch");
                 let batch = Batch::new(puller.stream_name().to_owned(), messages);
                 let (work, give_up) = (Arc::clone(&self.work), shutdown.clone());
                 tasks.spawn(async move {
-                    work.settle_batch(&batch, &give_up).await;
+                    if failpoint::is_planted("bug_cancelled_between_insert_and_ack") {
+                        tokio::select! {
+                            () = work.settle_batch(&batch, &give_up) => {}
+                            () = give_up.cancelled() => {}
+                        }
+                    } else {
+                        work.settle_batch(&batch, &give_up).await;
+                    }
                     drop(slot);
                 });
             }

@@ -7,6 +7,7 @@ use prost::Message as _;
 use uuid::Uuid;
 
 use crate::delivery::Delivery;
+use crate::failpoint;
 use crate::processing_result::{DeadLetter, DeadLetterReason};
 use crate::publisher::OutgoingMessage;
 use crate::subject::{TokenError, encode_token};
@@ -42,7 +43,10 @@ pub fn envelope_message(
 pub fn decode_delivery(delivery: &Delivery) -> Result<(DecodedEnvelope, Uuid), DeadLetter> {
     let envelope = decode_envelope(delivery.payload(), delivery.published_at_ns())
         .map_err(|err| dead_letter(&err))?;
-    let event_id = envelope.event_id.unwrap_or_else(|| delivery.identity());
+    let mut event_id = envelope.event_id.unwrap_or_else(|| delivery.identity());
+    if failpoint::is_planted("bug_identity_only_when_redelivered") && delivery.deliveries() == 1 {
+        event_id = Uuid::now_v7();
+    }
     Ok((envelope, event_id))
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::Stream;
 
+use crate::failpoint;
 use crate::history::{HistoryError, ack_floors, first_since, held_range};
 
 /// Keeps a stream from filling up with settled messages.
@@ -56,6 +57,9 @@ impl Janitor {
 /// Returns the first sequence to keep: behind the lowest ack floor, and inside the replay window.
 /// Without a durable consumer nothing is known to be settled.
 fn first_kept(ack_floors: &[u64], replayable_from: u64) -> Option<u64> {
+    if failpoint::is_planted("bug_janitor_above_ack_floor") {
+        return Some(replayable_from);
+    }
     let lowest_floor = ack_floors.iter().min()?;
     Some((lowest_floor + 1).min(replayable_from))
 }

@@ -8,6 +8,7 @@ mod dead_letters;
 mod delivery;
 #[cfg(feature = "processed-envelope")]
 mod envelope;
+mod failpoint;
 mod history;
 mod identity;
 mod janitor;

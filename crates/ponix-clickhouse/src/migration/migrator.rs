@@ -254,6 +254,7 @@ impl Migrator {
         statements: &[Statement],
     ) -> Result<(), MigrateError> {
         for statement in statements {
+            fail::fail_point!("migration_statement", |_| std::process::abort());
             self.client
                 .execute_slow(&statement.sql)
                 .await

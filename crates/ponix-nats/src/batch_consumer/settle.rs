@@ -10,6 +10,7 @@ use futures::stream::FuturesUnordered;
 
 use crate::dead_letters::DeadLetters;
 use crate::delivery::{Batch, Delivery};
+use crate::failpoint;
 use crate::metrics::{NatsMetrics, ReasonLabel};
 use crate::processing_result::{DeadLetter, Verdict};
 use crate::publisher::PublishError;
@@ -45,6 +46,9 @@ impl Settler {
                     nakked += 1;
                     self.answer(delivery.reply(), AckKind::Nak(delay)).await;
                 }
+                Verdict::DeadLetter(_) if failpoint::is_planted("bug_undecodable_acked") => {
+                    self.answer(delivery.reply(), AckKind::Ack).await;
+                }
                 Verdict::DeadLetter(dead_letter) => dead.push((delivery, dead_letter)),
             }
         }
@@ -70,6 +74,7 @@ impl Settler {
             .collect();
         while let Some((delivery, dead_letter, kept)) = keeping.next().await {
             keeping.extend(waiting.next().map(|dead| self.keep(stream, dead)));
+            failpoint::reach("after_dead_letter");
             match kept {
                 Ok(()) => {
                     self.answer(delivery.reply(), AckKind::Term).await;
@@ -110,6 +115,10 @@ impl Settler {
         stream: &str,
         (delivery, dead_letter): (&'a Delivery, DeadLetter),
     ) -> (&'a Delivery, DeadLetter, Result<(), PublishError>) {
+        if failpoint::is_planted("bug_term_before_dead_letter") {
+            self.answer(delivery.reply(), AckKind::Term).await;
+            self.flush().await;
+        }
         let kept = self.dead_letters.keep(stream, delivery, &dead_letter).await;
         (delivery, dead_letter, kept)
     }

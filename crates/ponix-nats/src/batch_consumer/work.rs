@@ -14,6 +14,7 @@ use super::open::Open;
 use super::settle::Settler;
 use super::{BatchProcessor, BatchSettings, ProcessError};
 use crate::delivery::{Batch, Delivery};
+use crate::failpoint;
 use crate::metrics::NatsMetrics;
 use crate::processing_result::{DeadLetter, DeadLetterReason, ProcessingResult, Verdict};
 use crate::retry::{Backoff, chain};
@@ -56,7 +57,12 @@ impl<P: BatchProcessor> Work<P> {
     }
 
     async fn process_and_settle(&self, batch: &Batch, give_up: &CancellationToken) {
+        if failpoint::is_planted("bug_ack_before_insert") {
+            let acks = ProcessingResult::ack_all(batch.len()).into_verdicts();
+            self.settler.settle(batch, acks).await;
+        }
         let verdicts = self.verdicts(batch, give_up).await;
+        failpoint::reach("after_insert");
         self.settler.settle(batch, verdicts).await;
     }
 
