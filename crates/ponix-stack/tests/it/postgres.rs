@@ -1,8 +1,14 @@
 //! Each operation on a real PostgreSQL server.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use ponix_stack::Postgres;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout};
+
+/// Long enough to notice an answer that should not come, were it to come.
+const NOTHING_FOR: Duration = Duration::from_millis(200);
 
 /// Asks with psql, which comes with the server, and returns the bare answer.
 fn sql(postgres: &Postgres, statement: &str) -> String {
@@ -55,20 +61,69 @@ async fn a_given_folder_is_used_again() {
     assert_eq!(sql(&second, "SELECT n FROM t"), "42");
 }
 
+/// A client that stays connected.
+struct Session {
+    psql: Child,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Session {
+    fn open(postgres: &Postgres) -> Self {
+        let mut psql = tokio::process::Command::new("psql")
+            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
+            .arg(postgres.url())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let answers = BufReader::new(psql.stdout.take().unwrap()).lines();
+        Self { psql, answers }
+    }
+
+    async fn ask(&mut self, statement: &str) {
+        let stdin = self.psql.stdin.as_mut().unwrap();
+        stdin.write_all(statement.as_bytes()).await.unwrap();
+        stdin.flush().await.unwrap();
+    }
+
+    async fn answer(&mut self) -> Option<String> {
+        self.answers.next_line().await.unwrap()
+    }
+}
+
 #[tokio::test]
 async fn a_paused_server_answers_nobody_and_goes_on() {
     let postgres = Postgres::start().await.unwrap();
+    let mut session = Session::open(&postgres);
+    session.ask("SELECT 1;\n").await;
+    assert_eq!(session.answer().await.as_deref(), Some("1"));
     postgres.pause().await.unwrap();
     assert!(postgres.is_running());
-    let output = Command::new("timeout")
-        .args(["1", "psql", "--command", "SELECT 1", &postgres.url()])
-        .output()
-        .unwrap();
-    assert_eq!(
-        output.status.code(),
-        Some(124),
-        "it should hang: {output:?}"
-    );
+    session.ask("SELECT 2;\n").await;
+    let answered = tokio::time::timeout(NOTHING_FOR, session.answer()).await;
+    assert!(answered.is_err(), "its backend should be paused too");
     postgres.resume().await.unwrap();
-    assert_eq!(sql(&postgres, "SELECT 1"), "1");
+    assert_eq!(session.answer().await.as_deref(), Some("2"));
+    assert_eq!(sql(&postgres, "SELECT 3"), "3");
+}
+
+#[tokio::test]
+async fn it_stops_and_dies_under_its_clients() {
+    let postgres = Postgres::start().await.unwrap();
+    for killed in [false, true] {
+        let mut session = Session::open(&postgres);
+        session.ask("SELECT 1;\n").await;
+        assert_eq!(session.answer().await.as_deref(), Some("1"));
+        let status = if killed {
+            postgres.kill().await.unwrap()
+        } else {
+            postgres.stop().await.unwrap()
+        };
+        assert_eq!(status.success(), !killed, "{status}");
+        session.ask("SELECT 2;\n").await;
+        assert_eq!(session.answer().await, None);
+        postgres.start_again().await.unwrap();
+    }
 }
