@@ -1,2 +1,62 @@
-//! To be written.
-fn main() {}
+#![doc = include_str!("../README.md")]
+
+mod ceilings;
+mod cli;
+mod clock;
+mod events;
+mod feed;
+mod latency;
+mod pipeline;
+mod progress;
+mod publish;
+mod report;
+mod servers;
+mod usage;
+mod worker;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Command, FeedArgs};
+use crate::progress::say;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(cli.command).await {
+        Ok(code) => code,
+        Err(error) => {
+            say(&format!("ponix-bench: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Feed(args) => feed(&args).await,
+        Command::Pipeline(args) => pipeline::run(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::Ceilings(args) => ceilings::run(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::Latency(args) => latency::run(&args).await.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+async fn feed(args: &FeedArgs) -> Result<ExitCode> {
+    let feed::FeedOutcome { published, refused } = feed::run(args).await?;
+    say(&format!(
+        "{published} events published, {refused} lines refused"
+    ));
+    Ok(if refused == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

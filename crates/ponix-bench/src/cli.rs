@@ -1,0 +1,143 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Feeds events to Ponix, and measures how fast they get through.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Publish one event per line of a file of JSON objects.
+    ///
+    /// Each has `organization_id`, `end_device_id`, `occurred_at` (RFC 3339), `data` (an object) and,
+    /// if the event has one already, `event_id` (a UUID). Ends with 1 if a line was refused.
+    Feed(FeedArgs),
+    /// Measure events per second from publish to readable row, on servers of its own.
+    Pipeline(PipelineArgs),
+    /// Measure what publishing, consuming and inserting can do, each by itself.
+    Ceilings(CeilingsArgs),
+    /// Measure the time from publish to readable row at a low rate, and the idle worker.
+    Latency(LatencyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FeedArgs {
+    /// The file; `-` is standard input.
+    pub(crate) file: PathBuf,
+    /// NATS servers, separated by commas.
+    #[arg(long, env = "PONIX_NATS_URL", default_value = "nats://localhost:4222")]
+    pub(crate) nats_url: String,
+    /// The stream the events go to; it takes in `<stream>.>`.
+    #[arg(long, env = "PONIX_NATS_STREAM", default_value = "processed_envelopes")]
+    pub(crate) stream: String,
+    /// Messages that may wait for their PubAck at the same time.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub(crate) in_flight: u64,
+}
+
+/// What every measurement can be told.
+#[derive(Debug, Args)]
+pub(crate) struct MeasureArgs {
+    /// Where the result is written as JSON; `.ponix/bench/<command>.json` otherwise.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
+    /// Devices the events come from.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) devices: u64,
+    /// Messages that may wait for their PubAck at the same time.
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub(crate) in_flight: u64,
+}
+
+/// How the worker is run.
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArgs {
+    /// The binary; `ponix-all-in-one` beside this program otherwise.
+    #[arg(long)]
+    pub(crate) worker: Option<PathBuf>,
+    /// A variable for the worker, `PONIX_NATS_BATCH_SIZE=30000`; may be repeated.
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_variable)]
+    pub(crate) env: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PipelineArgs {
+    /// Events to publish.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) events: u64,
+    /// Start the worker only when everything is published, and so measure how a backlog drains.
+    #[arg(long)]
+    pub(crate) backlog: bool,
+    #[command(flatten)]
+    pub(crate) worker: WorkerArgs,
+    #[command(flatten)]
+    pub(crate) measure: MeasureArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CeilingsArgs {
+    /// Events in each of the measurements.
+    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) events: u64,
+    /// Rows in an INSERT.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) insert_rows: u64,
+    /// INSERTs at the same time.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub(crate) inserts: u64,
+    #[command(flatten)]
+    pub(crate) measure: MeasureArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LatencyArgs {
+    /// How long events are published.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seconds: u64,
+    /// Events per second.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub(crate) rate: u64,
+    /// How long the worker is watched while there is nothing to do.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) idle_seconds: u64,
+    #[command(flatten)]
+    pub(crate) worker: WorkerArgs,
+    #[command(flatten)]
+    pub(crate) measure: MeasureArgs,
+}
+
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::{Cli, Command};
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn variables_for_the_worker_are_pairs() {
+        let cli = Cli::try_parse_from(["ponix-bench", "pipeline", "--env", "A=b=c"]).unwrap();
+        let Command::Pipeline(args) = cli.command else {
+            panic!("another command")
+        };
+        assert_eq!(args.worker.env, [("A".to_owned(), "b=c".to_owned())]);
+        assert!(Cli::try_parse_from(["ponix-bench", "pipeline", "--env", "A"]).is_err());
+    }
+}
