@@ -8,3 +8,5 @@ mod orphans;
 mod postgres;
 mod process;
 mod proxy;
+mod proxy_random;
+mod torment;
