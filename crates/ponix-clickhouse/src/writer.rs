@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 pub use outcome::{RejectLimit, StoredRows, WriteError, WriteOutcome};
 pub use search::RejectedRow;
 
-use self::retry::Retries;
+use self::retry::{LogGate, Retries};
 use self::search::{Refused, Search};
 use crate::classify::Verdict;
 use crate::encode::{self, BatchLimits, COLUMNS, EncodedBatch, EnvelopeRow};
@@ -43,7 +43,8 @@ const SETTINGS: [(&str, &str); 6] = [
     ("input_format_try_infer_datetimes", "0"),
 ];
 
-/// Writes rows into `processed_envelopes`. Clones share the connections and the metrics.
+/// Writes rows into `processed_envelopes`. Clones share the connections, the metrics and the limit
+/// on what is logged.
 #[derive(Debug, Clone)]
 pub struct EnvelopeWriter {
     client: Client,
@@ -51,6 +52,7 @@ pub struct EnvelopeWriter {
     sql: String,
     limits: BatchLimits,
     metrics: ClickHouseMetrics,
+    log_gate: LogGate,
 }
 
 impl EnvelopeWriter {
@@ -65,6 +67,7 @@ impl EnvelopeWriter {
             sql: format!("INSERT INTO processed_envelopes ({COLUMNS}) FORMAT RowBinary"),
             limits: client.config().into(),
             metrics,
+            log_gate: LogGate::default(),
         }
     }
 
@@ -153,7 +156,7 @@ impl EnvelopeWriter {
             rejected: Vec::new(),
             refused: Refused::new(),
             allowed: limit.allowed(rows),
-            retries: Retries::new(self.client.config()),
+            retries: Retries::new(self.client.config(), self.log_gate.clone()),
             give_up,
             sent: false,
         };
@@ -201,7 +204,9 @@ impl EnvelopeWriter {
                     self.metrics.retry(RetryReason::Halved);
                 }
                 Sent::Refused { code, message } => {
-                    self.metrics.retry(RetryReason::Bisected);
+                    if part.rows() > 1 {
+                        self.metrics.retry(RetryReason::Bisected);
+                    }
                     if let Some(row) = search.refused(code) {
                         *state.refused.entry(code).or_default() += 1;
                         let index = batch.indexes()[row];

@@ -1,5 +1,6 @@
 //! Pauses between retries, and what the log says of them.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::Rng;
@@ -9,8 +10,23 @@ use tokio_util::sync::CancellationToken;
 use crate::ClickHouseConfig;
 use crate::error::{InsertError, chain};
 
-/// How often a failure that goes on is logged.
+/// How often failures are logged.
 const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// Lets one line through in a while, for all writes of a writer together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LogGate(Arc<Mutex<Option<Instant>>>);
+
+impl LogGate {
+    fn opens(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let opens = last.is_none_or(|at| at.elapsed() >= LOG_EVERY);
+        if opens {
+            *last = Some(Instant::now());
+        }
+        opens
+    }
+}
 
 /// The failures since the last success.
 #[derive(Debug)]
@@ -19,18 +35,20 @@ pub(crate) struct Retries {
     backoff_max: Duration,
     failures: u32,
     since: Option<Instant>,
-    logged: Option<Instant>,
+    log_gate: LogGate,
+    logged: bool,
     last: Option<InsertError>,
 }
 
 impl Retries {
-    pub(crate) fn new(config: &ClickHouseConfig) -> Self {
+    pub(crate) fn new(config: &ClickHouseConfig, log_gate: LogGate) -> Self {
         Self {
             backoff_min: config.retry_backoff_min,
             backoff_max: config.retry_backoff_max,
             failures: 0,
             since: None,
-            logged: None,
+            log_gate,
+            logged: false,
             last: None,
         }
     }
@@ -42,13 +60,13 @@ impl Retries {
 
     /// Forgets the failures, and says so if they were logged.
     pub(crate) fn succeeded(&mut self) {
-        if let (Some(since), Some(_)) = (self.since, self.logged) {
+        if let (Some(since), true) = (self.since, self.logged) {
             let after_ms = since.elapsed().as_millis() as u64;
             tracing::info!(failures = self.failures, after_ms, "inserts pass again");
         }
         self.failures = 0;
         self.since = None;
-        self.logged = None;
+        self.logged = false;
         self.last = None;
     }
 
@@ -58,8 +76,8 @@ impl Retries {
         self.failures = self.failures.saturating_add(1);
         let longest = longest(self.backoff_min, self.backoff_max, self.failures);
         let pause = rand::rng().random_range(longest / 2..=longest);
-        if self.logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
-            self.logged = Some(Instant::now());
+        if self.log_gate.opens() {
+            self.logged = true;
             tracing::warn!(
                 error = chain(&error),
                 failures = self.failures,
@@ -90,7 +108,7 @@ mod tests {
     }
 
     fn retries() -> Retries {
-        Retries::new(&ClickHouseConfig::default())
+        Retries::new(&ClickHouseConfig::default(), LogGate::default())
     }
 
     #[test]
@@ -111,6 +129,14 @@ mod tests {
             assert!(begin.elapsed() >= longest / 2, "{:?}", begin.elapsed());
             assert!(begin.elapsed() <= longest + Duration::from_millis(1));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_gets_one_line_in_ten_seconds() {
+        let (one, other) = (LogGate::default(), LogGate::default());
+        assert!(one.opens() && !one.opens() && !one.clone().opens() && other.opens());
+        tokio::time::advance(LOG_EVERY).await;
+        assert!(one.opens() && !one.opens());
     }
 
     #[tokio::test(start_paused = true)]

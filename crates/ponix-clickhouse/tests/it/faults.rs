@@ -187,16 +187,19 @@ async fn nobody_there_is_transient() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     drop(listener);
-    let config = ClickHouseConfig {
-        url: format!("http://{address}"),
-        ..Default::default()
-    };
-    let client = Client::new(&config).expect("valid");
-    let error = client.ping().await.expect_err("nobody listens");
-    assert_eq!((error.kind(), error.code()), (ErrorKind::Transient, None));
-    let error = Migrator::new(&client)
-        .up()
-        .await
-        .expect_err("nobody listens");
-    assert_eq!(error.kind(), ErrorKind::Transient);
+    for scheme in ["https", "http"] {
+        let url = format!("{scheme}://{address}");
+        let config = ClickHouseConfig {
+            url,
+            ..Default::default()
+        };
+        let client = Client::new(&config).expect("valid");
+        let error = client.ping().await.expect_err("nobody listens");
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Transient, None));
+        let error = Migrator::new(&client)
+            .up()
+            .await
+            .expect_err("nobody listens");
+        assert_eq!(error.kind(), ErrorKind::Transient);
+    }
 }
