@@ -48,6 +48,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         times: Times,
     },
+    /// The child's side of a trial: decodes payloads from standard input.
+    #[command(hide = true)]
+    Trial,
     /// Ask the service on this machine whether it is ready; the exit code says.
     Probe,
 }

@@ -15,6 +15,7 @@ mod readiness;
 mod reconcile;
 mod retry;
 mod service;
+mod trial;
 
 use clap::Parser as _;
 use ponix_runner::{Outcome, Signals, block_on};
@@ -48,6 +49,7 @@ async fn run() -> Outcome {
         Command::Migrate { direction } => {
             with_config(reading, |config| migrate::run(config, direction, signals)).await
         }
+        Command::Trial => trial::child(),
         Command::Reconcile { times } => {
             // Boxed: what it keeps while it waits would make every other command's future large.
             with_config(reading, |config| {

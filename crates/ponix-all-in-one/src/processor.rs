@@ -4,11 +4,16 @@ use ponix_clickhouse::{
     EnvelopeRow, EnvelopeWriter, RejectLimit, RejectedRow, StoredRows, WriteError,
 };
 use ponix_nats::{
-    Batch, BatchProcessor, DeadLetter, DeadLetterReason, ProcessError, ProcessingResult,
+    Batch, BatchProcessor, DeadLetter, DeadLetterReason, Delivery, ProcessError, ProcessingResult,
     decode_delivery,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use crate::trial;
+
+/// From this delivery on, a message may be what ended the workers that had it before.
+const SUSPECT_FROM_DELIVERY: u32 = 3;
 
 /// Stores batches of envelopes in ClickHouse.
 #[derive(Debug)]
@@ -43,7 +48,7 @@ impl BatchProcessor for EnvelopeProcessor {
             rows,
             positions,
             dead,
-        } = decode(batch);
+        } = decode(batch).await;
         let event_ids: Vec<Uuid> = rows.iter().map(|row| row.event_id).collect();
         let encoded = self.writer.encode(&rows);
         // The encoded batches are all that is needed from here on, however long it takes.
@@ -65,9 +70,17 @@ impl BatchProcessor for EnvelopeProcessor {
     }
 }
 
-fn decode(batch: &Batch) -> Decoded {
-    let mut decoded = Decoded::default();
+async fn decode(batch: &Batch) -> Decoded {
+    let mut decoded = Decoded {
+        dead: ending_the_process(batch).await,
+        ..Decoded::default()
+    };
+    let condemned: Vec<usize> = decoded.dead.iter().map(|(position, _)| *position).collect();
     for (position, delivery) in batch.messages().iter().enumerate() {
+        if condemned.contains(&position) {
+            continue;
+        }
+        abort_if_planted(delivery.payload());
         match decode_delivery(delivery) {
             Ok((envelope, event_id)) => {
                 decoded.positions.push(position);
@@ -82,6 +95,40 @@ fn decode(batch: &Batch) -> Decoded {
         }
     }
     decoded
+}
+
+/// Tries the messages that have been delivered before without being settled.
+async fn ending_the_process(batch: &Batch) -> Vec<(usize, DeadLetter)> {
+    let is_suspect = |delivery: &Delivery| delivery.deliveries() >= SUSPECT_FROM_DELIVERY;
+    let (positions, suspects): (Vec<_>, Vec<_>) = batch
+        .messages()
+        .iter()
+        .enumerate()
+        .filter(|(_, delivery)| is_suspect(delivery))
+        .unzip();
+    if suspects.is_empty() {
+        return Vec::new();
+    }
+    let verdicts = trial::try_suspects(&suspects).await;
+    positions
+        .into_iter()
+        .zip(verdicts)
+        .filter_map(|(position, dead)| Some((position, dead?)))
+        .collect()
+}
+
+/// Where tests plant a payload that ends the process: one that holds the failpoint's argument.
+pub(crate) fn abort_if_planted(payload: &[u8]) {
+    fail::fail_point!("abort_on_payload", |marker| {
+        let marker = marker.unwrap_or_default();
+        if payload
+            .windows(marker.len().max(1))
+            .any(|window| window == marker.as_bytes())
+        {
+            std::process::abort();
+        }
+    });
+    let _ = payload;
 }
 
 fn rejected(row: &RejectedRow, event_id: Uuid) -> DeadLetter {

@@ -117,7 +117,7 @@ impl EncodedBatch {
 /// The order is that of the slice, unless it spans more than `months_max` months: then rows of the
 /// same months are brought together, since one part per month and INSERT is what ClickHouse
 /// writes. Pure.
-pub(crate) fn encode(rows: &[EnvelopeRow], limits: BatchLimits) -> Vec<EncodedBatch> {
+pub fn encode(rows: &[EnvelopeRow], limits: BatchLimits) -> Vec<EncodedBatch> {
     let mut batches = Vec::new();
     for group in group_by_months(rows, limits.months_max) {
         let mut group = group.as_slice();

@@ -16,7 +16,7 @@ mod writer;
 
 pub use client::{Client, VersionError};
 pub use config::{ClickHouseConfig, ConfigError, ConfigProblem, INSERT_MONTHS_MAX};
-pub use encode::{BatchLimits, EncodedBatch, EnvelopeRow};
+pub use encode::{BatchLimits, EncodedBatch, EnvelopeRow, encode};
 pub use error::{ErrorKind, InsertError, RequestError};
 pub use metrics::{ClickHouseMetrics, InsertResult, RetryReason};
 pub use migration::{MigrateError, MigrationState, MigrationStatus, Migrator};

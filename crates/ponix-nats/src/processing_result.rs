@@ -16,6 +16,8 @@ pub enum DeadLetterReason {
     Value,
     /// The store refused the row for what it holds.
     RejectedByStore,
+    /// Decoding the message ends the process.
+    EndsProcess,
     /// The message was delivered too often without being settled.
     MaxDeliveries,
 }
@@ -28,6 +30,7 @@ impl DeadLetterReason {
             Self::MissingField => "missing_field",
             Self::Value => "value",
             Self::RejectedByStore => "rejected_by_store",
+            Self::EndsProcess => "ends_process",
             Self::MaxDeliveries => "max_deliveries",
         }
     }
