@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
 use crate::auth::User;
 use crate::body::Limits;
@@ -77,7 +78,7 @@ pub struct Arguments {
     databases: Vec<String>,
     /// The file of libchdb [default: .ponix/lib/libchdb.so above the executable or the working folder, then the
     /// system's library path]
-    #[arg(long, env = "PONIX_LIBCHDB", value_name = "FILE")]
+    #[arg(long, env = "PONIX_LIBCHDB", value_name = "FILE", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     library: Option<PathBuf>,
     /// Statements that run at a time; more wait
     #[arg(
@@ -205,7 +206,9 @@ impl Arguments {
         let working_folder = std::env::current_dir().ok();
         let engine = EngineConfig {
             libraries: candidates(
-                self.library.as_deref(),
+                self.library
+                    .as_deref()
+                    .filter(|file| !file.as_os_str().is_empty()),
                 executable.as_deref(),
                 working_folder.as_deref(),
             ),
@@ -320,6 +323,12 @@ mod tests {
             config(&["--user", "a", "--password-file", "/nonexistent"]),
             Err(ConfigError::PasswordFile { .. })
         ));
+    }
+
+    #[test]
+    fn an_empty_name_of_the_library_is_none() {
+        let libraries = config(&["--library", ""]).unwrap().engine.libraries;
+        assert_eq!(libraries.last().unwrap().as_os_str(), "libchdb.so");
     }
 
     #[test]

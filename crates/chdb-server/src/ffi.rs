@@ -189,12 +189,15 @@ impl Library {
     }
 
     fn error_text(pointer: *const c_char) -> Option<String> {
-        // SAFETY: an error is a NUL-terminated string owned by its handle, which outlives this call, or null.
-        (!pointer.is_null()).then(|| {
+        if pointer.is_null() {
+            return None;
+        }
+        // SAFETY: an error is a NUL-terminated string owned by its handle, which outlives this call.
+        Some(
             unsafe { CStr::from_ptr(pointer) }
                 .to_string_lossy()
-                .into_owned()
-        })
+                .into_owned(),
+        )
     }
 }
 

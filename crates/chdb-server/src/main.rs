@@ -21,7 +21,19 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    let config = match Arguments::parse().into_config() {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no mistakes; what cannot be printed has no reader.
+            drop(error.print());
+            return ExitCode::from(if error.use_stderr() {
+                EXIT_CONFIG
+            } else {
+                EXIT_OK
+            });
+        }
+    };
+    let config = match arguments.into_config() {
         Ok(config) => config,
         Err(error) => {
             tracing::error!("{error}");

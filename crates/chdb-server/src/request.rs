@@ -54,8 +54,8 @@ pub(crate) struct SessionParameters {
     pub(crate) close: bool,
 }
 
-const SESSION_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
-const SESSION_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+const SESSION_TIMEOUT_DEFAULT: Duration = Duration::from_mins(1);
+const SESSION_TIMEOUT_MAX: Duration = Duration::from_hours(1);
 
 impl Parameters {
     /// Reads the query string of a URL and ClickHouse's own headers.
@@ -111,7 +111,7 @@ impl Parameters {
             "decompress" => self.decompress = flag(&name, &value)?,
             "wait_end_of_query" => self.wait_end_of_query = flag(&name, &value)?,
             "buffer_size" => {
-                self.buffer_bytes = Some(value.parse().map_err(|_| bad_value(&name, &value))?)
+                self.buffer_bytes = Some(value.parse().map_err(|_| bad_value(&name, &value))?);
             }
             "role" => self.roles.push(value),
             // Reserved names that ClickHouse heeds and that mean nothing here.

@@ -1,8 +1,7 @@
 //! Turns what a statement tells into an HTTP response.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -153,22 +152,27 @@ pub(crate) async fn from_events(
         Ok(pieces) => pieces,
         Err(error) => return failure(&not_held(&error), &wishes.query_id, &identity),
     };
-    let broken = Arc::new(AtomicBool::new(false));
+    let failed = Arc::new(OnceLock::new());
     let rest = Rest {
         events,
         ended,
-        frames: wishes.frames,
-        tag,
-        identity,
-        broken: Arc::clone(&broken),
+        failed: Arc::clone(&failed),
     };
     let mut pieces: Pieces = Box::pin(stream::iter(held).chain(rest.into_stream()));
-    if let Some(encoding) = wishes.encoding.filter(|_| format.is_some()) {
+    let encoding = wishes.encoding.filter(|_| format.is_some());
+    if let Some(encoding) = encoding {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
         headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
         pieces = encoding.encode(pieces);
     }
-    let body = StreamBody::new(pieces.chain(cut(broken)).map_ok(Frame::data));
+    let ending = Ending {
+        failed,
+        tag,
+        version: identity.version.clone(),
+        frames: wishes.frames,
+        encoding,
+    };
+    let body = StreamBody::new(pieces.chain(ending.into_stream()).map_ok(Frame::data));
     let mut response = Response::new(BodyExt::boxed_unsync(body));
     *response.headers_mut() = headers;
     response
@@ -178,10 +182,8 @@ pub(crate) async fn from_events(
 struct Rest {
     events: mpsc::Receiver<Event>,
     ended: bool,
-    frames: bool,
-    tag: String,
-    identity: Arc<Identity>,
-    broken: Arc<AtomicBool>,
+    /// Where the reason goes if it ends too soon.
+    failed: Arc<OnceLock<Exception>>,
 }
 
 impl Rest {
@@ -190,44 +192,59 @@ impl Rest {
             if rest.ended {
                 return None;
             }
-            let data = loop {
-                match rest.events.recv().await {
-                    Some(Event::Started { .. }) => {}
-                    Some(Event::Data(data, _)) => break data,
+            loop {
+                let exception = match rest.events.recv().await {
+                    Some(Event::Started { .. }) => continue,
+                    Some(Event::Data(data, _)) => return Some((Ok(data), rest)),
                     Some(Event::Ended(_)) => return None,
-                    Some(Event::Failed(exception)) => break rest.fail(&exception),
-                    None => break rest.fail(&lost()),
-                }
-            };
-            Some((Ok(data), rest))
+                    Some(Event::Failed(exception)) => exception,
+                    None => lost(),
+                };
+                // Nobody else sets it.
+                drop(rest.failed.set(exception));
+                return None;
+            }
         })
-    }
-
-    /// The block that tells of the failure, the last piece of the result.
-    fn fail(&mut self, exception: &Exception) -> Bytes {
-        self.ended = true;
-        self.broken.store(true, Ordering::Release);
-        let block = exception.to_block(&self.identity.version, &self.tag);
-        if self.frames {
-            blocks::encode(&block)
-        } else {
-            Bytes::from(block)
-        }
     }
 }
 
-/// Ends a broken result without the last chunk of HTTP, as ClickHouse does: no client takes it for a whole one.
-fn cut(broken: Arc<AtomicBool>) -> impl stream::Stream<Item = io::Result<Bytes>> + Send {
-    stream::once(async move {
-        if !broken.load(Ordering::Acquire) {
-            return None;
+/// What follows a result that failed on its way: the block that says so, and then no proper end of the response, as
+/// in ClickHouse, so that no client takes it for a whole one.
+struct Ending {
+    failed: Arc<OnceLock<Exception>>,
+    tag: String,
+    version: String,
+    frames: bool,
+    encoding: Option<Encoding>,
+}
+
+impl Ending {
+    fn into_stream(self) -> impl stream::Stream<Item = io::Result<Bytes>> + Send {
+        stream::once(async move { self.pieces() }).flatten()
+    }
+
+    fn pieces(self) -> Pieces {
+        let Some(exception) = self.failed.get() else {
+            return Box::pin(stream::empty());
+        };
+        let block = Bytes::from(exception.to_block(&self.version, &self.tag));
+        let block = if self.frames {
+            blocks::encode(&block)
+        } else {
+            block
+        };
+        // A compressed stream of its own, so that clients see the block in one piece.
+        let mut pieces: Pieces = Box::pin(stream::iter([Ok(block)]));
+        if let Some(encoding) = self.encoding {
+            pieces = encoding.encode(pieces);
         }
-        tokio::time::sleep(CUT_DELAY).await;
-        Some(Err(io::Error::other(
-            "the statement failed after its result had begun",
-        )))
-    })
-    .filter_map(async |piece| piece)
+        Box::pin(pieces.chain(stream::once(async {
+            tokio::time::sleep(CUT_DELAY).await;
+            Err(io::Error::other(
+                "the statement failed after its result had begun",
+            ))
+        })))
+    }
 }
 
 fn full(bytes: Bytes) -> Body {

@@ -178,9 +178,8 @@ fn data_start(text: &[u8], from: usize) -> usize {
 }
 
 fn inspect_insert_select(text: &[u8]) -> Statement {
-    let mut lexer = Lexer::new(text);
     let mut previous: Option<Token> = None;
-    while let Some(token) = lexer.next() {
+    for token in Lexer::new(text) {
         if token.kind == TokenKind::Open
             && previous.is_some_and(|previous| previous.is_word(text, "INPUT"))
         {

@@ -58,8 +58,11 @@ impl<'text> Lexer<'text> {
         loop {
             match (self.peek(0), self.peek(1)) {
                 (Some(byte), _) if byte.is_ascii_whitespace() || byte == 0x0b => self.at += 1,
-                (Some(b'-'), Some(b'-')) | (Some(b'#'), Some(b' ' | b'!')) => self.skip_line(),
-                (Some(b'/'), Some(b'/')) => self.skip_line(),
+                (Some(b'-'), Some(b'-'))
+                | (Some(b'#'), Some(b' ' | b'!'))
+                | (Some(b'/'), Some(b'/')) => {
+                    self.skip_line();
+                }
                 (Some(b'/'), Some(b'*')) => self.skip_past(b"*/", 2),
                 _ => return,
             }
