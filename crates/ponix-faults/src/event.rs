@@ -1,0 +1,265 @@
+//! Events to publish, good ones and poison, and what has to become of each.
+
+use bytes::Bytes;
+use ponix_nats::OutgoingMessage;
+use ponix_nats::async_nats::HeaderMap;
+use ponix_proto::envelope::v1::ProcessedEnvelope;
+use ponix_proto::{Message as _, Struct, Timestamp, Value, timestamp_from_ns, value};
+use uuid::Uuid;
+
+/// 2025-01-01T00:00:00Z; events lie behind it, so their times are the same in every run.
+const START_NS: i64 = 1_735_689_600 * 1_000_000_000;
+/// Events are spread over so many months, so that one INSERT makes several parts.
+const MONTHS: u64 = 3;
+const MONTH_NS: i64 = 31 * 86_400 * 1_000_000_000;
+/// Stands before the key in every payload, so that the key is found in any bytes.
+const KEY_MARK: &str = "ponix-key:";
+/// Devices whose rows the table refuses, see [`World::refuse_some_rows`](crate::World).
+pub(crate) const REFUSED_DEVICE: &str = "refused-";
+
+/// What has to become of an event that was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is readable, once.
+    Stored,
+    /// It is a dead letter, once.
+    DeadLetter,
+}
+
+/// Where an event's identity comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentifiedBy {
+    /// Its envelope, or the header `Nats-Msg-Id`: the identity is the key.
+    Key,
+    /// Its place in the stream: the identity is known once it is there.
+    Position,
+}
+
+/// An event with what is expected of it.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Names the event to the oracle; it stands in the payload whatever else does.
+    pub key: Uuid,
+    /// What has to become of it.
+    pub fate: Fate,
+    /// Where its identity comes from.
+    pub identified_by: IdentifiedBy,
+    subject_token: String,
+    message_id: Option<Uuid>,
+    payload: Bytes,
+}
+
+/// Ways of being wrong. All but the last are refused by our own decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Poison {
+    /// Bytes that are no protobuf.
+    Undecodable,
+    /// No organization.
+    MissingField,
+    /// A number that is none.
+    NotANumber,
+    /// An event of the year 2255.
+    OutOfRange,
+    /// Sound for the decoder, refused by ClickHouse.
+    RefusedByClickHouse,
+}
+
+impl Poison {
+    /// All ways.
+    pub const ALL: [Self; 5] = [
+        Self::Undecodable,
+        Self::MissingField,
+        Self::NotANumber,
+        Self::OutOfRange,
+        Self::RefusedByClickHouse,
+    ];
+}
+
+impl Event {
+    /// A good event with its identity in the envelope and in the header, as our producers send it.
+    pub fn good(n: u64) -> Self {
+        let key = Uuid::now_v7();
+        let mut envelope = envelope(n, key);
+        envelope.event_id = key.to_string();
+        Self::new(key, Fate::Stored, &envelope).identified(Some(key))
+    }
+
+    /// A good event with its identity in the header alone.
+    pub fn with_header_alone(n: u64) -> Self {
+        let key = Uuid::now_v7();
+        Self::new(key, Fate::Stored, &envelope(n, key)).identified(Some(key))
+    }
+
+    /// A good event without any identity of its own.
+    pub fn anonymous(n: u64) -> Self {
+        let key = Uuid::now_v7();
+        Self::new(key, Fate::Stored, &envelope(n, key))
+    }
+
+    /// An event that must end in the dead letters, with its identity in the header.
+    pub fn poison(n: u64, poison: Poison) -> Self {
+        let key = Uuid::now_v7();
+        let mut wrong = envelope(n, key);
+        match poison {
+            Poison::Undecodable => {}
+            Poison::MissingField => wrong.organization_id.clear(),
+            Poison::NotANumber => {
+                let nan = value::Kind::NumberValue(f64::NAN);
+                wrong.data = Some(data(key, nan));
+            }
+            Poison::OutOfRange => {
+                wrong.occurred_at = Some(Timestamp {
+                    seconds: 9_000_000_000,
+                    nanos: 0,
+                });
+            }
+            Poison::RefusedByClickHouse => {
+                wrong.end_device_id = format!("{REFUSED_DEVICE}{}", n % 10);
+            }
+        }
+        let mut event = Self::new(key, Fate::DeadLetter, &wrong);
+        if poison == Poison::Undecodable {
+            event.payload = undecodable(key);
+        }
+        event.identified(Some(key))
+    }
+
+    /// Undecodable bytes without any identity of their own.
+    pub fn anonymous_poison(n: u64) -> Self {
+        let mut event = Self::poison(n, Poison::Undecodable);
+        event.message_id = None;
+        event.identified_by = IdentifiedBy::Position;
+        event
+    }
+
+    /// Adds text to a good event's data, where a planted fault looks for it.
+    #[must_use]
+    pub fn marked(mut self, mark: &str) -> Self {
+        let mut envelope = ProcessedEnvelope::decode(self.payload).expect("made here");
+        let text = Value {
+            kind: Some(value::Kind::StringValue(mark.to_owned())),
+        };
+        let data = envelope.data.get_or_insert_default();
+        data.fields.insert("mark".to_owned(), text);
+        self.payload = envelope.encode_to_vec().into();
+        self
+    }
+
+    /// Expects the event among the dead letters, for a fault that a test plants on it.
+    #[must_use]
+    pub fn into_poison(mut self) -> Self {
+        self.fate = Fate::DeadLetter;
+        self
+    }
+
+    /// Makes the event one of a device whose rows the table refuses, to be stored all the same
+    /// once the table is mended.
+    #[must_use]
+    pub fn of_refused_device(mut self) -> Self {
+        let mut envelope = ProcessedEnvelope::decode(self.payload).expect("made here");
+        envelope.end_device_id = format!("{REFUSED_DEVICE}0");
+        self.payload = envelope.encode_to_vec().into();
+        self
+    }
+
+    /// The message that carries it, on a subject of this stream.
+    pub fn message(&self, stream: &str) -> OutgoingMessage {
+        OutgoingMessage {
+            subject: format!("{stream}.{}", self.subject_token),
+            id: self.message_id,
+            headers: HeaderMap::new(),
+            payload: self.payload.clone(),
+        }
+    }
+
+    fn new(key: Uuid, fate: Fate, envelope: &ProcessedEnvelope) -> Self {
+        Self {
+            key,
+            fate,
+            identified_by: IdentifiedBy::Position,
+            subject_token: envelope.end_device_id.clone(),
+            message_id: None,
+            payload: envelope.encode_to_vec().into(),
+        }
+    }
+
+    fn identified(mut self, message_id: Option<Uuid>) -> Self {
+        self.message_id = message_id;
+        self.identified_by = IdentifiedBy::Key;
+        self
+    }
+}
+
+/// Finds the key of an event in a payload, or in the text of its data.
+pub(crate) fn key_in(bytes: &[u8]) -> Option<Uuid> {
+    let at = bytes
+        .windows(KEY_MARK.len())
+        .position(|window| window == KEY_MARK.as_bytes())?;
+    let text = bytes.get(at + KEY_MARK.len()..)?.get(..36)?;
+    Uuid::try_parse_ascii(text).ok()
+}
+
+fn undecodable(key: Uuid) -> Bytes {
+    let mut bytes = vec![0xff; 12];
+    bytes.extend_from_slice(format!("{KEY_MARK}{key}").as_bytes());
+    bytes.into()
+}
+
+fn envelope(n: u64, key: Uuid) -> ProcessedEnvelope {
+    let month_ns = (n % MONTHS) as i64 * MONTH_NS;
+    let occurred_at_ns = START_NS + month_ns + n as i64 * 1_000_000;
+    ProcessedEnvelope {
+        organization_id: format!("org-{}", n % 10),
+        end_device_id: format!("device-{}", n % 100),
+        occurred_at: Some(timestamp_from_ns(occurred_at_ns)),
+        data: Some(data(key, value::Kind::NumberValue(n as f64 / 8.0))),
+        processed_at: Some(timestamp_from_ns(occurred_at_ns + 1_000)),
+        event_id: String::new(),
+    }
+}
+
+fn data(key: Uuid, temperature: value::Kind) -> Struct {
+    let key = value::Kind::StringValue(format!("{KEY_MARK}{key}"));
+    let field = |name: &str, kind| (name.to_owned(), Value { kind: Some(kind) });
+    Struct {
+        fields: [field("key", key), field("temperature", temperature)].into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ponix_proto::decode_envelope;
+
+    const NOW_NS: i64 = START_NS + 365 * 86_400 * 1_000_000_000;
+
+    #[test]
+    fn every_payload_holds_its_key() {
+        let events = [
+            Event::good(1),
+            Event::anonymous(2),
+            Event::good(3).marked("x"),
+        ];
+        let poison = Poison::ALL.map(|poison| Event::poison(4, poison));
+        for event in events.into_iter().chain(poison) {
+            assert_eq!(key_in(&event.payload), Some(event.key), "{event:?}");
+        }
+        assert_eq!(key_in(b"ponix-key:018f"), None);
+    }
+
+    #[test]
+    fn the_decoder_takes_the_good_and_refuses_the_poison() {
+        for event in [
+            Event::good(1),
+            Event::anonymous(2),
+            Event::with_header_alone(3),
+        ] {
+            decode_envelope(&event.payload, NOW_NS).unwrap();
+        }
+        for poison in Poison::ALL {
+            let decoded = decode_envelope(&Event::poison(4, poison).payload, NOW_NS);
+            let refused = poison != Poison::RefusedByClickHouse;
+            assert_eq!(decoded.is_err(), refused, "{poison:?}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Publishes events and keeps the ledger.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use ponix_nats::async_nats::jetstream::Context;
+use ponix_nats::{
+    ConnectionRole, NatsConfig, NatsMetrics, PubAck, PublishError, PublishErrorClass, Publisher,
+    connect, jetstream_context,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::{Event, IdentifiedBy};
+use crate::ledger::Ledger;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+const IN_FLIGHT: usize = 256;
+
+/// A publisher with a connection of its own.
+#[derive(Debug, Clone)]
+pub struct Publishing {
+    publisher: Publisher,
+    context: Context,
+    stream: String,
+    ledger: Ledger,
+}
+
+impl Publishing {
+    pub(crate) async fn connect(url: &str, stream: &str, ledger: Ledger) -> Result<Self> {
+        let config = NatsConfig {
+            servers: url.split(',').map(str::to_owned).collect(),
+            request_timeout: Duration::from_secs(2),
+            ping_interval: Duration::from_secs(1),
+            ..NatsConfig::default()
+        };
+        let metrics = NatsMetrics::unregistered();
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let client = connect(&config, ConnectionRole::Publish, &metrics, deadline).await?;
+        Ok(Self {
+            publisher: Publisher::new(client.clone(), &config, 2 * IN_FLIGHT, metrics),
+            context: jetstream_context(client, &config),
+            stream: stream.to_owned(),
+            ledger,
+        })
+    }
+
+    /// JetStream, to look into it or to change it by hand.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Publishes events, pipelined, in order, and waits for their PubAcks. What is not
+    /// acknowledged is sent again where that is safe: an event with an identity of its own.
+    ///
+    /// # Errors
+    /// A message that is wrong in itself.
+    pub async fn publish(&self, events: impl IntoIterator<Item = Event>) -> Result<()> {
+        self.publish_until(events, &CancellationToken::new()).await
+    }
+
+    /// As [`publish`](Self::publish), but gives up sending again once `give_up` is cancelled.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub async fn publish_until(
+        &self,
+        events: impl IntoIterator<Item = Event>,
+        give_up: &CancellationToken,
+    ) -> Result<()> {
+        let mut sent = VecDeque::new();
+        for event in events {
+            self.ledger.attempt(&event);
+            let pending = self.publisher.send(event.message(&self.stream)).await;
+            sent.push_back((event, pending));
+            if sent.len() >= IN_FLIGHT
+                && let Some((event, pending)) = sent.pop_front()
+            {
+                self.settle(event, pending, give_up).await?;
+            }
+        }
+        for (event, pending) in sent {
+            self.settle(event, pending, give_up).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes one event, once.
+    ///
+    /// # Errors
+    /// The stream's refusal, or no PubAck in time.
+    pub async fn publish_once(&self, event: Event) -> Result<PubAck, PublishError> {
+        self.ledger.attempt(&event);
+        let ack = self.publisher.publish(event.message(&self.stream)).await?;
+        self.ledger.acknowledge(event.key, ack.sequence);
+        Ok(ack)
+    }
+
+    async fn settle(
+        &self,
+        event: Event,
+        pending: Result<ponix_nats::PendingPublish, PublishError>,
+        give_up: &CancellationToken,
+    ) -> Result<()> {
+        let first = match pending {
+            Ok(pending) => pending.wait().await,
+            Err(err) => Err(err),
+        };
+        let ack = match first {
+            Ok(ack) => Some(ack),
+            Err(err) if err.class() == PublishErrorClass::Rejected => {
+                return Err(err).context("an event cannot be published");
+            }
+            Err(_) if event.identified_by == IdentifiedBy::Position => None,
+            Err(_) => {
+                let message = event.message(&self.stream);
+                let again = self.publisher.publish_until_acked(&message, give_up);
+                again.await.ok()
+            }
+        };
+        if let Some(ack) = ack {
+            self.ledger.acknowledge(event.key, ack.sequence);
+        }
+        Ok(())
+    }
+}

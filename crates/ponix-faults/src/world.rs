@@ -1,0 +1,533 @@
+//! Servers, proxies, publishers and workers that belong together.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use ponix_clickhouse::{ClickHouseConfig, Client, Migrator};
+use ponix_nats::async_nats::jetstream::consumer::Info;
+use ponix_nats::async_nats::jetstream::stream::Stream;
+use ponix_nats::{DeadLetters, RangeReader, SequenceRange, StreamSettings, held_range};
+use ponix_stack::{
+    ClickHouse, ClickHouseBuilder, Nats, NatsBuilder, NatsCluster, Proxy, eventually,
+};
+
+use crate::event::{REFUSED_DEVICE, key_in};
+use crate::ledger::Ledger;
+use crate::oracle::{Findings, Found, Judgement, judge};
+use crate::publishing::Publishing;
+use crate::worker::Worker;
+use crate::{IdentifiedBy, SOON};
+
+const STREAM: &str = "processed_envelopes";
+const CONSUMER: &str = "ponix-all-in-one";
+const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The NATS servers of a world.
+#[derive(Debug)]
+pub enum NatsServers {
+    /// One server.
+    Single(Box<Nats>),
+    /// Three that replicate.
+    Cluster(NatsCluster),
+}
+
+impl NatsServers {
+    /// The URLs of all servers, separated by commas.
+    pub fn url(&self) -> String {
+        match self {
+            Self::Single(nats) => nats.url(),
+            Self::Cluster(cluster) => cluster.url(),
+        }
+    }
+}
+
+/// Describes a [`World`]: one NATS server, one ClickHouse, no proxies, short waits.
+#[derive(Debug)]
+pub struct WorldBuilder {
+    nats: NatsBuilder,
+    cluster: bool,
+    clickhouse: ClickHouseBuilder,
+    nats_proxy: bool,
+    clickhouse_proxy: bool,
+    env: BTreeMap<String, String>,
+}
+
+impl WorldBuilder {
+    /// Puts the NATS server into this folder.
+    #[must_use]
+    pub fn nats_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.nats = self.nats.data_dir(folder);
+        self
+    }
+
+    /// Puts ClickHouse into this folder.
+    #[must_use]
+    pub fn clickhouse_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.clickhouse = self.clickhouse.data_dir(folder);
+        self
+    }
+
+    /// Has three NATS servers that replicate, instead of one.
+    #[must_use]
+    pub fn cluster(mut self) -> Self {
+        self.cluster = true;
+        self.env("PONIX_NATS_REPLICAS", 3)
+    }
+
+    /// Puts a proxy between the workers and NATS.
+    #[must_use]
+    pub fn nats_proxy(mut self) -> Self {
+        self.nats_proxy = true;
+        self
+    }
+
+    /// Puts a proxy between the workers and ClickHouse.
+    #[must_use]
+    pub fn clickhouse_proxy(mut self) -> Self {
+        self.clickhouse_proxy = true;
+        self
+    }
+
+    /// Sets a variable of every worker.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
+        self.env.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Starts the servers and makes the tables; there is no worker yet.
+    ///
+    /// # Errors
+    /// A server does not start.
+    pub async fn start(self) -> Result<World> {
+        let nats = async {
+            anyhow::Ok(if self.cluster {
+                NatsServers::Cluster(NatsCluster::builder().each(self.nats).start().await?)
+            } else {
+                NatsServers::Single(Box::new(self.nats.start().await?))
+            })
+        };
+        let (nats, clickhouse) = tokio::try_join!(nats, self.clickhouse.start())?;
+        let nats_proxy = match &nats {
+            NatsServers::Single(nats) if self.nats_proxy => Some(Proxy::start(nats.addr()).await?),
+            NatsServers::Cluster(_) if self.nats_proxy => bail!("a cluster has no proxy"),
+            _ => None,
+        };
+        let clickhouse_proxy = match self.clickhouse_proxy {
+            true => Some(Proxy::start(clickhouse.addr()).await?),
+            false => None,
+        };
+        let store = Client::new(&ClickHouseConfig {
+            url: clickhouse.url(),
+            username: clickhouse.user().to_owned(),
+            password: clickhouse.password().into(),
+            ..ClickHouseConfig::default()
+        })?;
+        let ledger = Ledger::default();
+        let publishing = Publishing::connect(&nats.url(), STREAM, ledger.clone()).await?;
+        let mut env = self.env;
+        let nats_url = nats_proxy.as_ref().map(|proxy| proxy.url("nats"));
+        env.insert(
+            "PONIX_NATS_URL".into(),
+            nats_url.unwrap_or_else(|| nats.url()),
+        );
+        let clickhouse_url = clickhouse_proxy.as_ref().map(|proxy| proxy.url("http"));
+        let clickhouse_url = clickhouse_url.unwrap_or_else(|| clickhouse.url());
+        env.insert("PONIX_CLICKHOUSE_URL".into(), clickhouse_url);
+        let world = World {
+            nats,
+            clickhouse,
+            nats_proxy,
+            clickhouse_proxy,
+            store,
+            publishing,
+            ledger,
+            env,
+        };
+        world.make_tables_and_stream().await?;
+        Ok(world)
+    }
+}
+
+/// Servers with tables and streams, and everything that talks to them.
+#[derive(Debug)]
+pub struct World {
+    nats: NatsServers,
+    clickhouse: ClickHouse,
+    nats_proxy: Option<Proxy>,
+    clickhouse_proxy: Option<Proxy>,
+    store: Client,
+    publishing: Publishing,
+    ledger: Ledger,
+    env: BTreeMap<String, String>,
+}
+
+impl World {
+    /// Describes one.
+    pub fn builder() -> WorldBuilder {
+        let builder = WorldBuilder {
+            nats: Nats::builder(),
+            cluster: false,
+            clickhouse: ClickHouse::builder(),
+            nats_proxy: false,
+            clickhouse_proxy: false,
+            env: BTreeMap::new(),
+        };
+        builder
+            .env("PONIX_INTERVAL_SECS", 0)
+            .env("PONIX_NATS_STREAM_BYTES_MAX", 1 << 30)
+            .env("PONIX_NATS_DEAD_LETTER_BYTES_MAX", 256 << 20)
+            .env("PONIX_STARTUP_TIMEOUT_SECS", SOON.as_secs())
+            .env("PONIX_NATS_BATCH_SIZE", 100)
+            .env("PONIX_NATS_BATCH_WAIT_SECS", 0.2)
+            .env("PONIX_NATS_ACK_WAIT_SECS", 2)
+            .env("PONIX_NATS_NAK_DELAY_SECS", 0.2)
+            .env("PONIX_NATS_REQUEST_TIMEOUT_SECS", 2)
+            .env("PONIX_NATS_PING_INTERVAL_SECS", 1)
+            .env("PONIX_NATS_STALL_TIMEOUT_SECS", 5)
+            .env("PONIX_CLICKHOUSE_RETRY_BACKOFF_MAX_SECS", 0.5)
+    }
+
+    /// One of the defaults.
+    ///
+    /// # Errors
+    /// A server does not start.
+    pub async fn start() -> Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// The NATS servers.
+    pub fn nats_servers(&self) -> &NatsServers {
+        &self.nats
+    }
+
+    /// The NATS server of a world without a cluster.
+    ///
+    /// # Panics
+    /// There is a cluster.
+    pub fn nats(&self) -> &Nats {
+        match &self.nats {
+            NatsServers::Single(nats) => nats,
+            NatsServers::Cluster(_) => panic!("this world has a cluster"),
+        }
+    }
+
+    /// ClickHouse.
+    pub fn clickhouse(&self) -> &ClickHouse {
+        &self.clickhouse
+    }
+
+    /// The proxy between the workers and NATS.
+    ///
+    /// # Panics
+    /// None was asked for.
+    pub fn nats_proxy(&self) -> &Proxy {
+        self.nats_proxy.as_ref().expect("asked for at the start")
+    }
+
+    /// The proxy between the workers and ClickHouse.
+    ///
+    /// # Panics
+    /// None was asked for.
+    pub fn clickhouse_proxy(&self) -> &Proxy {
+        self.clickhouse_proxy
+            .as_ref()
+            .expect("asked for at the start")
+    }
+
+    /// The publisher, on a connection that no proxy disturbs.
+    pub fn publishing(&self) -> &Publishing {
+        &self.publishing
+    }
+
+    /// What was published.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Starts a worker with these failpoints and waits until it is ready.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub async fn start_worker(&self, failpoints: &str) -> Result<Worker> {
+        let worker = self.launch_worker(failpoints, &[]).await?;
+        worker.ready().await?;
+        Ok(worker)
+    }
+
+    /// Starts a worker with these failpoints and further variables, and does not wait for it.
+    ///
+    /// # Errors
+    /// There is no binary with failpoints.
+    pub async fn launch_worker(&self, failpoints: &str, env: &[(&str, &str)]) -> Result<Worker> {
+        let mut all = self.env.clone();
+        all.extend(
+            env.iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        Worker::start(&all, &[], failpoints).await
+    }
+
+    /// Runs the worker's binary with these arguments to its end; its exit code and what it printed.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn run_command(
+        &self,
+        args: &[&str],
+        failpoints: &str,
+    ) -> Result<(Option<i32>, String)> {
+        let mut env = self.env.clone();
+        // Commands go to the servers themselves: what the proxies do is not their business.
+        env.insert("PONIX_NATS_URL".into(), self.nats.url());
+        env.insert("PONIX_CLICKHOUSE_URL".into(), self.clickhouse.url());
+        let command = Worker::start(&env, args, failpoints).await?;
+        let status = command.ended().await?;
+        Ok((status.code(), command.process().log()?))
+    }
+
+    /// Has the table refuse rows of the devices that [`Poison::RefusedByClickHouse`] uses.
+    ///
+    /// # Errors
+    /// ClickHouse does not answer.
+    ///
+    /// [`Poison::RefusedByClickHouse`]: crate::Poison::RefusedByClickHouse
+    pub async fn refuse_some_rows(&self) -> Result<()> {
+        self.execute(&format!(
+            "ALTER TABLE processed_envelopes ADD CONSTRAINT planted \
+             CHECK NOT startsWith(end_device_id, '{REFUSED_DEVICE}')"
+        ))
+        .await
+    }
+
+    /// Has the table take all rows again.
+    ///
+    /// # Errors
+    /// ClickHouse does not answer.
+    pub async fn refuse_no_rows(&self) -> Result<()> {
+        self.execute("ALTER TABLE processed_envelopes DROP CONSTRAINT planted")
+            .await
+    }
+
+    /// The stream of the events.
+    ///
+    /// # Errors
+    /// NATS does not answer, or there is none.
+    pub async fn stream(&self) -> Result<Stream> {
+        let stream = self.publishing.context().get_stream(STREAM).await;
+        stream.context("the stream")
+    }
+
+    /// The stream of the dead letters.
+    ///
+    /// # Errors
+    /// NATS does not answer, or there is none.
+    pub async fn dead_letter_stream(&self) -> Result<Stream> {
+        let name = dead_letters().name;
+        let stream = self.publishing.context().get_stream(name).await;
+        stream.context("the stream of the dead letters")
+    }
+
+    /// The workers' consumer.
+    ///
+    /// # Errors
+    /// NATS does not answer, or there is none.
+    pub async fn consumer(&self) -> Result<Info> {
+        let info = self.stream().await?.consumer_info(CONSUMER).await;
+        info.context("the consumer")
+    }
+
+    /// Waits until every message is settled.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn settled(&self) -> Result<()> {
+        self.settled_within(SOON).await
+    }
+
+    /// As [`settled`](Self::settled), with a time of its own.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn settled_within(&self, timeout: Duration) -> Result<()> {
+        eventually("every message to be settled", timeout, || async {
+            let info = self.consumer().await?;
+            let left = (info.num_pending, info.num_ack_pending);
+            ensure!(left == (0, 0), "{} pending, {} not settled", left.0, left.1);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until readers see at least so many events.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn readable(&self, events: u64) -> Result<()> {
+        eventually(format!("{events} events"), SOON, || async {
+            let found = self.number("SELECT count() FROM envelopes").await?;
+            ensure!(found >= events, "{found} events");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Rows in the table, copies included. Merges are held back, so every copy is counted.
+    ///
+    /// # Errors
+    /// ClickHouse does not answer.
+    pub async fn rows(&self) -> Result<u64> {
+        self.number("SELECT count() FROM processed_envelopes").await
+    }
+
+    /// The one number of one row.
+    ///
+    /// # Errors
+    /// ClickHouse does not answer.
+    pub async fn number(&self, sql: &str) -> Result<u64> {
+        let query = self.store.raw().query_raw(sql).fetch_one();
+        Ok(tokio::time::timeout(QUERY_TIMEOUT, query).await??)
+    }
+
+    /// Executes a statement.
+    ///
+    /// # Errors
+    /// ClickHouse refuses it, or does not answer.
+    pub async fn execute(&self, sql: &str) -> Result<()> {
+        let query = self.store.raw().query_raw(sql).execute();
+        Ok(tokio::time::timeout(QUERY_TIMEOUT, query).await??)
+    }
+
+    /// Asks the servers for everything and judges it.
+    ///
+    /// # Errors
+    /// A server does not answer.
+    pub async fn judge(&self) -> Result<Judgement> {
+        let entries = self.ledger.snapshot();
+        let info = self.consumer().await?;
+        let anonymous = entries
+            .values()
+            .any(|entry| entry.identified_by == IdentifiedBy::Position);
+        let findings = Findings {
+            readable: self.readable_events().await?,
+            dead: self.dead_letters().await?,
+            rows: self.rows().await?,
+            pending: info.num_pending,
+            ack_pending: info.num_ack_pending as u64,
+            position_identities: match anonymous {
+                true => self.position_identities().await?,
+                false => HashMap::new(),
+            },
+        };
+        Ok(judge(&entries, &findings))
+    }
+
+    /// Judges, and asks the reconciler too; merges everything and judges again.
+    ///
+    /// # Errors
+    /// The oracle or the reconciler finds something wrong, or merging changes what readers see.
+    pub async fn expect_sound(&self) -> Result<Judgement> {
+        let judgement = self.judge().await?;
+        ensure!(judgement.is_sound(), "not sound: {judgement}");
+        let (code, report) = self.run_command(&["reconcile"], "").await?;
+        ensure!(
+            code == Some(0),
+            "the oracle finds nothing, the reconciler ends with {code:?}: {judgement}\n{report}"
+        );
+        self.execute("OPTIMIZE TABLE processed_envelopes FINAL")
+            .await?;
+        let merged = self.judge().await?;
+        ensure!(merged.is_sound(), "not sound once merged: {merged}");
+        ensure!(
+            merged.physical_duplicates == 0,
+            "copies are left once all parts are merged: {merged}"
+        );
+        Ok(judgement)
+    }
+
+    async fn make_tables_and_stream(&self) -> Result<()> {
+        Migrator::new(&self.store).up().await?;
+        // Copies are counted, so merges must not drop them; unlike SYSTEM STOP MERGES this holds
+        // over restarts. Many parts are then no reason to refuse more.
+        self.execute(
+            "ALTER TABLE processed_envelopes MODIFY SETTING \
+             max_bytes_to_merge_at_max_space_in_pool = 1, \
+             max_bytes_to_merge_at_min_space_in_pool = 1, \
+             parts_to_delay_insert = 100000, parts_to_throw_insert = 100000",
+        )
+        .await?;
+        let (mut stream, mut dead_letters) = (stream(), dead_letters());
+        if matches!(self.nats, NatsServers::Cluster(_)) {
+            (stream.replicas, dead_letters.replicas) = (3, 3);
+        }
+        if let Some(bytes) = self.env.get("PONIX_NATS_STREAM_BYTES_MAX") {
+            stream.bytes_max = bytes.parse()?;
+        }
+        for settings in [stream, dead_letters] {
+            settings.reconcile(self.publishing.context()).await?;
+        }
+        Ok(())
+    }
+
+    async fn readable_events(&self) -> Result<Vec<Found>> {
+        let sql = "SELECT toString(event_id), toString(data.key) FROM envelopes";
+        let query = self
+            .store
+            .raw()
+            .query_raw(sql)
+            .fetch_all::<(String, String)>();
+        let rows = tokio::time::timeout(SOON, query).await??;
+        let found = |(event_id, key): (String, String)| {
+            Ok(Found {
+                identity: event_id.parse()?,
+                key: key_in(key.as_bytes()),
+            })
+        };
+        rows.into_iter().map(found).collect()
+    }
+
+    async fn dead_letters(&self) -> Result<Vec<Found>> {
+        let stream = self.dead_letter_stream().await?;
+        let mut found = Vec::new();
+        let mut reader = RangeReader::open(&stream, held_range(&stream).await?).await?;
+        while let Some(letter) = reader.next().await? {
+            let identity = letter.subject().rsplit('.').next().unwrap_or_default();
+            found.push(Found {
+                identity: identity.parse()?,
+                key: key_in(letter.payload()),
+            });
+        }
+        let messages = stream.get_info().await?.state.messages;
+        ensure!(
+            found.len() as u64 == messages,
+            "{} of {messages} dead letters read",
+            found.len()
+        );
+        Ok(found)
+    }
+
+    /// Identities that follow from the places in the stream.
+    async fn position_identities(&self) -> Result<HashMap<u64, uuid::Uuid>> {
+        let stream = self.stream().await?;
+        let range: SequenceRange = held_range(&stream).await?;
+        let mut identities = HashMap::new();
+        let mut reader = RangeReader::open(&stream, range).await?;
+        while let Some(delivery) = reader.next().await? {
+            identities.insert(delivery.stream_sequence(), delivery.identity());
+        }
+        Ok(identities)
+    }
+}
+
+fn stream() -> StreamSettings {
+    StreamSettings {
+        bytes_max: 1 << 30,
+        ..StreamSettings::new(STREAM, vec![format!("{STREAM}.>")])
+    }
+}
+
+fn dead_letters() -> StreamSettings {
+    DeadLetters::stream_settings(&stream(), 256 << 20)
+}

@@ -1,0 +1,5 @@
+//! What becomes of each event when things break: one test for each case with an exact expectation,
+//! on real servers, with the real binary.
+
+mod crashes;
+mod support;
