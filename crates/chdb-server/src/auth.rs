@@ -46,6 +46,9 @@ impl User {
         headers: &HeaderMap,
     ) -> Result<(), Exception> {
         let (name, password) = credentials(parameters, headers)?;
+        if self.password.is_empty() && is_cross_site(headers) {
+            return Err(cross_site());
+        }
         // Both are compared in any case, so that the time taken says nothing about the name.
         let same = same(&self.name, &name) & same(&self.password, &password);
         if same { Ok(()) } else { Err(failed(&name)) }
@@ -104,6 +107,21 @@ fn basic(authorization: &str) -> Option<(String, String)> {
     let decoded = String::from_utf8(decoded).ok()?;
     let (name, password) = decoded.split_once(':').unwrap_or((&decoded, ""));
     Some((name.to_owned(), password.to_owned()))
+}
+
+/// A page of another site made the browser send this. Without a password, any page could.
+fn is_cross_site(headers: &HeaderMap) -> bool {
+    headers
+        .get("Sec-Fetch-Site")
+        .is_some_and(|site| site != "same-origin" && site != "none")
+}
+
+fn cross_site() -> Exception {
+    Exception::new(
+        codes::AUTHENTICATION_FAILED,
+        "AUTHENTICATION_FAILED",
+        "Pages of other sites may not send statements to a server without a password",
+    )
 }
 
 fn failed(name: &str) -> Exception {
@@ -209,6 +227,32 @@ mod tests {
         assert_eq!(
             check(&User::default(), "user=default&password=x", &[]),
             Err(516)
+        );
+    }
+
+    #[test]
+    fn pages_of_other_sites_need_a_password() {
+        let open = User::default();
+        assert_eq!(
+            check(&open, "", &[("sec-fetch-site", "cross-site")]),
+            Err(516)
+        );
+        assert_eq!(
+            check(&open, "", &[("sec-fetch-site", "same-site")]),
+            Err(516)
+        );
+        assert_eq!(check(&open, "", &[("sec-fetch-site", "none")]), Ok(()));
+        let closed = User {
+            name: "a".into(),
+            password: "b".into(),
+        };
+        assert_eq!(
+            check(
+                &closed,
+                "user=a&password=b",
+                &[("sec-fetch-site", "cross-site")]
+            ),
+            Ok(())
         );
     }
 

@@ -14,8 +14,10 @@ const CHECKSUM_BYTES: usize = 16;
 const HEADER_BYTES: usize = 9;
 const METHOD_NONE: u8 = 0x02;
 const METHOD_LZ4: u8 = 0x82;
-/// ClickHouse's `DBMS_MAX_COMPRESSED_SIZE`; what claims more is garbage.
-const FRAME_BYTES_MAX: usize = 0x4000_0000;
+/// Frames are around 1 MiB; ClickHouse would take 1 GiB, but a frame waits in memory until it is whole.
+const FRAME_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// LZ4 cannot do better; a frame that claims more wants nothing but memory.
+const LZ4_RATIO_MAX: usize = 255;
 /// Bytes that go into one frame when encoding, ClickHouse's `max_compress_block_size`.
 const BLOCK_BYTES: usize = 1024 * 1024;
 
@@ -66,6 +68,11 @@ impl Decoder {
         match method {
             METHOD_NONE => Ok(Some(frame)),
             METHOD_LZ4 => {
+                if decompressed > frame.len() * LZ4_RATIO_MAX {
+                    return Err(cannot_decompress(
+                        "a frame that claims more data than it can hold",
+                    ));
+                }
                 let data =
                     lz4_flex::block::decompress(&frame, decompressed).map_err(cannot_decompress)?;
                 Ok(Some(Bytes::from(data)))
@@ -160,5 +167,24 @@ mod tests {
         let mut huge = body.to_vec();
         huge[CHECKSUM_BYTES + 1..CHECKSUM_BYTES + 5].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(decode(&huge, 7), Err(271));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100),
+            method in 0_u8..3,
+        ) {
+            // Random bytes never pass the checksum: give them a right one, so that the codec sees them.
+            let mut frame = vec![0; CHECKSUM_BYTES];
+            frame.push([0x02, 0x82, 0x90][usize::from(method)]);
+            frame.extend((body.len() as u32 + 9).to_le_bytes());
+            frame.extend(1000_u32.to_le_bytes());
+            frame.extend(&body);
+            let checksum = super::checksum_of(&frame[CHECKSUM_BYTES..]);
+            frame[..CHECKSUM_BYTES].copy_from_slice(&checksum.to_le_bytes());
+            drop(decode(&frame, 7));
+            drop(decode(&body, 7));
+        }
     }
 }

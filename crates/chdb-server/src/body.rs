@@ -13,20 +13,22 @@ use crate::encoding::{Encoding, Pieces};
 use crate::exception::{Exception, codes};
 use crate::spool::Spool;
 
-/// Limits on a body.
+/// Limits on bodies.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Bytes, decompressed, over which a body is refused.
     pub bytes_max: u64,
-    /// Bytes of it kept in memory; the rest goes to a file.
+    /// Bytes of a body kept in memory; the rest goes to a file.
+    pub body_memory_bytes_max: usize,
+    /// Bytes of all bodies kept in memory.
     pub memory_bytes_max: usize,
-    /// Time without a byte after which it counts as broken off.
+    /// Time without a byte after which a body counts as broken off.
     pub idle_timeout: Duration,
-    /// Where the file goes.
+    /// Where the files go.
     pub folder: PathBuf,
 }
 
-/// Reads `body` to its end. Nothing of it counts unless this returns `Ok`: a body that is cut off anywhere, in the
+/// Reads `body` to its end, into `spool`. Nothing of it counts unless this returns `Ok`: a body that is cut off anywhere, in the
 /// connection, in its HTTP encoding or in its compressed frames, is an error.
 ///
 /// # Cancel safety
@@ -36,6 +38,7 @@ pub(crate) async fn receive(
     encoding: Option<Encoding>,
     frames: bool,
     limits: &Limits,
+    mut spool: Spool,
 ) -> Result<Spool, Exception> {
     let plain: Pieces = Box::pin(BodyDataStream::new(body).map_err(io::Error::other));
     let mut pieces = match encoding {
@@ -43,7 +46,6 @@ pub(crate) async fn receive(
         None => plain,
     };
     let mut decoder = frames.then(blocks::Decoder::default);
-    let mut spool = Spool::new(limits.memory_bytes_max, limits.folder.clone());
     loop {
         let piece = match tokio::time::timeout(limits.idle_timeout, pieces.next()).await {
             Err(_) => return Err(timed_out(limits.idle_timeout)),
@@ -77,13 +79,7 @@ fn keep(spool: &mut Spool, piece: bytes::Bytes, limits: &Limits) -> Result<(), E
             ),
         ));
     }
-    // The file is on a local disk and the writes are short, but they can block; other connections go on meanwhile.
-    let kept = if spool.is_on_disk() {
-        tokio::task::block_in_place(|| spool.push(piece))
-    } else {
-        spool.push(piece)
-    };
-    kept.map_err(|error| {
+    spool.push(piece).map_err(|error| {
         Exception::new(
             codes::NETWORK_ERROR,
             "NETWORK_ERROR",

@@ -110,6 +110,9 @@ pub struct Arguments {
     /// Bytes of a body, or of a result held back, that stay in memory; the rest goes to a file in the data folder
     #[arg(long, env = "CHDB_SERVER_BODY_MEMORY_BYTES_MAX", value_name = "BYTES", default_value_t = 32 << 20)]
     body_memory_bytes_max: usize,
+    /// The same for all bodies together
+    #[arg(long, env = "CHDB_SERVER_BODIES_MEMORY_BYTES_MAX", value_name = "BYTES", default_value_t = 256 << 20)]
+    bodies_memory_bytes_max: usize,
     /// Bytes of a request's head, URL included
     #[arg(long, env = "CHDB_SERVER_HEADER_BYTES_MAX", value_name = "BYTES", default_value_t = 1 << 20)]
     header_bytes_max: usize,
@@ -220,7 +223,8 @@ impl Arguments {
         };
         let limits = Limits {
             bytes_max: self.body_bytes_max,
-            memory_bytes_max: self.body_memory_bytes_max,
+            body_memory_bytes_max: self.body_memory_bytes_max,
+            memory_bytes_max: self.bodies_memory_bytes_max,
             idle_timeout: Duration::from_secs(self.body_timeout_secs),
             folder: self.data,
         };

@@ -98,4 +98,12 @@ mod tests {
         );
         assert_eq!(boundary("text/plain; boundary=ab"), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(body in "(--x|\r\n|Content-Disposition: form-data; name=\"a\"|--|.){0,20}") {
+            fields(body.as_bytes(), "x");
+            boundary(&body);
+        }
+    }
 }

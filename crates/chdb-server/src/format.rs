@@ -207,4 +207,15 @@ mod tests {
         );
         assert_eq!(content_type("PrettyCompact"), "text/plain; charset=UTF-8");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_header_is_never_longer_than_its_block(
+            block in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100),
+        ) {
+            for header in [Header::Lines(2), Header::CsvLines(1), Header::BinaryStrings(1), Header::BinaryStrings(2)] {
+                assert!(header.length(&block) <= block.len());
+            }
+        }
+    }
 }

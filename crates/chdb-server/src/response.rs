@@ -116,7 +116,7 @@ pub(crate) async fn from_events(
             Some(Event::Started { format: name }) => format = Some(name),
             Some(Event::Data(data, piece)) => {
                 counts += piece;
-                if let Err(error) = tokio::task::block_in_place(|| held.push(data)) {
+                if let Err(error) = held.push(data) {
                     return failure(&not_held(&error), &wishes.query_id, &identity);
                 }
             }

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::response::Identity;
 use crate::service::Service;
+use crate::spool::Room;
 
 /// Time the cancelled statements get to notice.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,6 +60,11 @@ impl Server {
             places: Arc::new(Semaphore::new(config.statements_max)),
             queue_timeout: config.queue_timeout,
             send_timeout: config.send_timeout,
+            room: Arc::new(Room::new(
+                config.limits.folder.clone(),
+                config.limits.memory_bytes_max,
+                config.limits.body_memory_bytes_max,
+            )),
             limits: config.limits.clone(),
             identity: Arc::new(identity),
         });

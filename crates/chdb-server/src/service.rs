@@ -21,7 +21,7 @@ use crate::execute::{self, Gone, Job};
 use crate::form;
 use crate::request::Parameters;
 use crate::response::{self, Body, Identity, Wishes};
-use crate::spool::Spool;
+use crate::spool::{Room, Spool};
 
 /// Pieces of a result that wait for the client; a piece is one block of the engine, 65,409 rows at most.
 const EVENTS_MAX: usize = 2;
@@ -41,6 +41,8 @@ pub(crate) struct Service {
     pub(crate) send_timeout: Duration,
     /// Limits on bodies.
     pub(crate) limits: Limits,
+    /// Where bodies are kept.
+    pub(crate) room: Arc<Room>,
     /// What all responses say.
     pub(crate) identity: Arc<Identity>,
 }
@@ -116,7 +118,14 @@ impl Service {
             wait_end_of_query: parameters.wait_end_of_query,
         };
         let encoding = Encoding::of_request(&parts.headers)?;
-        let mut body = body::receive(body, encoding, parameters.decompress, &self.limits).await?;
+        let mut body = body::receive(
+            body,
+            encoding,
+            parameters.decompress,
+            &self.limits,
+            Spool::new(Arc::clone(&self.room)),
+        )
+        .await?;
         if let Some(boundary) = parts
             .headers
             .get(CONTENT_TYPE)
@@ -131,7 +140,7 @@ impl Service {
         };
         let place = self.place().await?;
         let events = self.start(job, wishes.frames, place);
-        let held = Spool::new(self.limits.memory_bytes_max, self.limits.folder.clone());
+        let held = Spool::new(Arc::clone(&self.room));
         Ok(
             response::from_events(events, wishes, Arc::clone(&self.identity), held, started_at)
                 .await,
@@ -159,10 +168,7 @@ impl Service {
         for (name, value) in form::fields(&form, boundary).ok_or_else(malformed)? {
             parameters.set_form_field(&name, String::from_utf8_lossy(value).into_owned())?;
         }
-        Ok(Spool::new(
-            self.limits.memory_bytes_max,
-            self.limits.folder.clone(),
-        ))
+        Ok(Spool::new(Arc::clone(&self.room)))
     }
 
     async fn place(&self) -> Result<OwnedSemaphorePermit, Exception> {

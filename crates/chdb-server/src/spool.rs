@@ -6,32 +6,79 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
 /// Bytes read at a time from the file.
 const READ_BYTES: usize = 1024 * 1024;
 
+/// The memory and the folder all spools of a server share.
+#[derive(Debug)]
+pub(crate) struct Room {
+    folder: PathBuf,
+    bytes_max: usize,
+    spool_bytes_max: usize,
+    bytes: AtomicUsize,
+}
+
+impl Room {
+    /// One with `bytes_max` of memory for all spools, `spool_bytes_max` for each; what is more goes to files in
+    /// `folder`.
+    pub(crate) fn new(folder: PathBuf, bytes_max: usize, spool_bytes_max: usize) -> Self {
+        Self {
+            folder,
+            bytes_max,
+            spool_bytes_max,
+            bytes: AtomicUsize::new(0),
+        }
+    }
+}
+
+/// The part of the memory of a [`Room`] that a spool has taken, given back on drop.
+#[derive(Debug)]
+struct Share {
+    room: Arc<Room>,
+    bytes: usize,
+}
+
+impl Share {
+    /// Takes more, if there is some for this spool and for all.
+    fn grow(&mut self, bytes: usize) -> bool {
+        let fits = self.bytes + bytes <= self.room.spool_bytes_max
+            && self.room.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.room.bytes_max;
+        if fits {
+            self.bytes += bytes;
+        } else if self.bytes + bytes <= self.room.spool_bytes_max {
+            self.room.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.room.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// A body: the first part in memory, what is over the limit in a nameless file that vanishes with it.
 #[derive(Debug)]
 pub(crate) struct Spool {
     memory: Vec<Bytes>,
-    memory_bytes: usize,
-    memory_bytes_max: usize,
+    share: Share,
     file: Option<File>,
-    folder: PathBuf,
     bytes: u64,
 }
 
 impl Spool {
-    /// An empty one that goes on in a file in `folder` when it grows over `memory_bytes_max`.
-    pub(crate) fn new(memory_bytes_max: usize, folder: PathBuf) -> Self {
+    /// An empty one.
+    pub(crate) fn new(room: Arc<Room>) -> Self {
         Self {
             memory: Vec::new(),
-            memory_bytes: 0,
-            memory_bytes_max,
+            share: Share { room, bytes: 0 },
             file: None,
-            folder,
             bytes: 0,
         }
     }
@@ -46,24 +93,33 @@ impl Spool {
         self.bytes == 0
     }
 
-    /// `true` if the next push writes to the file, which may block.
-    pub(crate) fn is_on_disk(&self) -> bool {
-        self.memory_bytes >= self.memory_bytes_max
+    /// Adds bytes at the end; for asynchronous code, on a runtime of several threads.
+    pub(crate) fn push(&mut self, bytes: Bytes) -> io::Result<()> {
+        match self.push_to_memory(bytes) {
+            None => Ok(()),
+            // Short writes to a local file, but they can block, and other connections must go on meanwhile.
+            Some(bytes) => tokio::task::block_in_place(|| self.push_to_file(&bytes)),
+        }
     }
 
-    /// Adds bytes at the end.
-    pub(crate) fn push(&mut self, bytes: Bytes) -> io::Result<()> {
-        self.bytes += bytes.len() as u64;
-        if !self.is_on_disk() {
-            self.memory_bytes += bytes.len();
-            self.memory.push(bytes);
-            return Ok(());
+    /// Gives the bytes back if there is no room for them.
+    fn push_to_memory(&mut self, bytes: Bytes) -> Option<Bytes> {
+        if self.file.is_some() || !self.share.grow(bytes.len()) {
+            return Some(bytes);
         }
+        self.bytes += bytes.len() as u64;
+        self.memory.push(bytes);
+        None
+    }
+
+    fn push_to_file(&mut self, bytes: &[u8]) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(tempfile::tempfile_in(&self.folder)?),
+            none => none.insert(tempfile::tempfile_in(&self.share.room.folder)?),
         };
-        file.write_all(&bytes)
+        file.write_all(bytes)?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
     }
 
     /// The bytes in order, in pieces.
@@ -74,6 +130,7 @@ impl Spool {
         Ok(Pieces {
             memory: self.memory.into_iter(),
             file: self.file,
+            _share: self.share,
         })
     }
 }
@@ -83,6 +140,7 @@ impl Spool {
 pub(crate) struct Pieces {
     memory: std::vec::IntoIter<Bytes>,
     file: Option<File>,
+    _share: Share,
 }
 
 impl Pieces {
@@ -125,21 +183,29 @@ impl Iterator for Pieces {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
     use bytes::Bytes;
 
-    use super::Spool;
+    use super::{Room, Spool};
 
-    #[test]
-    fn bytes_come_back_in_order_whether_in_memory_or_on_disk() {
+    fn files(folder: &Path) -> usize {
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn bytes_come_back_in_order_whether_in_memory_or_on_disk() {
         let folder = tempfile::tempdir().unwrap();
-        let mut spool = Spool::new(10, folder.path().to_owned());
+        let mut spool = Spool::new(Arc::new(Room::new(folder.path().to_owned(), 1000, 100)));
         let mut expected = Vec::new();
         for n in 0..200_u8 {
-            let piece = vec![n; 7 * usize::from(n)];
+            let piece = vec![n; 7 * usize::from(n % 20)];
             expected.extend_from_slice(&piece);
             spool.push(Bytes::from(piece)).unwrap();
         }
-        assert!(spool.is_on_disk());
+        assert!(spool.file.is_some() && spool.share.bytes <= 100);
         assert_eq!(spool.len(), expected.len() as u64);
         let mut pieces = spool.into_pieces().unwrap();
         let mut found = pieces.read_at_least(20).unwrap();
@@ -148,12 +214,27 @@ mod tests {
             found.extend_from_slice(&piece.unwrap());
         }
         assert_eq!(found, expected);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(files(folder.path()), 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn all_spools_together_keep_to_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let room = Arc::new(Room::new(folder.path().to_owned(), 150, 100));
+        let mut first = Spool::new(Arc::clone(&room));
+        let mut second = Spool::new(Arc::clone(&room));
+        for spool in [&mut first, &mut second] {
+            spool.push(Bytes::from(vec![1; 90])).unwrap();
+        }
+        assert!(first.file.is_none() && second.file.is_some());
+        assert_eq!(room.bytes.load(Ordering::Relaxed), 90);
+        drop(first.into_pieces());
+        assert_eq!(room.bytes.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn an_empty_one_has_no_pieces() {
-        let spool = Spool::new(10, "/nonexistent".into());
+        let spool = Spool::new(Arc::new(Room::new("/nonexistent".into(), 10, 10)));
         assert!(spool.is_empty());
         assert_eq!(spool.into_pieces().unwrap().count(), 0);
     }

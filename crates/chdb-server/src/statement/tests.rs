@@ -206,3 +206,27 @@ fn files_of_the_client_are_refused() {
     };
     assert_eq!(found.data_at, expected.data_at);
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(text in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        inspect(&text);
+    }
+
+    #[test]
+    fn no_tokens_make_it_panic(
+        words in proptest::collection::vec(
+            proptest::sample::select(vec![
+                "INSERT", "INTO", "t", "FORMAT", "VALUES", "SELECT", "SETTINGS", "a", "=", "1", ",", "(", ")", "'", "`",
+                "--", "/*", "*/", "$", "$x$", "\n", ";", ".", "\\", "input", "INFILE", "OUTFILE", "\0",
+            ]),
+            0..20,
+        ),
+        space in proptest::sample::select(vec!["", " "]),
+    ) {
+        let text = words.join(space);
+        if let Statement::Insert(insert) = inspect(text.as_bytes()) {
+            assert!(insert.data_at <= text.len());
+        }
+    }
+}
