@@ -31,7 +31,7 @@ pub(crate) fn init(service: &ServiceVariables) -> Result<(), LoggingError> {
 fn filter(service: &ServiceVariables) -> Result<EnvFilter, LoggingError> {
     let (variable, directives) = match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => ("RUST_LOG", directives),
-        _ => ("PONIX_LOG_LEVEL", service.log_level.clone()),
+        _ => ("PONIX_LOG_LEVEL", service.log_level.0.clone()),
     };
     // The client tells every reconnect attempt; connection events are logged by ponix-nats.
     let directives = format!("async_nats=warn,{directives}");

@@ -73,7 +73,8 @@ async fn start(
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + config.service.startup_timeout_secs - STARTUP_MARGIN;
 
-    startup.phase("migrations");
+    // Named with the address: a server that hangs until the time is over is told by its phase.
+    startup.phase(format!("migrations on {}", config.clickhouse.url));
     let clickhouse = ClickHouseClient::new(&config.clickhouse.client())
         .context("the clickhouse configuration is wrong")?;
     migrate::up(&Migrator::new(&clickhouse), deadline)
@@ -89,7 +90,7 @@ async fn start(
     )
     .await?;
 
-    startup.phase("nats connect");
+    startup.phase(format!("connecting to {}", config.nats.url_shown()));
     let nats = config.nats.connection();
     let publishing = connect(&nats, ConnectionRole::Publish, &metrics.nats, deadline).await?;
     startup.closer("nats publish connection", closer(publishing.clone()));

@@ -5,12 +5,14 @@ use std::fmt;
 use super::variables::Variable;
 
 /// Names that begin like ours and belong to scripts and tests.
-const OTHER_PREFIXES: [&str; 7] = [
+const OTHER_PREFIXES: [&str; 9] = [
     "PONIX_BENCH_",
     "PONIX_CHDB_",
     "PONIX_FAULTS_",
     "PONIX_LIBCHDB",
     "PONIX_NATS_SERVER",
+    "PONIX_POSTGRES_BIN",
+    "PONIX_STACK_",
     "PONIX_TEST_",
     "PONIX_UP_",
 ];
@@ -97,13 +99,18 @@ impl fmt::Display for ConfigProblems {
     }
 }
 
-/// Hides the password of a URL such as `nats://user:password@host`.
+/// Hides the password of URLs such as `nats://user:password@host`, also of those without a scheme;
+/// in a list, of each.
 pub(super) fn without_url_password(text: &str) -> String {
     let hide = |url: &str| -> Option<String> {
-        let (scheme, rest) = url.split_once("://")?;
-        let (credentials, host) = rest.rsplit_once('@')?;
+        let (credentials, host) = url.rsplit_once('@')?;
+        let (scheme, credentials) = match credentials.split_once("://") {
+            Some((scheme, rest)) => (format!("{scheme}://"), rest),
+            None => (String::new(), credentials),
+        };
+        // One word alone is a token.
         let user = credentials.split_once(':').map_or("***", |(user, _)| user);
-        Some(format!("{scheme}://{user}:***@{host}"))
+        Some(format!("{scheme}{user}:***@{host}"))
     };
     let urls: Vec<_> = text
         .split(',')

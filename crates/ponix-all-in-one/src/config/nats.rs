@@ -9,7 +9,7 @@ use ponix_nats::{
 };
 use secrecy::SecretString;
 
-use super::environment::Problem;
+use super::environment::{Problem, without_url_password};
 use super::value::Any;
 use super::variables::variables;
 
@@ -140,6 +140,11 @@ impl NatsVariables {
             ));
         }
         problems
+    }
+
+    /// Returns the URLs without their passwords.
+    pub(crate) fn url_shown(&self) -> String {
+        without_url_password(&self.url)
     }
 
     /// Returns the connection's part.

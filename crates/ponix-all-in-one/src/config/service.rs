@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
 use super::value::{Any, Value};
 use super::variables::variables;
 
@@ -13,7 +16,7 @@ variables! {
         plain message: String = "ponix-all-in-one service is running", Any;
         /// Least level that is logged, or tracing directives such as `info,ponix_nats=debug`.
         /// `RUST_LOG` wins when it is set.
-        plain log_level: String = "info", Any;
+        plain log_level: LogDirectives = "info", Any;
         /// Form of the log lines.
         plain log_format: LogFormat = "text", Any;
         /// Seconds between two readings of the sample producer; 0 turns it off.
@@ -24,6 +27,28 @@ variables! {
         plain shutdown_timeout_secs: Duration = "10", 1.0..=3_600.0;
         /// Where `/livez`, `/readyz` and `/metrics` answer.
         plain admin_addr: SocketAddr = "127.0.0.1:9090", Any;
+    }
+}
+
+/// What is logged, in the words of tracing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogDirectives(pub(crate) String);
+
+impl Value for LogDirectives {
+    type Bounds = Any;
+
+    fn parse(text: &str, bounds: &Any) -> Result<Self, String> {
+        // A single word that is no level would be taken for a module's name, and nothing logged.
+        let is_word = text.chars().all(|c| c.is_alphanumeric() || c == '_');
+        let is_level = text.parse::<LevelFilter>().is_ok();
+        if EnvFilter::try_new(text).is_err() || (is_word && !is_level) {
+            return Err(Self::describe(bounds));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    fn describe(_: &Any) -> String {
+        "off, error, warn, info, debug, trace, or directives".into()
     }
 }
 

@@ -35,6 +35,7 @@ fn an_empty_environment_gives_the_documented_defaults() {
 #[test]
 fn every_problem_is_told_at_once() {
     let problems = problems(&[
+        ("PONIX_LOG_LEVEL", "inof"),
         ("PONIX_INTERVAL_SECS", "often"),
         ("PONIX_ADMIN_ADDR", "localhost"),
         ("PONIX_NATS_BATCH_SIZE", "0"),
@@ -44,6 +45,7 @@ fn every_problem_is_told_at_once() {
     assert_eq!(
         problems,
         [
+            "PONIX_LOG_LEVEL is \"inof\", expected off, error, warn, info, debug, trace, or directives",
             "PONIX_INTERVAL_SECS is \"often\", expected seconds from 0 to 86400",
             "PONIX_ADMIN_ADDR is \"localhost\", expected an address and port such as 127.0.0.1:9090",
             "PONIX_NATS_BATCH_SIZE is \"0\", expected a whole number from 1 to 100000",
@@ -79,10 +81,14 @@ fn secrets_never_print() {
         ("PONIX_NATS_USER", "ann"),
         ("PONIX_NATS_PASSWORD", "geheim"),
     ];
-    let reading = reading(&pairs);
-    let shown = format!("{reading:?} {:?}", reading.problems);
+    let told = reading(&pairs);
+    let shown = format!("{told:?} {:?}", told.problems);
     assert!(!shown.contains("geheim"), "{shown}");
     assert!(shown.contains("nats://ann:***@h:4222,nats://h2"), "{shown}");
+    // NATS takes URLs without a scheme, too.
+    let bare = reading(&[("PONIX_NATS_URL", "ann:geheim@h:4222,geheim@h2")]);
+    let shown = format!("{:?}", bare.settings);
+    assert!(!shown.contains("geheim"), "{shown}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Declares variables: name, type, default, bounds and meaning in one place.
 
-use super::environment::{Environment, Problem};
+use super::environment::{Environment, Problem, without_url_password};
 use super::value::Value;
 
 /// A declared variable.
@@ -83,7 +83,8 @@ impl<'a> Reader<'a> {
         let value = match visibility {
             Visibility::Secret if text.is_empty() => String::new(),
             Visibility::Secret => "***".to_owned(),
-            Visibility::Plain => super::environment::without_url_password(&text),
+            Visibility::Plain if name.ends_with("_URL") => without_url_password(&text),
+            Visibility::Plain => text,
         };
         self.settings.push(Setting {
             name: name.clone(),
