@@ -5,6 +5,9 @@
 //! the processor has stored the batch → acks; the dead letters have a message → its end.
 
 mod hold;
+mod intake;
+#[cfg(test)]
+mod model;
 mod open;
 mod pull;
 mod settle;
@@ -15,21 +18,17 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::consumer::PullConsumer;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::hold::Held;
+use self::intake::Intake;
+use self::pull::Puller;
 pub use self::pull::RebuildReason;
-use self::pull::{PullEnd, Puller};
-use self::settle::Settler;
-use self::work::Work;
+use self::settle::NatsLink;
 use crate::dead_letters::DeadLetters;
 use crate::delivery::Batch;
-use crate::failpoint;
 use crate::metrics::NatsMetrics;
 use crate::processing_result::ProcessingResult;
-use crate::retry::Backoff;
 
 /// Stores batches. The only part of the consumer that knows what a message means.
 pub trait BatchProcessor: Send + Sync + 'static {
@@ -149,12 +148,7 @@ pub enum BatchConsumerError {
 /// Reads a durable consumer in batches until it is told to stop.
 #[derive(Debug)]
 pub struct BatchConsumer<P> {
-    client: Client,
-    consumer: PullConsumer,
-    settings: Arc<BatchSettings>,
-    work: Arc<Work<P>>,
-    state: watch::Sender<ConsumerState>,
-    metrics: NatsMetrics,
+    intake: Intake<P, Puller, NatsLink>,
 }
 
 impl<P: BatchProcessor> BatchConsumer<P> {
@@ -168,32 +162,24 @@ impl<P: BatchProcessor> BatchConsumer<P> {
         metrics: NatsMetrics,
     ) -> Self {
         let settings = Arc::new(settings);
-        let state = watch::Sender::new(ConsumerState::Starting);
-        let work = Arc::new(Work {
-            processor,
-            settler: Settler {
-                client: client.clone(),
-                dead_letters,
-                nak_delay: settings.nak_delay,
-                metrics: metrics.clone(),
-            },
-            settings: Arc::clone(&settings),
-            metrics: metrics.clone(),
-            held: watch::Sender::new(Held::default()),
-        });
-        Self {
-            client,
+        let puller = Puller::new(
+            client.clone(),
             consumer,
-            settings,
-            work,
-            state,
-            metrics,
+            Arc::clone(&settings),
+            metrics.clone(),
+        );
+        let link = NatsLink {
+            client,
+            dead_letters,
+        };
+        Self {
+            intake: Intake::new(puller, link, processor, settings, metrics),
         }
     }
 
     /// Returns what the consumer is doing, now and on every change.
     pub fn state(&self) -> watch::Receiver<ConsumerState> {
-        self.state.subscribe()
+        self.intake.state()
     }
 
     /// Runs until `shutdown` is cancelled, then finishes and settles what is in flight.
@@ -205,102 +191,6 @@ impl<P: BatchProcessor> BatchConsumer<P> {
     /// Not cancel safe: dropping it abandons batches between insert and ack. They are delivered
     /// again. Cancel `shutdown` and wait instead.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), BatchConsumerError> {
-        let slots = Arc::new(Semaphore::new(self.settings.in_flight_max));
-        let mut tasks = JoinSet::new();
-        let mut puller = Puller::new(
-            self.client.clone(),
-            self.consumer.clone(),
-            Arc::clone(&self.settings),
-            self.metrics.clone(),
-        );
-        let mut held = self.work.held.subscribe();
-        let mut backoff = self.pull_backoff();
-        self.state.send_replace(ConsumerState::Running);
-        let ended = loop {
-            while let Some(done) = tasks.try_join_next() {
-                done.map_err(BatchConsumerError::Panicked)?;
-            }
-            let slot = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => break Ok(()),
-                slot = self.free_slot(&slots, &mut held) => slot,
-            };
-            let (messages, end) = puller.pull(&shutdown).await;
-            if !messages.is_empty() {
-                failpoint::reach("after_fetch");
-                let batch = Batch::new(puller.stream_name().to_owned(), messages);
-                let (work, give_up) = (Arc::clone(&self.work), shutdown.clone());
-                tasks.spawn(async move {
-                    if failpoint::is_planted("bug_cancelled_between_insert_and_ack") {
-                        tokio::select! {
-                            () = work.settle_batch(&batch, &give_up) => {}
-                            () = give_up.cancelled() => {}
-                        }
-                    } else {
-                        work.settle_batch(&batch, &give_up).await;
-                    }
-                    drop(slot);
-                });
-            }
-            match end {
-                PullEnd::Complete => {
-                    backoff = self.pull_backoff();
-                    self.set_state(ConsumerState::Running);
-                }
-                PullEnd::Shutdown => break Ok(()),
-                PullEnd::Closed => break Err(BatchConsumerError::Closed),
-                PullEnd::Unavailable(reason) => {
-                    tracing::error!(reason, "the consumer cannot be read, trying again");
-                    self.set_state(ConsumerState::Unavailable(reason));
-                    tokio::select! {
-                        () = tokio::time::sleep(backoff.next_pause()) => {}
-                        () = shutdown.cancelled() => break Ok(()),
-                    }
-                }
-            }
-        };
-        // Waited for, never aborted: a batch between insert and ack finishes.
-        while let Some(done) = tasks.join_next().await {
-            done.map_err(BatchConsumerError::Panicked)?;
-        }
-        self.state.send_replace(ConsumerState::Stopped);
-        ended
-    }
-
-    fn pull_backoff(&self) -> Backoff {
-        Backoff::new(Duration::from_millis(200), self.settings.hold_backoff.1)
-    }
-
-    /// Waits for room in flight, and while a batch is held.
-    async fn free_slot(
-        &self,
-        slots: &Arc<Semaphore>,
-        held: &mut watch::Receiver<Held>,
-    ) -> tokio::sync::OwnedSemaphorePermit {
-        let slot = Arc::clone(slots)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
-        loop {
-            let reason = held.borrow_and_update().reason().map(str::to_owned);
-            let Some(reason) = reason else { return slot };
-            self.set_state(ConsumerState::Held(reason));
-            if held.changed().await.is_err() {
-                return slot;
-            }
-            if held.borrow().reason().is_none() {
-                self.set_state(ConsumerState::Running);
-            }
-        }
-    }
-
-    fn set_state(&self, new: ConsumerState) {
-        self.state.send_if_modified(|state| {
-            let changed = *state != new;
-            if changed {
-                *state = new;
-            }
-            changed
-        });
+        self.intake.run(shutdown).await
     }
 }

@@ -12,7 +12,7 @@ use secrecy::SecretString;
 pub struct NatsConfig {
     /// Server URLs, any of which may be used: `nats://host:4222`, `tls://host:4222`.
     pub servers: Vec<String>,
-    /// How the client logs in. At most one way; credentials inside a URL also work.
+    /// How the client logs in. [`NatsAuth::None`] takes what the first URL with a login says.
     pub auth: NatsAuth,
     /// Files for TLS. Empty: the system's roots, and TLS only where the URL or the server asks.
     pub tls: NatsTls,
@@ -44,7 +44,7 @@ impl Default for NatsConfig {
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum NatsAuth {
-    /// Not at all, or with what stands in the URL.
+    /// Not at all, or with what stands in a URL: `user:password@`, or `token@`, percent-encoded.
     #[default]
     None,
     /// User name and password.

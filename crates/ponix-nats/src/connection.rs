@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use percent_encoding::percent_decode_str;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
@@ -125,10 +126,10 @@ pub async fn connect(
     let mut attempts = 0;
     let client = loop {
         attempts += 1;
-        let options = connect_options(config, role, metrics).await?;
+        let options = connect_options(config, &addrs, role, metrics).await?;
         let last = match options.connect(&addrs[..]).await {
             Ok(client) => break client,
-            Err(err) if err.kind() == ConnectErrorKind::AuthorizationViolation => {
+            Err(err) if is_refused(err.kind()) => {
                 return Err(ConnectError::Refused {
                     servers,
                     auth: auth_name(&config.auth),
@@ -192,8 +193,17 @@ const fn auth_name(auth: &NatsAuth) -> &'static str {
     }
 }
 
+/// A wrong login, or one that cannot even be written: a seed that is none.
+fn is_refused(kind: ConnectErrorKind) -> bool {
+    matches!(
+        kind,
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication
+    )
+}
+
 async fn connect_options(
     config: &NatsConfig,
+    addrs: &[ServerAddr],
     role: ConnectionRole,
     metrics: &NatsMetrics,
 ) -> Result<ConnectOptions, ConnectError> {
@@ -212,7 +222,7 @@ async fn connect_options(
             }
         });
     options = match &config.auth {
-        NatsAuth::None => options,
+        NatsAuth::None => with_url_login(options, addrs),
         NatsAuth::UserPassword { user, password } => {
             options.user_and_password(user.clone(), password.expose_secret().to_owned())
         }
@@ -239,6 +249,19 @@ async fn connect_options(
         options = options.add_client_certificate(client.cert_file.clone(), client.key_file.clone());
     }
     Ok(options.require_tls(config.tls.required))
+}
+
+/// The client leaves what stands in a URL to its caller: `user:password@`, or a token alone.
+fn with_url_login(options: ConnectOptions, addrs: &[ServerAddr]) -> ConnectOptions {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let logins = addrs.iter().map(|addr| (addr.username(), addr.password()));
+    match logins.into_iter().find(|(user, _)| user.is_some()) {
+        Some((Some(user), Some(password))) => {
+            options.user_and_password(decoded(user), decoded(password))
+        }
+        Some((Some(token), None)) => options.token(decoded(token)),
+        _ => options,
+    }
 }
 
 fn readable(what: &'static str, path: &std::path::Path) -> Result<(), ConnectError> {

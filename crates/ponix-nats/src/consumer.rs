@@ -226,6 +226,7 @@ impl ConsumerSettings {
         c.fixed("push consumer", &actual.deliver_subject.is_some(), &false);
         c.fixed("headers_only", &actual.headers_only, &false);
         c.fixed("mem_storage", &actual.memory_storage, &false);
+        c.fixed("priority_groups", &actual.priority_groups, &Vec::new());
         let filter = if actual.filter_subjects.is_empty() {
             actual.filter_subject.clone()
         } else {
@@ -240,6 +241,10 @@ impl ConsumerSettings {
             &self.ack_pending_max,
         );
         c.safe("backoff", &actual.backoff, &Vec::new());
+        // Limits that would refuse our requests.
+        c.safe("max_batch", &actual.max_batch, &0);
+        c.safe("max_bytes", &actual.max_bytes, &0);
+        c.safe("max_expires", &actual.max_expires, &Duration::ZERO);
         c.safe(
             "inactive_threshold",
             &actual.inactive_threshold,
@@ -255,6 +260,8 @@ impl ConsumerSettings {
             num_replicas: actual.num_replicas,
             sample_frequency: actual.sample_frequency,
             max_waiting: actual.max_waiting,
+            // Who paused it resumes it.
+            pause_until: actual.pause_until,
             ..self.config()
         }
     }

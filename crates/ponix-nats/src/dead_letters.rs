@@ -37,7 +37,7 @@ const ERROR_BYTES_MAX: usize = 2048;
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
     publisher: Publisher,
-    subject_prefix: String,
+    stream: String,
 }
 
 impl DeadLetters {
@@ -59,7 +59,7 @@ impl DeadLetters {
     pub fn new(publisher: Publisher, settings: &StreamSettings) -> Self {
         Self {
             publisher,
-            subject_prefix: settings.name.clone(),
+            stream: settings.name.clone(),
         }
     }
 
@@ -77,7 +77,7 @@ impl DeadLetters {
         dead_letter: &DeadLetter,
     ) -> Result<(), PublishError> {
         let id = dead_letter.event_id.unwrap_or_else(|| delivery.identity());
-        let subject = format!("{}.{id}", self.subject_prefix);
+        let subject = format!("{}.{id}", self.stream);
         let headers = headers(stream, delivery, dead_letter);
         match self
             .publish(&subject, headers, delivery.payload().clone())
@@ -134,16 +134,21 @@ impl DeadLetters {
         };
         match self.publisher.publish(message).await {
             Ok(_) => Ok(()),
-            Err(err) if is_kept_already(&err) => Ok(()),
+            Err(err) if err.is_store_refusal() && self.holds(subject).await => Ok(()),
             Err(err) => Err(err),
         }
     }
-}
 
-/// A full stream answers with the same code as a second message on a subject; the words differ.
-fn is_kept_already(err: &PublishError) -> bool {
-    err.is_store_refusal()
-        && matches!(err, PublishError::Refused { description, .. } if description.contains("per subject"))
+    /// Tells whether the stream has a message on this subject. A full stream refuses with the
+    /// same code as one that has the subject, and a cluster refuses also while the first message
+    /// is only on its way: what counts is that it can be read.
+    async fn holds(&self, subject: &str) -> bool {
+        let context = self.publisher.context();
+        match context.get_stream_no_info(&self.stream).await {
+            Ok(stream) => stream.direct_get_last_for_subject(subject).await.is_ok(),
+            Err(_) => false,
+        }
+    }
 }
 
 fn headers(stream: &str, delivery: &Delivery, dead_letter: &DeadLetter) -> HeaderMap {

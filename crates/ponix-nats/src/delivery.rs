@@ -18,45 +18,39 @@ pub struct Delivery {
     published_at_ns: i64,
     deliveries: u32,
     identity: Uuid,
+    bytes: usize,
 }
 
 impl Delivery {
     /// Reads the ack subject of a message; `None` for one that did not come from JetStream.
-    pub(crate) fn from_message(message: async_nats::jetstream::Message) -> Option<(Self, u64)> {
-        let info = message.info().ok()?;
-        let published_at_ns = i64::try_from(info.published.unix_timestamp_nanos()).ok()?;
-        let stream_sequence = info.stream_sequence;
-        let pending = info.pending;
-        let deliveries = u32::try_from(info.delivered).unwrap_or(u32::MAX);
-        let message_id = message
-            .message
-            .headers
-            .as_ref()
-            .and_then(|headers| headers.get(NATS_MESSAGE_ID))
-            .map(async_nats::HeaderValue::as_str);
-        let position = StreamPosition {
-            stream: info.stream,
-            sequence: stream_sequence,
-            published_at_ns,
-        };
-        let identity = message_identity(message_id, position);
+    /// With it comes how many messages the consumer had not delivered yet.
+    pub(crate) fn from_message(message: async_nats::Message) -> Option<(Self, u64)> {
         let async_nats::Message {
             subject,
             payload,
             headers,
             reply,
+            length,
             ..
-        } = message.message;
+        } = message;
         let reply = reply?;
+        let ack = AckSubject::parse(&reply)?;
+        let message_id = headers
+            .as_ref()
+            .and_then(|headers| headers.get(NATS_MESSAGE_ID))
+            .map(async_nats::HeaderValue::as_str);
+        let identity = message_identity(message_id, ack.position);
+        let (position, deliveries, pending) = (ack.position, ack.deliveries, ack.pending);
         let delivery = Self {
+            stream_sequence: position.sequence,
+            published_at_ns: position.published_at_ns,
+            deliveries,
+            identity,
+            bytes: length,
             subject,
             payload,
             headers,
             reply,
-            stream_sequence,
-            published_at_ns,
-            deliveries,
-            identity,
         };
         Some((delivery, pending))
     }
@@ -101,9 +95,53 @@ impl Delivery {
         &self.reply
     }
 
-    /// Bytes this delivery is counted with against the limits of a batch.
+    /// Bytes the delivery had on the wire, as the server counts them against a request.
     pub(crate) fn bytes(&self) -> usize {
-        self.payload.len() + self.subject.len() + self.reply.len()
+        self.bytes
+    }
+}
+
+/// What the reply subject of a delivery tells. Read here, because a [`jetstream::Message`] wants a
+/// context, and each context starts a task.
+///
+/// # Source
+/// `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.<consumer sequence>.<published
+/// ns>.<pending>`, in newer form with `<domain>.<account>.` before the stream and perhaps one
+/// token more at the end (NATS ADR-15).
+///
+/// [`jetstream::Message`]: async_nats::jetstream::Message
+#[derive(Debug, PartialEq, Eq)]
+struct AckSubject<'a> {
+    position: StreamPosition<'a>,
+    deliveries: u32,
+    pending: u64,
+}
+
+impl<'a> AckSubject<'a> {
+    fn parse(subject: &'a str) -> Option<Self> {
+        let rest = subject.strip_prefix("$JS.ACK.")?;
+        let before_stream = match rest.split('.').count() {
+            7 => 0,
+            9.. => 2,
+            _ => return None,
+        };
+        let mut tokens = rest.split('.').skip(before_stream);
+        let stream = tokens.next()?;
+        let _consumer = tokens.next()?;
+        let deliveries = tokens.next()?.parse::<u64>().ok()?;
+        let sequence = tokens.next()?.parse().ok()?;
+        let _consumer_sequence = tokens.next()?;
+        let published_at_ns = tokens.next()?.parse().ok()?;
+        let pending = tokens.next()?.parse().ok()?;
+        Some(Self {
+            position: StreamPosition {
+                stream,
+                sequence,
+                published_at_ns,
+            },
+            deliveries: u32::try_from(deliveries).unwrap_or(u32::MAX),
+            pending,
+        })
     }
 }
 
@@ -153,6 +191,28 @@ impl Batch {
 pub(crate) mod tests {
     use super::*;
 
+    /// Makes a delivery as a model of the server would.
+    pub(crate) fn delivery(
+        kind: u8,
+        reply: String,
+        position: StreamPosition<'_>,
+        deliveries: u32,
+        message_id: Option<Uuid>,
+    ) -> Delivery {
+        let message_id = message_id.map(|id| id.to_string());
+        Delivery {
+            subject: "events.a".into(),
+            payload: Bytes::copy_from_slice(&[kind]),
+            headers: None,
+            reply: reply.into(),
+            stream_sequence: position.sequence,
+            published_at_ns: position.published_at_ns,
+            deliveries,
+            identity: message_identity(message_id.as_deref(), position),
+            bytes: 1,
+        }
+    }
+
     /// Makes a batch of so many messages with the sequences 0, 1, ….
     pub(crate) fn batch(len: u64) -> Batch {
         let delivery = |stream_sequence| Delivery {
@@ -164,7 +224,41 @@ pub(crate) mod tests {
             published_at_ns: 0,
             deliveries: 1,
             identity: Uuid::nil(),
+            bytes: 0,
         };
         Batch::new("events".to_owned(), (0..len).map(delivery).collect())
+    }
+
+    #[test]
+    fn ack_subjects_old_and_new() {
+        let expected = AckSubject {
+            position: StreamPosition {
+                stream: "events",
+                sequence: 852,
+                published_at_ns: 1_700_000_000_123_456_789,
+            },
+            deliveries: 2,
+            pending: 7,
+        };
+        for subject in [
+            "$JS.ACK.events.worker.2.852.900.1700000000123456789.7",
+            "$JS.ACK.hub.aCC0unt.events.worker.2.852.900.1700000000123456789.7",
+            "$JS.ACK._.aCC0unt.events.worker.2.852.900.1700000000123456789.7.rAnd0m",
+        ] {
+            assert_eq!(
+                AckSubject::parse(subject).as_ref(),
+                Some(&expected),
+                "{subject}"
+            );
+        }
+        for subject in [
+            "",
+            "_INBOX.x.1",
+            "$JS.ACK.events.worker.2.852.900.1700000000123456789",
+            "$JS.ACK.events.worker.2.x.900.1700000000123456789.7",
+            "$JS.ACK.hub.events.worker.2.852.900.1700000000123456789.7",
+        ] {
+            assert_eq!(AckSubject::parse(subject), None, "{subject}");
+        }
     }
 }

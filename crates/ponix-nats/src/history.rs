@@ -208,7 +208,7 @@ impl<'a> RangeReader<'a> {
         };
         let message =
             message.map_err(|err| HistoryError::new(self.stream, "reading broke off", err))?;
-        let delivery = Delivery::from_message(message).map(|(delivery, _)| delivery);
+        let delivery = Delivery::from_message(message.message).map(|(delivery, _)| delivery);
         if delivery
             .as_ref()
             .is_none_or(|delivery| delivery.stream_sequence() >= self.last)

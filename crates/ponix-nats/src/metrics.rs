@@ -147,6 +147,16 @@ impl NatsMetrics {
         }
     }
 
+    /// Returns messages published with a PubAck so far.
+    pub fn published(&self) -> u64 {
+        self.published.get()
+    }
+
+    /// Returns publishes that ended without a PubAck so far.
+    pub fn publish_failures(&self) -> u64 {
+        self.publish_failures.get()
+    }
+
     /// Returns messages received so far.
     pub fn received(&self) -> u64 {
         self.received.get()
@@ -174,6 +184,11 @@ impl NatsMetrics {
     /// Returns messages pulled and not yet settled.
     pub fn in_flight(&self) -> i64 {
         self.in_flight.get()
+    }
+
+    /// Returns how often a batch was held because the store could not take it.
+    pub fn held_batches(&self) -> u64 {
+        self.held_batches.get()
     }
 
     /// Returns how often a pull was set up again, by reason.

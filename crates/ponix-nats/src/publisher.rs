@@ -7,6 +7,7 @@ use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, Context, ErrorCode};
 use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -146,7 +147,8 @@ pub struct PendingPublish {
     ack: PublishAckFuture,
     subject: String,
     bytes: usize,
-    metrics: NatsMetrics,
+    published: Counter,
+    failures: Counter,
 }
 
 impl Publisher {
@@ -166,7 +168,14 @@ impl Publisher {
         Self { context, metrics }
     }
 
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// Sends a message without waiting for its PubAck; waits while too many are in flight.
+    ///
+    /// A message is in flight until its [`PendingPublish`] is waited for or dropped: who keeps
+    /// more of them than the limit, and waits for none, waits for ever.
     ///
     /// # Errors
     /// A message that is wrong in itself, or a connection that is closed.
@@ -195,7 +204,8 @@ impl Publisher {
                 ack,
                 subject,
                 bytes,
-                metrics: self.metrics.clone(),
+                published: self.metrics.published.clone(),
+                failures: self.metrics.publish_failures.clone(),
             }),
             Err(err) => {
                 self.metrics.publish_failures.inc();
@@ -260,7 +270,7 @@ impl PendingPublish {
     pub async fn wait(self) -> Result<PubAck, PublishError> {
         match self.ack.await {
             Ok(ack) => {
-                self.metrics.published.inc();
+                self.published.inc();
                 Ok(PubAck {
                     stream: ack.stream,
                     sequence: ack.sequence,
@@ -268,7 +278,7 @@ impl PendingPublish {
                 })
             }
             Err(err) => {
-                self.metrics.publish_failures.inc();
+                self.failures.inc();
                 Err(PublishError::from_nats(err, &self.subject, self.bytes))
             }
         }

@@ -18,8 +18,20 @@ impl Backoff {
     pub(crate) fn next_pause(&mut self) -> Duration {
         let step = self.next;
         self.next = (step * 2).min(self.max);
-        step.mul_f64(rand::random_range(0.5..=1.0))
+        step.mul_f64(jitter())
     }
+}
+
+/// Returns the random part of a pause, from one half to one.
+#[cfg(not(test))]
+fn jitter() -> f64 {
+    rand::random_range(0.5..=1.0)
+}
+
+/// The same pause every time, so that a seed of the model check is one run.
+#[cfg(test)]
+const fn jitter() -> f64 {
+    0.75
 }
 
 /// An error and its causes, separated by colons.

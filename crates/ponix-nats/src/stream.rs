@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use async_nats::jetstream::context::{CreateStreamError, GetStreamErrorKind};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType, Stream,
+};
 use async_nats::jetstream::{Context, ErrorCode};
 
 use crate::reconcile::{Comparison, Difference, display_differences};
@@ -233,6 +235,9 @@ impl StreamSettings {
         c.fixed("mirror", &actual.mirror.is_some(), &false);
         c.fixed("allow_msg_ttl", &actual.allow_message_ttl, &false);
         c.fixed("deny_purge", &actual.deny_purge, &false);
+        // Its PubAck comes before the message is stored.
+        let persisted_later = actual.persist_mode == Some(PersistenceMode::Async);
+        c.fixed("persist_mode async", &persisted_later, &false);
         let subjects_kept = actual
             .subjects
             .iter()
@@ -259,7 +264,13 @@ impl StreamSettings {
         );
         c.safe("allow_direct", &actual.allow_direct, &wanted.allow_direct);
         c.safe("allow_rollup_hdrs", &actual.allow_rollup, &false);
-        c.safe("num_replicas", &actual.num_replicas, &wanted.num_replicas);
+        // Fewer copies lose what was promised to those who published.
+        c.note(
+            "num_replicas",
+            &actual.num_replicas,
+            &wanted.num_replicas,
+            actual.num_replicas < wanted.num_replicas,
+        );
         // One per subject drops the older messages of a subject that has several.
         c.note(
             "max_msgs_per_subject",
@@ -366,6 +377,20 @@ mod tests {
                 "sealed",
                 Config {
                     sealed: true,
+                    ..settings().config()
+                },
+            ),
+            (
+                "num_replicas",
+                Config {
+                    num_replicas: 3,
+                    ..settings().config()
+                },
+            ),
+            (
+                "persist_mode async",
+                Config {
+                    persist_mode: Some(PersistenceMode::Async),
                     ..settings().config()
                 },
             ),

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 pub(super) struct Held {
     batches: usize,
     reason: String,
+    successes: u64,
 }
 
 impl Held {
@@ -14,6 +15,26 @@ impl Held {
     pub(super) fn reason(&self) -> Option<&str> {
         (self.batches > 0).then_some(self.reason.as_str())
     }
+
+    /// Returns how often the store has taken a batch while another one was held.
+    pub(super) fn successes(&self) -> u64 {
+        self.successes
+    }
+}
+
+/// Tells the batches that are held, if there are any, that the store has just taken one.
+pub(super) fn note_success(held: &watch::Sender<Held>) {
+    held.send_if_modified(|held| {
+        let somebody_waits = held.batches > 0;
+        held.successes += u64::from(somebody_waits);
+        somebody_waits
+    });
+}
+
+/// Waits until the store has taken one batch more than `seen`.
+pub(super) async fn next_success(held: &mut watch::Receiver<Held>, seen: u64) {
+    // An error would mean that the consumer is gone, and the waiting batch with it.
+    let _ = held.wait_for(|held| held.successes != seen).await;
 }
 
 /// One held batch; dropping it lets the intake go on, unless others are held.

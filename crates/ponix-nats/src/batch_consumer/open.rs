@@ -5,25 +5,28 @@ use crate::processing_result::Verdict;
 
 /// A batch and the verdicts it has so far.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct Open<'a> {
+    whole: &'a Batch,
     verdicts: Vec<Option<Verdict>>,
     /// Where the messages of `rest` stand in the whole batch.
     positions: Vec<usize>,
-    rest: Batch,
+    /// What is left once something is stored; the whole until then, which need not be copied.
+    rest: Option<Batch>,
 }
 
-impl Open {
-    pub(super) fn new(batch: &Batch) -> Self {
+impl<'a> Open<'a> {
+    pub(super) fn new(batch: &'a Batch) -> Self {
         Self {
+            whole: batch,
             verdicts: vec![None; batch.len()],
             positions: (0..batch.len()).collect(),
-            rest: batch.part(0..batch.len()),
+            rest: None,
         }
     }
 
     /// Returns the messages without a verdict.
     pub(super) fn rest(&self) -> &Batch {
-        &self.rest
+        self.rest.as_ref().unwrap_or(self.whole)
     }
 
     /// Notes that some messages of the rest, by their position in it, are stored.
@@ -39,7 +42,7 @@ impl Open {
             .filter(|i| open(&self.positions[*i]))
             .collect();
         self.positions.retain(open);
-        self.rest = self.rest.part(kept);
+        self.rest = Some(self.rest().part(kept));
     }
 
     /// Closes the batch with a verdict for each message of the rest.
@@ -63,7 +66,8 @@ mod tests {
 
     #[test]
     fn verdicts_of_several_attempts_end_where_they_belong() {
-        let mut open = Open::new(&batch(5));
+        let batch = batch(5);
+        let mut open = Open::new(&batch);
         open.stored(&[1, 3]);
         assert_eq!(open.rest().len(), 3);
         open.stored(&[0]);

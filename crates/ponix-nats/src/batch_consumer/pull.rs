@@ -22,6 +22,8 @@ use crate::metrics::{NatsMetrics, ReasonLabel};
 
 /// Time after a request's expiry in which the server must have ended it.
 const EXPIRY_GRACE: Duration = Duration::from_secs(2);
+/// Time in which a request must have left, which it cannot without a connection.
+const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time a shutdown waits for the messages that the server had already sent.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -51,12 +53,27 @@ impl RebuildReason {
 pub(super) enum PullEnd {
     /// The batch is full, or its time is over.
     Complete,
+    /// The pull was broken and has been set up again.
+    Rebuilt,
     /// The service is stopping; nothing more will be pulled.
     Shutdown,
     /// The connection is closed for good.
     Closed,
     /// The stream or consumer cannot be read now.
     Unavailable(String),
+}
+
+/// How the collecting of a batch ended.
+#[derive(Debug)]
+enum Collected {
+    /// By count, bytes or age.
+    Complete,
+    Shutdown,
+    /// The connection is closed for good.
+    Closed,
+    Broken(RebuildReason),
+    /// The server does not take the request.
+    Refused(String),
 }
 
 /// What a status message says about the running request.
@@ -67,6 +84,18 @@ enum Status {
     Oversized,
     Rebuild,
     Unavailable(String),
+}
+
+/// What a consumer pulls from. The second implementation is the model in the tests.
+pub(super) trait Source: Send + Sync + 'static {
+    /// Returns the stream's name.
+    fn stream_name(&self) -> &str;
+
+    /// Collects one batch. A shutdown ends it and keeps what had been delivered.
+    fn pull(
+        &mut self,
+        shutdown: &CancellationToken,
+    ) -> impl Future<Output = (Vec<Delivery>, PullEnd)> + Send;
 }
 
 /// Sends pull requests and collects their answers.
@@ -88,6 +117,40 @@ struct Subscription {
     requests: u64,
 }
 
+impl Source for Puller {
+    fn stream_name(&self) -> &str {
+        &self.consumer.cached_info().stream_name
+    }
+
+    async fn pull(&mut self, shutdown: &CancellationToken) -> (Vec<Delivery>, PullEnd) {
+        let mut messages = Vec::new();
+        // Without a connection all of these may wait for the next one.
+        let request = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return (messages, PullEnd::Shutdown),
+            request = tokio::time::timeout(SEND_TIMEOUT, self.request()) => request,
+        };
+        let request = match request {
+            Ok(Some(request)) => request,
+            Ok(None) => return (messages, PullEnd::Closed),
+            Err(_) => {
+                let reason = "there is no connection to nats".to_owned();
+                return (messages, PullEnd::Unavailable(reason));
+            }
+        };
+        let collected = self.collect(&request, &mut messages, shutdown).await;
+        if !messages.is_empty() {
+            self.last_delivery = Instant::now();
+        }
+        let end = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => PullEnd::Shutdown,
+            end = self.end(collected, messages.is_empty()) => end,
+        };
+        (messages, end)
+    }
+}
+
 impl Puller {
     pub(super) fn new(
         client: Client,
@@ -106,36 +169,12 @@ impl Puller {
         }
     }
 
-    pub(super) fn stream_name(&self) -> &str {
-        &self.consumer.cached_info().stream_name
-    }
-
-    /// Collects one batch. A shutdown ends the request and keeps what the server had sent.
-    pub(super) async fn pull(&mut self, shutdown: &CancellationToken) -> (Vec<Delivery>, PullEnd) {
-        let mut messages = Vec::new();
-        let request = match self.request().await {
-            Ok(request) => request,
-            Err(end) => return (messages, end),
-        };
-        let end = self.collect(&request, &mut messages, shutdown).await;
-        let end = match end {
-            PullEnd::Complete if messages.is_empty() => self.check_stall().await,
-            end => end,
-        };
-        self.count(&messages);
-        (messages, end)
-    }
-
-    /// Subscribes if need be and asks for a batch; returns the request's own inbox.
-    async fn request(&mut self) -> Result<String, PullEnd> {
-        let closed = |_| PullEnd::Closed;
+    /// Subscribes if need be and asks for a batch; returns the request's own inbox, `None` when
+    /// the connection is closed for good.
+    async fn request(&mut self) -> Option<String> {
         if self.subscription.is_none() {
             let inbox = self.client.new_inbox();
-            let subscriber = self
-                .client
-                .subscribe(format!("{inbox}.*"))
-                .await
-                .map_err(|_| PullEnd::Closed)?;
+            let subscriber = self.client.subscribe(format!("{inbox}.*")).await.ok()?;
             self.subscription = Some(Subscription {
                 inbox,
                 subscriber,
@@ -151,7 +190,8 @@ impl Puller {
         } else {
             (self.settings.messages_max, self.settings.bytes_max)
         };
-        let expires = Some(self.settings.linger);
+        // Without an expiry a request would stay for ever.
+        let expires = Some(self.settings.linger.max(Duration::from_millis(1)));
         let config = BatchConfig {
             batch,
             expires,
@@ -161,8 +201,8 @@ impl Puller {
         self.consumer
             .request_batch(config, request.clone().into())
             .await
-            .map_err(closed)?;
-        Ok(request)
+            .ok()?;
+        Some(request)
     }
 
     async fn collect(
@@ -170,33 +210,36 @@ impl Puller {
         request: &str,
         messages: &mut Vec<Delivery>,
         shutdown: &CancellationToken,
-    ) -> PullEnd {
+    ) -> Collected {
         let wanted = if self.oversized {
             1
         } else {
             self.settings.messages_max
         };
         let mut deadline = Instant::now() + self.settings.linger + EXPIRY_GRACE;
+        // The end of the request comes behind its messages, over a slow link much later.
+        let moved = |deadline: Instant| deadline.max(Instant::now() + EXPIRY_GRACE);
         loop {
             let subscription = self.subscription.as_mut().expect("subscribed by request()");
             let received = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {
-                    self.drain(messages).await;
-                    return PullEnd::Shutdown;
+                    let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.drain(messages)).await;
+                    return Collected::Shutdown;
                 }
                 received = tokio::time::timeout_at(deadline, subscription.subscriber.next()) => received,
             };
             let message = match received {
                 Ok(Some(message)) => message,
-                Ok(None) => return PullEnd::Closed,
-                Err(_) => return self.rebuild(RebuildReason::Silent).await,
+                Ok(None) => return Collected::Closed,
+                Err(_) => return Collected::Broken(RebuildReason::Silent),
             };
             if message.status.is_none() {
+                deadline = moved(deadline);
                 self.take(message, messages);
                 if messages.len() >= wanted {
                     self.oversized = false;
-                    return PullEnd::Complete;
+                    return Collected::Complete;
                 }
                 continue;
             }
@@ -207,25 +250,18 @@ impl Puller {
                 Status::Heartbeat => {
                     deadline = Instant::now() + self.settings.linger + EXPIRY_GRACE;
                 }
-                Status::Complete => return PullEnd::Complete,
+                Status::Complete => return Collected::Complete,
                 Status::Oversized => {
                     self.oversized = messages.is_empty();
-                    return PullEnd::Complete;
+                    return Collected::Complete;
                 }
-                Status::Rebuild => return self.rebuild(RebuildReason::Server).await,
-                Status::Unavailable(reason) => {
-                    self.subscription = None;
-                    return PullEnd::Unavailable(reason);
-                }
+                Status::Rebuild => return Collected::Broken(RebuildReason::Server),
+                Status::Unavailable(reason) => return Collected::Refused(reason),
             }
         }
     }
 
     fn take(&mut self, message: Message, messages: &mut Vec<Delivery>) {
-        let message = async_nats::jetstream::Message {
-            message,
-            context: self.context(),
-        };
         match Delivery::from_message(message) {
             Some((delivery, pending)) => {
                 self.metrics
@@ -239,10 +275,6 @@ impl Puller {
         }
     }
 
-    fn context(&self) -> async_nats::jetstream::Context {
-        async_nats::jetstream::new(self.client.clone())
-    }
-
     /// Ends the subscription; what the server had already sent belongs to the batch.
     async fn drain(&mut self, messages: &mut Vec<Delivery>) {
         let Some(mut subscription) = self.subscription.take() else {
@@ -251,12 +283,24 @@ impl Puller {
         if subscription.subscriber.drain().await.is_err() {
             return;
         }
-        let until = Instant::now() + DRAIN_TIMEOUT;
-        while let Ok(Some(message)) =
-            tokio::time::timeout_at(until, subscription.subscriber.next()).await
-        {
+        while let Some(message) = subscription.subscriber.next().await {
             if message.status.is_none() {
                 self.take(message, messages);
+            }
+        }
+    }
+
+    /// Looks after a pull that has ended: what of it has to be set up again, and why it was empty.
+    async fn end(&mut self, collected: Collected, empty: bool) -> PullEnd {
+        match collected {
+            Collected::Complete if empty => self.check_stall().await,
+            Collected::Complete => PullEnd::Complete,
+            Collected::Shutdown => PullEnd::Shutdown,
+            Collected::Closed => PullEnd::Closed,
+            Collected::Broken(reason) => self.rebuild(reason).await,
+            Collected::Refused(reason) => {
+                self.subscription = None;
+                PullEnd::Unavailable(reason)
             }
         }
     }
@@ -269,13 +313,11 @@ impl Puller {
             })
             .inc();
         tracing::warn!(reason = reason.as_str(), "setting up the pull again");
-        if let Some(mut subscription) = self.subscription.take() {
-            // The connection may be gone, and the subscription with it.
-            let _ = subscription.subscriber.unsubscribe().await;
-        }
+        // Dropping it unsubscribes, without waiting for a connection.
+        self.subscription = None;
         self.check_consumer()
             .await
-            .map_or_else(PullEnd::Unavailable, |_| PullEnd::Complete)
+            .map_or_else(PullEnd::Unavailable, |_| PullEnd::Rebuilt)
     }
 
     /// After a silence: connected, messages pending, room for them, and none delivered?
@@ -283,17 +325,27 @@ impl Puller {
         if self.last_delivery.elapsed() < self.settings.stall_timeout {
             return PullEnd::Complete;
         }
-        self.last_delivery = Instant::now();
         match self.check_consumer().await {
+            // Asked again with the next pull that brings nothing.
             Err(reason) => PullEnd::Unavailable(reason),
-            Ok(deliverable) if deliverable => self.rebuild(RebuildReason::Stalled).await,
-            Ok(_) => PullEnd::Complete,
+            Ok(deliverable) => {
+                self.last_delivery = Instant::now();
+                if deliverable {
+                    self.rebuild(RebuildReason::Stalled).await
+                } else {
+                    PullEnd::Complete
+                }
+            }
         }
     }
 
     /// Asks the server for the consumer: whether it could deliver a message now.
     async fn check_consumer(&mut self) -> Result<bool, String> {
         match self.consumer.get_info().await {
+            Ok(info) if info.paused => Err(format!(
+                "consumer {} of stream {} is paused: resume it (nats consumer resume), or wait until its pause is over",
+                info.name, info.stream_name
+            )),
             Ok(info) => {
                 let limit = info.config.max_ack_pending;
                 let room = limit <= 0 || (info.num_ack_pending as i64) < limit;
@@ -318,16 +370,6 @@ impl Puller {
             }
         }
     }
-
-    fn count(&mut self, messages: &[Delivery]) {
-        if messages.is_empty() {
-            return;
-        }
-        self.last_delivery = Instant::now();
-        self.metrics.received.inc_by(messages.len() as u64);
-        let redelivered = messages.iter().filter(|m| m.deliveries() > 1).count();
-        self.metrics.redelivered.inc_by(redelivered as u64);
-    }
 }
 
 /// Reads what the server says about a request. Codes and texts are those of nats-server's
@@ -343,7 +385,14 @@ fn read_status(message: &Message) -> Status {
         }
         Some(409) if lower.contains("batch completed") => Status::Complete,
         Some(409) if lower.contains("maxackpending") => Status::Complete,
-        Some(409) if lower.contains("leadership") || lower.contains("shutdown") => Status::Rebuild,
+        // Looking the consumer up tells what is the matter.
+        Some(409)
+            if ["leadership", "shutdown", "consumer deleted"]
+                .iter()
+                .any(|t| lower.contains(t)) =>
+        {
+            Status::Rebuild
+        }
         Some(503) => Status::Rebuild,
         code => {
             let mut reason = String::from("the server refused the pull: ");
@@ -380,12 +429,13 @@ mod tests {
             (409, "Message Size Exceeds MaxBytes", Status::Oversized),
             (409, "Leadership Change", Status::Rebuild),
             (409, "Server Shutdown", Status::Rebuild),
+            (409, "Consumer Deleted", Status::Rebuild),
             (503, "", Status::Rebuild),
         ] {
             assert_eq!(read_status(&status(code, text)), expected, "{code} {text}");
         }
         for (code, text) in [
-            (409, "Consumer Deleted"),
+            (409, "Consumer is push based"),
             (409, "Exceeded MaxRequestBatch of 10"),
             (418, ""),
         ] {

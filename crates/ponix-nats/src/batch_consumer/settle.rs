@@ -7,130 +7,46 @@ use async_nats::{Client, Subject};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use tokio_util::sync::CancellationToken;
 
 use crate::dead_letters::DeadLetters;
 use crate::delivery::{Batch, Delivery};
 use crate::failpoint;
 use crate::metrics::{NatsMetrics, ReasonLabel};
 use crate::processing_result::{DeadLetter, Verdict};
-use crate::publisher::PublishError;
+use crate::publisher::{PublishError, PublishErrorClass};
 use crate::retry::chain;
 
 /// Dead letters that wait for their PubAck at the same time.
 const DEAD_LETTERS_IN_FLIGHT: usize = 256;
+/// Longest wait for what is queued to leave.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Answers the server for the messages of a batch.
-#[derive(Debug)]
-pub(super) struct Settler {
-    pub(super) client: Client,
-    pub(super) dead_letters: DeadLetters,
-    pub(super) nak_delay: Duration,
-    pub(super) metrics: NatsMetrics,
-}
+/// What a consumer says to the server. The second implementation is the model in the tests.
+pub(super) trait Link: Send + Sync + 'static {
+    /// Queues the answer to one delivery.
+    fn answer(&self, reply: &Subject, kind: AckKind) -> impl Future<Output = ()> + Send;
 
-impl Settler {
-    /// Carries out the verdicts: acks and naks in one flush, then the dead letters.
-    ///
-    /// An answer that is lost only causes a redelivery, which the identity absorbs.
-    pub(super) async fn settle(&self, batch: &Batch, verdicts: Vec<Verdict>) {
-        let mut acked = 0;
-        let mut nakked = 0;
-        let mut dead = Vec::new();
-        for (delivery, verdict) in batch.messages().iter().zip(verdicts) {
-            match verdict {
-                Verdict::Ack => {
-                    acked += 1;
-                    self.answer(delivery.reply(), AckKind::Ack).await;
-                }
-                Verdict::Nak { delay } => {
-                    nakked += 1;
-                    self.answer(delivery.reply(), AckKind::Nak(delay)).await;
-                }
-                Verdict::DeadLetter(_) if failpoint::is_planted("bug_undecodable_acked") => {
-                    self.answer(delivery.reply(), AckKind::Ack).await;
-                }
-                Verdict::DeadLetter(dead_letter) => dead.push((delivery, dead_letter)),
-            }
-        }
-        self.flush().await;
-        self.metrics.acked.inc_by(acked);
-        self.metrics.nakked.inc_by(nakked);
-        if !dead.is_empty() {
-            self.dead_letter(batch.stream(), dead).await;
-        }
-    }
+    /// Sends what is queued.
+    fn flush(&self) -> impl Future<Output = ()> + Send;
 
-    /// The dead letters have the message → the original ends. Not the other way round.
-    async fn dead_letter(&self, stream: &str, dead: Vec<(&Delivery, DeadLetter)>) {
-        let total = dead.len();
-        let mut failed = 0;
-        let mut last_error = None;
-        let mut first = None;
-        let mut waiting = dead.into_iter();
-        let mut keeping: FuturesUnordered<_> = waiting
-            .by_ref()
-            .take(DEAD_LETTERS_IN_FLIGHT)
-            .map(|dead| self.keep(stream, dead))
-            .collect();
-        while let Some((delivery, dead_letter, kept)) = keeping.next().await {
-            keeping.extend(waiting.next().map(|dead| self.keep(stream, dead)));
-            failpoint::reach("after_dead_letter");
-            match kept {
-                Ok(()) => {
-                    self.answer(delivery.reply(), AckKind::Term).await;
-                    let reason = dead_letter.reason.as_str();
-                    self.metrics
-                        .dead_lettered
-                        .get_or_create(&ReasonLabel { reason })
-                        .inc();
-                    first.get_or_insert((reason, delivery.stream_sequence()));
-                }
-                Err(err) => {
-                    failed += 1;
-                    last_error = Some(err);
-                    self.answer(delivery.reply(), AckKind::Nak(Some(self.nak_delay)))
-                        .await;
-                }
-            }
-        }
-        self.flush().await;
-        self.metrics.nakked.inc_by(failed);
-        if let Some((reason, sequence)) = first {
-            // The error text may quote the payload: it is with the dead letter, not in the log.
-            let messages = total as u64 - failed;
-            tracing::warn!(
-                messages,
-                reason,
-                sequence,
-                "messages moved to the dead letters, reason and sequence are the first one's"
-            );
-        }
-        if let Some(err) = last_error {
-            tracing::error!(messages = failed, error = %chain(&err), "the dead letters cannot take messages, they are delivered again");
-        }
-    }
-
-    async fn keep<'a>(
+    /// Keeps a message among the dead letters; returns once they have it.
+    fn keep(
         &self,
         stream: &str,
-        (delivery, dead_letter): (&'a Delivery, DeadLetter),
-    ) -> (&'a Delivery, DeadLetter, Result<(), PublishError>) {
-        if failpoint::is_planted("bug_term_before_dead_letter") {
-            self.answer(delivery.reply(), AckKind::Term).await;
-            self.flush().await;
-        }
-        let kept = self.dead_letters.keep(stream, delivery, &dead_letter).await;
-        (delivery, dead_letter, kept)
-    }
+        delivery: &Delivery,
+        dead_letter: &DeadLetter,
+    ) -> impl Future<Output = Result<(), PublishError>> + Send;
+}
 
-    /// Tells the server that the batch is still in work, so that it is not delivered to others.
-    pub(super) async fn report_progress(&self, batch: &Batch) {
-        for delivery in batch.messages() {
-            self.answer(delivery.reply(), AckKind::Progress).await;
-        }
-        self.flush().await;
-    }
+/// The connection to NATS and the dead-letter stream.
+#[derive(Debug)]
+pub(super) struct NatsLink {
+    pub(super) client: Client,
+    pub(super) dead_letters: DeadLetters,
+}
 
+impl Link for NatsLink {
     async fn answer(&self, reply: &Subject, kind: AckKind) {
         // Fails only when the connection is closed for good: the pull reports that.
         let _ = self.client.publish(reply.clone(), Bytes::from(kind)).await;
@@ -138,6 +54,180 @@ impl Settler {
 
     async fn flush(&self) {
         // Not longer than a reconnect is worth waiting for; what is queued goes out then.
-        let _ = tokio::time::timeout(Duration::from_secs(5), self.client.flush()).await;
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, self.client.flush()).await;
     }
+
+    async fn keep(
+        &self,
+        stream: &str,
+        delivery: &Delivery,
+        dead_letter: &DeadLetter,
+    ) -> Result<(), PublishError> {
+        self.dead_letters.keep(stream, delivery, dead_letter).await
+    }
+}
+
+/// Answers the server for the messages of a batch.
+#[derive(Debug)]
+pub(super) struct Settler<L> {
+    pub(super) link: L,
+    pub(super) nak_delay: Duration,
+    pub(super) metrics: NatsMetrics,
+}
+
+impl<L: Link> Settler<L> {
+    /// Sends the acks and naks of a batch; returns the dead letters, which have no answer yet.
+    ///
+    /// An answer that is lost only causes a redelivery, which the identity absorbs.
+    pub(super) async fn settle<'a>(
+        &self,
+        batch: &'a Batch,
+        verdicts: Vec<Verdict>,
+        give_up: &CancellationToken,
+    ) -> Vec<(&'a Delivery, DeadLetter)> {
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut dead = Vec::new();
+        for (delivery, verdict) in batch.messages().iter().zip(verdicts) {
+            match verdict {
+                Verdict::Ack => answers.push((delivery, AckKind::Ack)),
+                Verdict::Nak { delay } => answers.push((delivery, AckKind::Nak(delay))),
+                Verdict::DeadLetter(_) if failpoint::is_planted("bug_undecodable_acked") => {
+                    answers.push((delivery, AckKind::Ack));
+                }
+                Verdict::DeadLetter(dead_letter) => dead.push((delivery, dead_letter)),
+            }
+        }
+        self.end(answers, give_up).await;
+        dead
+    }
+
+    /// Keeps dead letters; returns the answers to send now: the end for those that are kept, and
+    /// not the other way round; the others are given back.
+    ///
+    /// When the dead letters take nothing, or a shutdown is due, the rest is not tried any more.
+    pub(super) async fn keep<'a>(
+        &self,
+        stream: &str,
+        dead: Vec<(&'a Delivery, DeadLetter)>,
+        give_up: &CancellationToken,
+    ) -> Vec<(&'a Delivery, AckKind)> {
+        let total = dead.len();
+        let mut answers = Vec::with_capacity(total);
+        let mut last_error = None;
+        let mut first = None;
+        let mut waiting = dead.into_iter();
+        let mut keeping: FuturesUnordered<_> = waiting
+            .by_ref()
+            .take(DEAD_LETTERS_IN_FLIGHT)
+            .map(|dead| self.keep_one(stream, dead))
+            .collect();
+        let mut kept_total = 0;
+        while let Some((delivery, dead_letter, kept)) = keeping.next().await {
+            failpoint::reach("after_dead_letter");
+            match kept {
+                Ok(()) => {
+                    kept_total += 1;
+                    answers.push((delivery, AckKind::Term));
+                    let reason = dead_letter.reason.as_str();
+                    self.count_dead_letter(reason);
+                    first.get_or_insert((reason, delivery.stream_sequence()));
+                }
+                Err(err) => {
+                    answers.push((delivery, self.nak()));
+                    last_error = Some(err);
+                }
+            }
+            let usable = last_error
+                .as_ref()
+                .is_none_or(|err| err.class() == PublishErrorClass::Rejected);
+            if usable && !give_up.is_cancelled() {
+                keeping.extend(waiting.next().map(|dead| self.keep_one(stream, dead)));
+            }
+        }
+        answers.extend(waiting.map(|(delivery, _)| (delivery, self.nak())));
+        if let Some((reason, sequence)) = first {
+            // The error text may quote the payload: it is with the dead letter, not in the log.
+            tracing::warn!(
+                messages = kept_total,
+                reason,
+                sequence,
+                "messages moved to the dead letters, reason and sequence are the first one's"
+            );
+        }
+        if let Some(err) = last_error {
+            tracing::error!(messages = total - kept_total, error = %chain(&err), "the dead letters cannot take messages, they are delivered again");
+        }
+        answers
+    }
+
+    async fn keep_one<'a>(
+        &self,
+        stream: &str,
+        (delivery, dead_letter): (&'a Delivery, DeadLetter),
+    ) -> (&'a Delivery, DeadLetter, Result<(), PublishError>) {
+        if failpoint::is_planted("bug_term_before_dead_letter") {
+            self.link.answer(delivery.reply(), AckKind::Term).await;
+            self.link.flush().await;
+        }
+        let kept = self.link.keep(stream, delivery, &dead_letter).await;
+        (delivery, dead_letter, kept)
+    }
+
+    /// Sends the last answers to deliveries, in one flush, and counts them.
+    ///
+    /// Without a connection this waits for the next one; after a shutdown not for long.
+    pub(super) async fn end(
+        &self,
+        answers: Vec<(&Delivery, AckKind)>,
+        give_up: &CancellationToken,
+    ) {
+        let count = |wanted: fn(&AckKind) -> bool| {
+            answers.iter().filter(|(_, kind)| wanted(kind)).count() as u64
+        };
+        let acked = count(|kind| matches!(kind, AckKind::Ack));
+        let nakked = count(|kind| matches!(kind, AckKind::Nak(_)));
+        let messages = answers.len();
+        let sent = async {
+            for (delivery, kind) in answers {
+                self.link.answer(delivery.reply(), kind).await;
+            }
+            self.link.flush().await;
+        };
+        tokio::select! {
+            biased;
+            () = sent => {}
+            () = late(give_up) => tracing::warn!(messages, "no connection for the last answers, the messages are delivered again"),
+        }
+        self.metrics.acked.inc_by(acked);
+        self.metrics.nakked.inc_by(nakked);
+        self.metrics.in_flight.dec_by(messages as i64);
+    }
+
+    /// Tells the server that messages are still in work, so that they are not delivered to others.
+    pub(super) async fn report_progress<'a>(
+        &self,
+        deliveries: impl Iterator<Item = &'a Delivery> + Send,
+    ) {
+        for delivery in deliveries {
+            self.link.answer(delivery.reply(), AckKind::Progress).await;
+        }
+        self.link.flush().await;
+    }
+
+    fn nak(&self) -> AckKind {
+        AckKind::Nak(Some(self.nak_delay))
+    }
+
+    fn count_dead_letter(&self, reason: &'static str) {
+        self.metrics
+            .dead_lettered
+            .get_or_create(&ReasonLabel { reason })
+            .inc();
+    }
+}
+
+/// Some time after a shutdown.
+async fn late(give_up: &CancellationToken) {
+    give_up.cancelled().await;
+    tokio::time::sleep(FLUSH_TIMEOUT).await;
 }

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::hold::{Held, Hold};
+use super::hold::{Held, Hold, next_success, note_success};
 use super::open::Open;
-use super::settle::Settler;
+use super::settle::{Link, Settler};
 use super::{BatchProcessor, BatchSettings, ProcessError};
 use crate::delivery::{Batch, Delivery};
 use crate::failpoint;
@@ -21,83 +21,108 @@ use crate::retry::{Backoff, chain};
 
 /// What every batch task needs.
 #[derive(Debug)]
-pub(super) struct Work<P> {
+pub(super) struct Work<P, L> {
     pub(super) processor: P,
-    pub(super) settler: Settler,
+    pub(super) settler: Settler<L>,
     pub(super) settings: Arc<BatchSettings>,
     pub(super) metrics: NatsMetrics,
     /// The batches that are held; while there is one, the intake waits.
     pub(super) held: watch::Sender<Held>,
 }
 
-impl<P: BatchProcessor> Work<P> {
-    /// Processes a batch and settles every message of it, reporting progress meanwhile.
-    pub(super) async fn settle_batch(&self, batch: &Batch, give_up: &CancellationToken) {
-        let messages = batch.len();
-        let bytes: usize = batch.messages().iter().map(Delivery::bytes).sum();
-        self.metrics.in_flight.inc_by(messages as i64);
-        self.metrics.in_flight_bytes.inc_by(bytes as i64);
+impl<P: BatchProcessor, L: Link> Work<P, L> {
+    /// Counts a batch that was pulled, before anything is done with it.
+    pub(super) fn count(&self, batch: &Batch) {
+        let redelivered = batch.messages().iter().filter(|m| m.deliveries() > 1);
+        self.metrics.received.inc_by(batch.len() as u64);
+        self.metrics.redelivered.inc_by(redelivered.count() as u64);
+        self.metrics.in_flight.inc_by(batch.len() as i64);
+        self.metrics.in_flight_bytes.inc_by(bytes(batch));
         self.metrics.batches.inc();
-        self.metrics.batch_messages.observe(messages as f64);
-        {
-            let mut work = std::pin::pin!(self.process_and_settle(batch, give_up));
-            let period = self.settings.ack_wait / 3;
-            let mut progress = tokio::time::interval_at(Instant::now() + period, period);
-            progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                // Neither branch drops the work: it is polled again until it is done.
-                tokio::select! {
-                    () = &mut work => break,
-                    _ = progress.tick() => self.settler.report_progress(batch).await,
-                }
-            }
-        }
-        self.metrics.in_flight.dec_by(messages as i64);
-        self.metrics.in_flight_bytes.dec_by(bytes as i64);
+        self.metrics.batch_messages.observe(batch.len() as f64);
     }
 
-    async fn process_and_settle(&self, batch: &Batch, give_up: &CancellationToken) {
+    /// Processes a batch and settles every message of it, reporting progress on those that are
+    /// not settled yet.
+    pub(super) async fn settle_batch(&self, batch: &Batch, give_up: &CancellationToken) {
         if failpoint::is_planted("bug_ack_before_insert") {
             let acks = ProcessingResult::ack_all(batch.len()).into_verdicts();
-            self.settler.settle(batch, acks).await;
+            self.settler.settle(batch, acks, give_up).await;
         }
-        let verdicts = self.verdicts(batch, give_up).await;
+        let verdicts = self.verdicts(batch, give_up);
+        let verdicts = self.with_progress(batch.messages().iter(), verdicts).await;
         failpoint::reach("after_insert");
-        self.settler.settle(batch, verdicts).await;
+        let dead = self.settler.settle(batch, verdicts, give_up).await;
+        if !dead.is_empty() {
+            let open: Vec<_> = dead.iter().map(|(delivery, _)| *delivery).collect();
+            let kept = self.settler.keep(batch.stream(), dead, give_up);
+            let kept = self.with_progress(open.into_iter(), kept).await;
+            self.settler.end(kept, give_up).await;
+        }
+        self.metrics.in_flight_bytes.dec_by(bytes(batch));
+    }
+
+    /// Does the work, and meanwhile tells the server that these messages are in work.
+    async fn with_progress<'a, T>(
+        &self,
+        deliveries: impl Iterator<Item = &'a Delivery> + Clone + Send,
+        work: impl Future<Output = T> + Send,
+    ) -> T {
+        let period = (self.settings.ack_wait / 3).max(Duration::from_millis(1));
+        let report = async {
+            let mut ticks = tokio::time::interval_at(Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                self.settler.report_progress(deliveries.clone()).await;
+            }
+        };
+        // The work is never dropped: the report has no end. The report is, when the work is done
+        // first: it may be waiting for a lost connection.
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = report => unreachable!("progress is reported for ever"),
+        }
     }
 
     async fn verdicts(&self, batch: &Batch, give_up: &CancellationToken) -> Vec<Verdict> {
-        match self.process_or_hold(batch, give_up).await {
+        let mut open = Open::new(batch);
+        let verdicts = match self.process_or_hold(&mut open, give_up).await {
             Ok(verdicts) => verdicts,
             Err(err) => {
-                tracing::error!(messages = batch.len(), error = %chain(&err), "a batch failed");
-                self.verdicts_after_failure(batch, &err, give_up).await
+                tracing::error!(messages = open.rest().len(), error = %chain(&err), "a batch failed");
+                self.verdicts_after_failure(open.rest(), &err, give_up)
+                    .await
             }
-        }
+        };
+        open.close(verdicts)
     }
 
     /// Calls the processor; while the store is unusable, keeps what is not stored and calls it
-    /// again. A shutdown gives that back.
+    /// again. A shutdown gives that back. The verdicts are those of the rest.
     async fn process_or_hold(
         &self,
-        batch: &Batch,
+        open: &mut Open<'_>,
         give_up: &CancellationToken,
     ) -> Result<Vec<Verdict>, ProcessError> {
         let (first, longest) = self.settings.hold_backoff;
         let mut backoff = Backoff::new(first, longest);
-        let mut open = Open::new(batch);
         let mut hold = None;
-        loop {
+        let mut others = self.held.subscribe();
+        while !open.rest().is_empty() {
+            let successes = others.borrow_and_update().successes();
             let source = match self.process_once(open.rest(), give_up).await {
                 Ok(result) => {
+                    note_success(&self.held);
                     if hold.is_some() {
-                        tracing::info!("the store takes batches again: intake resumed");
+                        tracing::info!("the store takes batches again");
                     }
-                    return Ok(open.close(result.into_verdicts()));
+                    return Ok(result.into_verdicts());
                 }
                 Err(ProcessError::GaveUp { stored }) => {
                     open.stored(&stored);
-                    return Ok(self.give_back(open));
+                    return Ok(self.nak_all(open.rest()));
                 }
                 Err(ProcessError::StoreUnusable { stored, source }) => {
                     open.stored(&stored);
@@ -115,20 +140,18 @@ impl<P: BatchProcessor> Work<P> {
             );
             hold.get_or_insert_with(|| self.hold()).set_reason(reason);
             tokio::select! {
+                biased;
+                () = give_up.cancelled() => return Ok(self.nak_all(open.rest())),
                 () = tokio::time::sleep(pause) => {}
-                () = give_up.cancelled() => return Ok(self.give_back(open)),
+                () = next_success(&mut others, successes) => {}
             }
         }
+        Ok(Vec::new())
     }
 
     fn hold(&self) -> Hold<'_> {
         self.metrics.held_batches.inc();
         Hold::begin(&self.held)
-    }
-
-    fn give_back(&self, open: Open) -> Vec<Verdict> {
-        let naks = self.nak_all(open.rest());
-        open.close(naks)
     }
 
     async fn process_once(
@@ -169,10 +192,12 @@ impl<P: BatchProcessor> Work<P> {
                 continue;
             }
             let alone = Batch::new(batch.stream().to_owned(), vec![message.clone()]);
-            match self.process_or_hold(&alone, give_up).await {
-                Ok(mut verdicts) => *verdict = verdicts.remove(0),
-                Err(err) => *verdict = self.verdict_alone(message, &err),
-            }
+            let mut open = Open::new(&alone);
+            let tried = match self.process_or_hold(&mut open, give_up).await {
+                Ok(verdicts) => verdicts,
+                Err(err) => vec![self.verdict_alone(message, &err)],
+            };
+            *verdict = open.close(tried).remove(0);
         }
         verdicts
     }
@@ -198,6 +223,10 @@ impl<P: BatchProcessor> Work<P> {
         let delay: Option<Duration> = Some(self.settings.nak_delay);
         ProcessingResult::nak_all(batch.len(), delay).into_verdicts()
     }
+}
+
+fn bytes(batch: &Batch) -> i64 {
+    batch.messages().iter().map(|m| m.bytes() as i64).sum()
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

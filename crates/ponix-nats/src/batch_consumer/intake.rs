@@ -1,0 +1,180 @@
+//! The intake: pulls a batch whenever there is room, and gives each a task of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::hold::Held;
+use super::pull::{PullEnd, Source};
+use super::settle::{Link, Settler};
+use super::work::Work;
+use super::{BatchConsumerError, BatchProcessor, BatchSettings, ConsumerState};
+use crate::delivery::Batch;
+use crate::failpoint;
+use crate::metrics::NatsMetrics;
+use crate::retry::Backoff;
+
+/// The consumer without its connection: what it pulls from and answers through are parameters,
+/// NATS in the service and a seeded model of it in the tests.
+#[derive(Debug)]
+pub(super) struct Intake<P, S, L> {
+    source: S,
+    settings: Arc<BatchSettings>,
+    work: Arc<Work<P, L>>,
+    state: watch::Sender<ConsumerState>,
+}
+
+impl<P: BatchProcessor, S: Source, L: Link> Intake<P, S, L> {
+    pub(super) fn new(
+        source: S,
+        link: L,
+        processor: P,
+        settings: Arc<BatchSettings>,
+        metrics: NatsMetrics,
+    ) -> Self {
+        let settler = Settler {
+            link,
+            nak_delay: settings.nak_delay,
+            metrics: metrics.clone(),
+        };
+        let work = Arc::new(Work {
+            processor,
+            settler,
+            settings: Arc::clone(&settings),
+            metrics,
+            held: watch::Sender::new(Held::default()),
+        });
+        Self {
+            source,
+            settings,
+            work,
+            state: watch::Sender::new(ConsumerState::Starting),
+        }
+    }
+
+    pub(super) fn state(&self) -> watch::Receiver<ConsumerState> {
+        self.state.subscribe()
+    }
+
+    /// Runs until `shutdown`, then waits for what is in flight.
+    pub(super) async fn run(
+        mut self,
+        shutdown: CancellationToken,
+    ) -> Result<(), BatchConsumerError> {
+        let slots = Arc::new(Semaphore::new(self.settings.in_flight_max));
+        let mut tasks = JoinSet::new();
+        let mut held = self.work.held.subscribe();
+        let mut backoff = self.pull_backoff();
+        let give_up = shutdown.child_token();
+        self.state.send_replace(ConsumerState::Running);
+        let mut ended = loop {
+            if let Some(Err(err)) = tasks.try_join_next() {
+                break Err(BatchConsumerError::Panicked(err));
+            }
+            let slot = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break Ok(()),
+                slot = self.free_slot(&slots, &mut held) => slot,
+            };
+            let (messages, end) = self.source.pull(&shutdown).await;
+            if !messages.is_empty() {
+                failpoint::reach("after_fetch");
+                let batch = Batch::new(self.source.stream_name().to_owned(), messages);
+                self.work.count(&batch);
+                let (work, give_up) = (Arc::clone(&self.work), give_up.clone());
+                tasks.spawn(async move {
+                    if failpoint::is_planted("bug_cancelled_between_insert_and_ack") {
+                        tokio::select! {
+                            biased;
+                            () = work.settle_batch(&batch, &give_up) => {}
+                            () = give_up.cancelled() => {}
+                        }
+                    } else {
+                        work.settle_batch(&batch, &give_up).await;
+                    }
+                    drop(slot);
+                });
+            }
+            match end {
+                PullEnd::Complete => {
+                    backoff = self.pull_backoff();
+                    self.set_state(ConsumerState::Running);
+                }
+                PullEnd::Rebuilt => pause(&mut backoff, &shutdown).await,
+                PullEnd::Shutdown => break Ok(()),
+                PullEnd::Closed => break Err(BatchConsumerError::Closed),
+                PullEnd::Unavailable(reason) => {
+                    tracing::error!(reason, "the consumer cannot be read, trying again");
+                    self.set_state(ConsumerState::Unavailable(reason));
+                    pause(&mut backoff, &shutdown).await;
+                }
+            }
+        };
+        // Whatever the reason: a batch that is held now would be held for ever.
+        give_up.cancel();
+        // Waited for, never aborted: a batch between insert and ack finishes.
+        while let Some(done) = tasks.join_next().await {
+            ended = ended.and(done.map_err(BatchConsumerError::Panicked));
+        }
+        self.state.send_replace(ConsumerState::Stopped);
+        ended
+    }
+
+    fn pull_backoff(&self) -> Backoff {
+        Backoff::new(Duration::from_millis(200), self.settings.hold_backoff.1)
+    }
+
+    /// Waits for room in flight, and while a batch is held.
+    async fn free_slot(
+        &self,
+        slots: &Arc<Semaphore>,
+        held: &mut watch::Receiver<Held>,
+    ) -> tokio::sync::OwnedSemaphorePermit {
+        loop {
+            self.wait_while_held(held).await;
+            tokio::select! {
+                biased;
+                // The batches that take up the room may be held before one of them leaves it.
+                Ok(()) = held.changed() => {}
+                slot = Arc::clone(slots).acquire_owned() => {
+                    return slot.expect("the semaphore is never closed");
+                }
+            }
+        }
+    }
+
+    async fn wait_while_held(&self, held: &mut watch::Receiver<Held>) {
+        loop {
+            let reason = held.borrow_and_update().reason().map(str::to_owned);
+            match reason {
+                Some(reason) => self.set_state(ConsumerState::Held(reason)),
+                None if matches!(*self.state.borrow(), ConsumerState::Held(_)) => break,
+                None => return,
+            }
+            if held.changed().await.is_err() {
+                return;
+            }
+        }
+        self.set_state(ConsumerState::Running);
+    }
+
+    fn set_state(&self, new: ConsumerState) {
+        self.state.send_if_modified(|state| {
+            let changed = *state != new;
+            if changed {
+                *state = new;
+            }
+            changed
+        });
+    }
+}
+
+async fn pause(backoff: &mut Backoff, shutdown: &CancellationToken) {
+    tokio::select! {
+        () = tokio::time::sleep(backoff.next_pause()) => {}
+        () = shutdown.cancelled() => {}
+    }
+}

@@ -1,0 +1,278 @@
+//! The dead-letter stream: what is kept, once, and what happens when nothing can be kept.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use futures::StreamExt as _;
+use ponix_nats::async_nats;
+use ponix_nats::{
+    DeadLetter, DeadLetterReason, HEADER_DELIVERIES, HEADER_ERROR, HEADER_HEADERS_DROPPED,
+    HEADER_PUBLISHED_NS, HEADER_REASON, HEADER_REST, HEADER_SEQUENCE, HEADER_STREAM,
+    HEADER_SUBJECT, OutgoingMessage, ProcessingResult, StreamSettings, Verdict,
+};
+use ponix_stack::{Mode, Nats, Proxy, eventually};
+use uuid::Uuid;
+
+use crate::support::{SOON, Scene, Script, config, dead, messages, numbers, quick};
+
+/// Nothing can be stored.
+fn all_dead() -> Script {
+    Script::new(|call| async move {
+        let dead = Verdict::DeadLetter(dead(DeadLetterReason::Value, "NaN\r\nin field data"));
+        let verdicts = call.messages.iter().map(|_| dead.clone()).collect();
+        Ok(ProcessingResult::from_verdicts(verdicts))
+    })
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).map_or("", |value| value.as_str())
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_the_message_with_its_story() {
+    let scene = Scene::shared("story").await;
+    let id = Uuid::now_v7();
+    let mut headers = HeaderMap::new();
+    headers.insert("Traceparent", "00-abc");
+    headers.append("Twice", "one");
+    headers.append("Twice", "two");
+    let message = OutgoingMessage {
+        id: Some(id),
+        headers,
+        ..scene.message("device", "\u{0}\u{1}not an envelope")
+    };
+    scene.publisher.publish(message).await.unwrap();
+    let running = scene.start(quick(), &all_dead()).await;
+    scene.settled().await;
+    running.stop().await;
+
+    let kept = scene.kept().await;
+    assert_eq!(kept.len(), 1);
+    let original = messages(&scene.context, "story").await.remove(0);
+    let published_ns = original.time.unix_timestamp_nanos().to_string();
+    let letter = &kept[0];
+    assert_eq!(letter.subject.as_str(), format!("story_dlq.{id}"));
+    assert_eq!(letter.payload, original.payload);
+    for (name, expected) in [
+        (HEADER_REASON, "value"),
+        (HEADER_ERROR, "NaN  in field data"),
+        (HEADER_SUBJECT, "story.device"),
+        (HEADER_STREAM, "story"),
+        (HEADER_SEQUENCE, "1"),
+        (HEADER_PUBLISHED_NS, published_ns.as_str()),
+        (HEADER_DELIVERIES, "1"),
+        ("Ponix-Original-Traceparent", "00-abc"),
+        ("Ponix-Original-Nats-Msg-Id", id.to_string().as_str()),
+    ] {
+        assert_eq!(header(&letter.headers, name), expected, "{name}");
+    }
+    let twice: Vec<_> = letter
+        .headers
+        .get_all("Ponix-Original-Twice")
+        .map(|v| v.as_str())
+        .collect();
+    assert_eq!(twice, ["one", "two"]);
+    assert!(letter.headers.get("Nats-Msg-Id").is_none());
+}
+
+#[tokio::test]
+async fn the_same_identity_is_kept_once_and_both_messages_end() {
+    let scene = Scene::shared("once").await;
+    let event_id = Some(Uuid::now_v7());
+    let script = Script::new(move |call| async move {
+        let letter = DeadLetter {
+            event_id,
+            ..dead(DeadLetterReason::Decode, "no envelope")
+        };
+        let verdicts = vec![Verdict::DeadLetter(letter); call.messages.len()];
+        Ok(ProcessingResult::from_verdicts(verdicts))
+    });
+    scene.publish(["first", "second"]).await;
+    let running = scene.start(quick(), &script).await;
+    scene.settled().await;
+    running.stop().await;
+    assert_eq!(scene.kept().await.len(), 1);
+    assert_eq!(script.seen(), 2, "both ended at the first delivery");
+    assert_eq!(scene.metrics.dead_lettered(DeadLetterReason::Decode), 2);
+}
+
+#[tokio::test]
+async fn a_body_of_just_the_servers_limit_is_kept_in_two_parts() {
+    let nats = Nats::builder().max_payload(64 << 10).start().await.unwrap();
+    let scene = Scene::at(&nats.url(), "parts").await;
+    let limit = scene.client.max_payload();
+    let body: Vec<u8> = (0..limit).map(|n| (n % 251) as u8).collect();
+    let bare = OutgoingMessage {
+        id: None,
+        ..scene.message("d", body.clone())
+    };
+    scene.publisher.publish(bare).await.unwrap();
+    // So many headers that they do not fit beside half a body once they have their prefix.
+    let mut headers = HeaderMap::new();
+    for n in 0..1_500 {
+        headers.insert(format!("H{n}"), "0123456789012345678901234");
+    }
+    let with_headers = OutgoingMessage {
+        id: None,
+        headers,
+        ..scene.message("d", body[..10_000].to_vec())
+    };
+    scene.publisher.publish(with_headers).await.unwrap();
+    let script = all_dead();
+    let running = scene.start(quick(), &script).await;
+    scene.settled().await;
+    running.stop().await;
+
+    assert_eq!(script.seen(), 2);
+    let kept = scene.kept().await;
+    let heads: Vec<_> = kept
+        .iter()
+        .filter(|m| m.headers.get(HEADER_REST).is_some())
+        .collect();
+    assert_eq!((kept.len(), heads.len()), (4, 2));
+    for head in heads {
+        let rest = header(&head.headers, HEADER_REST);
+        let rest = kept.iter().find(|m| m.subject.as_str() == rest).unwrap();
+        let whole = [head.payload.clone(), rest.payload.clone()].concat();
+        let sequence = header(&head.headers, HEADER_SEQUENCE);
+        let expected = if sequence == "1" {
+            &body[..]
+        } else {
+            &body[..10_000]
+        };
+        assert_eq!(whole, expected);
+        assert_eq!(header(&head.headers, HEADER_REASON), "value");
+        let dropped = header(&head.headers, HEADER_HEADERS_DROPPED);
+        assert_eq!(dropped, if sequence == "1" { "" } else { "true" });
+    }
+}
+
+#[tokio::test]
+async fn a_full_dead_letter_stream_ends_no_message_and_takes_them_when_it_has_room() {
+    let mut scene = Scene::shared("no-room").await;
+    scene.dead.bytes_max = 3_000;
+    scene.dead.reconcile(&scene.context).await.unwrap();
+    scene.publish((0..20_u8).map(|n| vec![b'a' + n; 500])).await;
+    let script = all_dead();
+    let running = scene.start(quick(), &script).await;
+    // Each was refused at least once more after the stream was full.
+    script.has_seen(60).await;
+    let kept = scene.kept().await.len();
+    assert!((1..20).contains(&kept), "{kept}");
+    let info = scene.consumer_info().await.unwrap();
+    let open = info.num_pending as usize + info.num_ack_pending;
+    assert!(
+        open >= 20 - kept,
+        "{open} open, {kept} kept: a message has ended without being kept"
+    );
+
+    let roomy = StreamSettings {
+        bytes_max: 1 << 20,
+        ..scene.dead.clone()
+    };
+    roomy.reconcile(&scene.context).await.unwrap();
+    scene.settled().await;
+    running.stop().await;
+    assert_eq!(scene.kept().await.len(), 20);
+    assert_eq!(scene.dead_lettered(), 20);
+    scene.assert_balance();
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_a_full_stream_already_holds_ends() {
+    let mut scene = Scene::shared("full-and-kept").await;
+    let script = {
+        let event_id = Some(Uuid::now_v7());
+        Script::new(move |call| async move {
+            let letter = DeadLetter {
+                event_id,
+                ..dead(DeadLetterReason::Decode, "no envelope")
+            };
+            let verdicts = vec![Verdict::DeadLetter(letter); call.messages.len()];
+            Ok(ProcessingResult::from_verdicts(verdicts))
+        })
+    };
+    scene.publish(["x".repeat(500)]).await;
+    let running = scene.start(quick(), &script).await;
+    scene.settled().await;
+    scene.dead.bytes_max = 600;
+    scene.dead.reconcile(&scene.context).await.unwrap();
+    scene.publish(["x".repeat(500)]).await;
+    scene.settled().await;
+    running.stop().await;
+    assert_eq!(scene.kept().await.len(), 1);
+    assert_eq!(script.seen(), 2);
+}
+
+#[tokio::test]
+async fn without_a_dead_letter_stream_no_message_ends() {
+    let scene = Scene::shared("no-stream-for-the-dead").await;
+    scene.context.delete_stream(&scene.dead.name).await.unwrap();
+    scene.publish(numbers(0..10)).await;
+    let script = all_dead();
+    let running = scene.start(quick(), &script).await;
+    script.has_seen(30).await;
+    scene.dead.reconcile(&scene.context).await.unwrap();
+    scene.settled().await;
+    running.stop().await;
+    assert_eq!(scene.kept().await.len(), 10);
+    scene.assert_balance();
+}
+
+#[tokio::test]
+async fn while_the_dead_letters_are_slow_only_what_waits_for_them_is_kept_from_others() {
+    let nats = Nats::start().await.unwrap();
+    let mut scene = Scene::at(&nats.url(), "slow-dead").await;
+    scene.consumer.ack_wait = Duration::from_secs(1);
+    let proxy = Proxy::start(nats.addr()).await.unwrap();
+    let mut slow = config(&proxy.url("nats"));
+    slow.request_timeout = Duration::from_secs(60);
+    slow.ping_interval = Duration::from_mins(10);
+    let slow = Scene::with(slow, "slow-dead").await;
+    let acks = "$JS.ACK.>";
+    let mut answers = scene.client.subscribe(acks).await.unwrap();
+    scene.client.flush().await.unwrap();
+    scene.publish(["good", "bad"]).await;
+    let script = Script::new(|call| async move {
+        let mut result = ProcessingResult::ack_all(call.messages.len());
+        if let Some(index) = call.position("bad") {
+            result = result.with_dead_letter(index, dead(DeadLetterReason::Decode, "bad"));
+        }
+        Ok(result)
+    });
+    proxy.set(Mode::HoldResponses).await;
+    // The consumer's own connection is fast, that of the dead letters is not.
+    scene.publisher = slow.publisher.clone();
+    let running = scene.start(quick(), &script).await;
+    let mut acked = None;
+    let mut reports = 0;
+    // Five reports: longer than the ack wait.
+    while reports < 5 {
+        let answer = tokio::time::timeout(SOON, answers.next())
+            .await
+            .unwrap()
+            .unwrap();
+        match answer.payload.as_ref() {
+            b"+ACK" => acked = Some(answer.subject),
+            b"+WPI" => {
+                assert_ne!(
+                    Some(&answer.subject),
+                    acked.as_ref(),
+                    "it has ended already"
+                );
+                reports += 1;
+            }
+            other => panic!("{}", String::from_utf8_lossy(other)),
+        }
+    }
+    proxy.set(Mode::Pass).await;
+    scene.settled().await;
+    running.stop().await;
+    assert!(acked.is_some());
+    assert_eq!(script.seen(), 2, "a message was delivered twice");
+    eventually("one dead letter", SOON, || async {
+        scene.kept().await.len() == 1
+    })
+    .await
+    .unwrap();
+}

@@ -1,0 +1,16 @@
+//! The crate against real NATS servers.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod batches;
+mod connect;
+mod consumers;
+mod dead_letters;
+mod failures;
+mod holding;
+mod login;
+mod outages;
+mod publisher;
+mod sharing;
+mod shutdown;
+mod streams;
+mod support;
