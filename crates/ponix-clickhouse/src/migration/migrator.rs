@@ -169,12 +169,18 @@ impl Migrator {
         Ok(Some(file.name().to_owned()))
     }
 
-    /// Lists every migration of the files and of the database, oldest first. Changes nothing.
+    /// Lists every migration of the files and of the database, oldest first. Changes nothing: of a
+    /// database that does not exist, every migration is pending.
     ///
     /// # Errors
-    /// [`MigrateError`], also if the database does not exist.
+    /// [`MigrateError`].
     pub async fn status(&self) -> Result<Vec<MigrationStatus>, MigrateError> {
-        let mut records = self.records().await?;
+        let mut records = match self.records().await {
+            Err(MigrateError::Records(error)) if error.code() == Some(UNKNOWN_DATABASE) => {
+                records::Records::new()
+            }
+            records => records?,
+        };
         let mut list: Vec<_> = self
             .files
             .iter()
