@@ -56,8 +56,9 @@ pub enum StreamError {
     },
     /// The server refused to change the stream.
     #[error(
-        "stream {stream} cannot be updated ({})",
-        display_differences(differences)
+        "stream {stream} cannot be updated ({}){}",
+        display_differences(differences),
+        advice(source)
     )]
     Update {
         /// The stream's name.
@@ -105,8 +106,13 @@ impl StreamError {
 
 fn advice(error: &CreateStreamError) -> &'static str {
     use async_nats::jetstream::context::CreateStreamErrorKind as Kind;
-    let Kind::JetStream(error) = error.kind() else {
-        return "";
+    let error = match error.kind() {
+        Kind::JetStream(error) => error,
+        // A server does not answer a request that the user may not send.
+        Kind::TimedOut => {
+            return ": may the user use $JS.API.STREAM.CREATE.> and $JS.API.STREAM.UPDATE.>?";
+        }
+        _ => return "",
     };
     match error.error_code() {
         ErrorCode::STREAM_SUBJECT_OVERLAP => {
