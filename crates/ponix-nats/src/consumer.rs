@@ -260,8 +260,6 @@ impl ConsumerSettings {
             num_replicas: actual.num_replicas,
             sample_frequency: actual.sample_frequency,
             max_waiting: actual.max_waiting,
-            // Who paused it resumes it.
-            pause_until: actual.pause_until,
             ..self.config()
         }
     }

@@ -62,6 +62,7 @@ impl<'a> Open<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::Delivery;
     use crate::delivery::tests::batch;
 
     #[test]
@@ -75,7 +76,7 @@ mod tests {
             .rest()
             .messages()
             .iter()
-            .map(|m| m.stream_sequence())
+            .map(Delivery::stream_sequence)
             .collect();
         assert_eq!(sequences, [2, 4]);
         let nak = Verdict::Nak { delay: None };

@@ -24,6 +24,8 @@ use crate::metrics::{NatsMetrics, ReasonLabel};
 const EXPIRY_GRACE: Duration = Duration::from_secs(2);
 /// Time in which a request must have left, which it cannot without a connection.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
+/// Requests without an answer after which the server, being there, is not taken for restarting.
+const SILENCES_MAX: u32 = 3;
 /// Time a shutdown waits for the messages that the server had already sent.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -108,6 +110,16 @@ pub(super) struct Puller {
     subscription: Option<Subscription>,
     last_delivery: Instant,
     oversized: bool,
+    /// Requests without an answer, one after the other.
+    silences: u32,
+}
+
+/// What the server says about the consumer.
+#[derive(Debug)]
+struct Condition {
+    /// Messages are pending and there is room for them.
+    deliverable: bool,
+    paused: bool,
 }
 
 #[derive(Debug)]
@@ -166,6 +178,7 @@ impl Puller {
             subscription: None,
             last_delivery: Instant::now(),
             oversized: false,
+            silences: 0,
         }
     }
 
@@ -292,6 +305,9 @@ impl Puller {
 
     /// Looks after a pull that has ended: what of it has to be set up again, and why it was empty.
     async fn end(&mut self, collected: Collected, empty: bool) -> PullEnd {
+        if !matches!(collected, Collected::Broken(RebuildReason::Silent)) {
+            self.silences = 0;
+        }
         match collected {
             Collected::Complete if empty => self.check_stall().await,
             Collected::Complete => PullEnd::Complete,
@@ -315,9 +331,19 @@ impl Puller {
         tracing::warn!(reason = reason.as_str(), "setting up the pull again");
         // Dropping it unsubscribes, without waiting for a connection.
         self.subscription = None;
-        self.check_consumer()
-            .await
-            .map_or_else(PullEnd::Unavailable, |_| PullEnd::Rebuilt)
+        self.silences += u32::from(reason == RebuildReason::Silent);
+        let (consumer, stream) = self.names();
+        match self.check_consumer().await {
+            Err(reason) => PullEnd::Unavailable(reason),
+            Ok(Condition { paused: true, .. }) => PullEnd::Unavailable(format!(
+                "consumer {consumer} of stream {stream} is paused: resume it (nats consumer resume), or wait until the pause is over",
+            )),
+            // Not a restart, which is over by now.
+            Ok(_) if self.silences >= SILENCES_MAX => PullEnd::Unavailable(format!(
+                "the server does not answer requests for messages of consumer {consumer}: may the user publish on $JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer} and subscribe to _INBOX.>?",
+            )),
+            Ok(_) => PullEnd::Rebuilt,
+        }
     }
 
     /// After a silence: connected, messages pending, room for them, and none delivered?
@@ -328,28 +354,34 @@ impl Puller {
         match self.check_consumer().await {
             // Asked again with the next pull that brings nothing.
             Err(reason) => PullEnd::Unavailable(reason),
-            Ok(deliverable) => {
-                self.last_delivery = Instant::now();
-                if deliverable {
-                    self.rebuild(RebuildReason::Stalled).await
-                } else {
-                    PullEnd::Complete
+            Ok(condition) if condition.deliverable => {
+                let end = self.rebuild(RebuildReason::Stalled).await;
+                if matches!(end, PullEnd::Rebuilt) {
+                    self.last_delivery = Instant::now();
                 }
+                end
+            }
+            Ok(_) => {
+                self.last_delivery = Instant::now();
+                PullEnd::Complete
             }
         }
     }
 
-    /// Asks the server for the consumer: whether it could deliver a message now.
-    async fn check_consumer(&mut self) -> Result<bool, String> {
+    fn names(&self) -> (String, String) {
+        let info = self.consumer.cached_info();
+        (info.name.clone(), info.stream_name.clone())
+    }
+
+    async fn check_consumer(&mut self) -> Result<Condition, String> {
         match self.consumer.get_info().await {
-            Ok(info) if info.paused => Err(format!(
-                "consumer {} of stream {} is paused: resume it (nats consumer resume), or wait until its pause is over",
-                info.name, info.stream_name
-            )),
             Ok(info) => {
                 let limit = info.config.max_ack_pending;
                 let room = limit <= 0 || (info.num_ack_pending as i64) < limit;
-                Ok(info.num_pending > 0 && room)
+                Ok(Condition {
+                    deliverable: info.num_pending > 0 && room,
+                    paused: info.paused,
+                })
             }
             Err(err) => {
                 let info = self.consumer.cached_info();

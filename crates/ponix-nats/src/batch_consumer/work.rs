@@ -65,7 +65,7 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
     /// Does the work, and meanwhile tells the server that these messages are in work.
     async fn with_progress<'a, T>(
         &self,
-        deliveries: impl Iterator<Item = &'a Delivery> + Clone + Send,
+        deliveries: impl Iterator<Item = &'a Delivery> + Clone + Send + Sync,
         work: impl Future<Output = T> + Send,
     ) -> T {
         let period = (self.settings.ack_wait / 3).max(Duration::from_millis(1));

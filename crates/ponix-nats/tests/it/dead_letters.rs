@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderValue};
 use futures::StreamExt as _;
 use ponix_nats::async_nats;
 use ponix_nats::{
@@ -69,7 +69,7 @@ async fn a_dead_letter_is_the_message_with_its_story() {
     let twice: Vec<_> = letter
         .headers
         .get_all("Ponix-Original-Twice")
-        .map(|v| v.as_str())
+        .map(HeaderValue::as_str)
         .collect();
     assert_eq!(twice, ["one", "two"]);
     assert!(letter.headers.get("Nats-Msg-Id").is_none());
@@ -226,7 +226,7 @@ async fn while_the_dead_letters_are_slow_only_what_waits_for_them_is_kept_from_o
     scene.consumer.ack_wait = Duration::from_secs(1);
     let proxy = Proxy::start(nats.addr()).await.unwrap();
     let mut slow = config(&proxy.url("nats"));
-    slow.request_timeout = Duration::from_secs(60);
+    slow.request_timeout = Duration::from_mins(1);
     slow.ping_interval = Duration::from_mins(10);
     let slow = Scene::with(slow, "slow-dead").await;
     let acks = "$JS.ACK.>";

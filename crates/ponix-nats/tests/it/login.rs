@@ -4,11 +4,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
+use nkeys::KeyPair;
 use ponix_nats::{
     ClientCertificate, ConnectError, ConnectionRole, NatsAuth, NatsConfig, NatsMetrics, NatsTls,
     connect,
 };
 use ponix_stack::Nats;
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::{SOON, config};
@@ -92,6 +96,71 @@ async fn an_nkey_lets_in_and_a_seed_that_is_none_is_refused_at_once() {
     .await;
 }
 
+/// Signs claims as the NATS tools do.
+fn jwt(issuer: &KeyPair, subject: &KeyPair, nats: &serde_json::Value) -> String {
+    let encode = |json: &serde_json::Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let header = encode(&json!({ "typ": "JWT", "alg": "ed25519-nkey" }));
+    let claims = encode(&json!({
+        "jti": subject.public_key(),
+        "iat": 1_700_000_000,
+        "iss": issuer.public_key(),
+        "name": "test",
+        "sub": subject.public_key(),
+        "nats": nats,
+    }));
+    let signature = issuer
+        .sign(format!("{header}.{claims}").as_bytes())
+        .unwrap();
+    format!("{header}.{claims}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+#[tokio::test]
+async fn a_credentials_file_lets_in_and_that_of_another_account_does_not() {
+    let (operator, system) = (KeyPair::new_operator(), KeyPair::new_account());
+    let (account, user) = (KeyPair::new_account(), KeyPair::new_user());
+    let limits = json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
+        "conn": -1, "leaf": -1, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1,
+    });
+    let of_account = json!({ "type": "account", "version": 2, "limits": limits });
+    let of_operator = json!({
+        "type": "operator", "version": 2, "system_account": system.public_key(),
+    });
+    let config_text = format!(
+        "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{ {}: {}, {}: {} }}",
+        jwt(&operator, &operator, &of_operator),
+        system.public_key(),
+        account.public_key(),
+        jwt(&operator, &account, &of_account),
+        system.public_key(),
+        jwt(
+            &operator,
+            &system,
+            &json!({ "type": "account", "version": 2 })
+        ),
+    );
+    let nats = Nats::builder().config(&config_text).start().await.unwrap();
+    let of_user = json!({
+        "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1,
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = |issuer: &KeyPair, name: &str| {
+        let text = format!(
+            "-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+            jwt(issuer, &user, &of_user),
+            user.seed().unwrap()
+        );
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        with_auth(&nats, NatsAuth::CredentialsFile(path))
+    };
+    log_in(&file(&account, "good.creds"), SOON).await.unwrap();
+    let stranger = KeyPair::new_account();
+    let seed = user.seed().unwrap();
+    assert_refused(&file(&stranger, "bad.creds"), &seed).await;
+}
+
 /// Certificates in a folder of their own, made with the openssl program.
 struct Certificates {
     folder: tempfile::TempDir,
@@ -134,10 +203,10 @@ impl Certificates {
 
     async fn server(&self) -> Nats {
         let tls = format!(
-            "tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: true }}",
-            self.path("server.pem"),
-            self.path("server.key"),
-            self.path("ca.pem")
+            r#"tls {{ cert_file: "{}", key_file: "{}", ca_file: "{}", verify: true }}"#,
+            self.path("server.pem").display(),
+            self.path("server.key").display(),
+            self.path("ca.pem").display(),
         );
         Nats::builder().config(&tls).start().await.unwrap()
     }

@@ -1,5 +1,6 @@
 //! The crate against real NATS servers.
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+#![expect(clippy::print_stdout, reason = "a skipped test says why")]
 
 mod batches;
 mod connect;

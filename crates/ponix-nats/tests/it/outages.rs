@@ -158,6 +158,7 @@ async fn a_paused_consumer_is_said_and_stays_paused_until_somebody_resumes_it() 
         panic!("{state:?}");
     };
     assert!(reason.contains("paused"), "{reason}");
+    assert!(scene.metrics.pull_rebuilds(RebuildReason::Stalled) >= 1);
     assert!(script.calls().is_empty());
     scene
         .stream()
@@ -167,6 +168,33 @@ async fn a_paused_consumer_is_said_and_stays_paused_until_somebody_resumes_it() 
         .unwrap();
     script.has_stored(10).await;
     running.reaches(is_running).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_pull_is_told_so() {
+    let nats = Nats::builder()
+        .config(
+            r#"authorization { users: [
+                { user: all, password: p },
+                { user: some, password: p, permissions: {
+                    publish: { deny: "$JS.API.CONSUMER.MSG.NEXT.>" } } } ] }"#,
+        )
+        .start()
+        .await
+        .unwrap();
+    let all = Scene::at(&format!("nats://all:p@{}", nats.addr()), "forbidden").await;
+    all.publish(numbers(0..10)).await;
+    let some = Scene::bare(&format!("nats://some:p@{}", nats.addr()), "forbidden").await;
+    let script = Script::ack();
+    let mut running = some.start(small_batches(), &script).await;
+    let ConsumerState::Unavailable(reason) = running.reaches(is_unavailable).await else {
+        unreachable!("waited for");
+    };
+    assert!(
+        reason.contains("$JS.API.CONSUMER.MSG.NEXT.forbidden.worker"),
+        "{reason}"
+    );
     running.stop().await;
 }
 

@@ -35,7 +35,7 @@ pub(crate) async fn shared_nats() -> Arc<Nats> {
     if let Some(nats) = shared.upgrade() {
         return nats;
     }
-    let nats = Arc::new(Nats::start().await.unwrap());
+    let nats = Arc::new(Box::pin(Nats::start()).await.unwrap());
     *shared = Arc::downgrade(&nats);
     nats
 }
@@ -67,7 +67,7 @@ impl Scene {
     /// On the shared server.
     pub(crate) async fn shared(name: &str) -> Self {
         let nats = shared_nats().await;
-        let mut scene = Self::at(&nats.url(), name).await;
+        let mut scene = Box::pin(Self::at(&nats.url(), name)).await;
         scene.server = Some(nats);
         scene
     }
@@ -326,6 +326,7 @@ pub(crate) struct Call {
 
 impl Call {
     /// `Ack` for all.
+    #[expect(clippy::unnecessary_wraps, reason = "it is a whole answer")]
     pub(crate) fn ack_all(&self) -> Answer {
         Ok(ProcessingResult::ack_all(self.messages.len()))
     }
