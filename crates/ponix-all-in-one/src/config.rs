@@ -53,17 +53,15 @@ impl Reading {
         settings.extend(clickhouse_settings);
         problems.extend(nats_problems);
         problems.extend(clickhouse_problems);
+        problems.extend(nats.iter().flat_map(NatsVariables::check));
+        problems.extend(clickhouse.iter().flat_map(ClickHouseVariables::check));
         let config = match (service, nats, clickhouse) {
-            (Some(service), Some(nats), Some(clickhouse)) => {
-                problems.extend(nats.check());
-                problems.extend(clickhouse.check());
-                Some(Config {
-                    service,
-                    nats,
-                    clickhouse,
-                })
-                .filter(|_| problems.is_empty())
-            }
+            (Some(service), Some(nats), Some(clickhouse)) => Some(Config {
+                service,
+                nats,
+                clickhouse,
+            })
+            .filter(|_| problems.is_empty()),
             _ => None,
         };
         let warnings = unknown_names(environment, &variables());

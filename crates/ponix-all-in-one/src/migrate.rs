@@ -14,7 +14,7 @@ pub(crate) async fn run(config: Config, direction: Direction, mut signals: Signa
     tokio::select! {
         result = migrate(&config, direction) => match result {
             Ok(()) => Outcome::Clean,
-            Err(err) => cli::fail(&format!("{err:#}")),
+            Err(err) => cli::fail(&format!("clickhouse at {}: {err:#}", config.clickhouse.url)),
         },
         _ = signals.recv() => cli::fail("stopped by a signal; run the command again, every statement may be repeated"),
     }

@@ -1,0 +1,130 @@
+//! Configurations, right and wrong, and what is said of them.
+
+use crate::support::{ServiceBuilder, World};
+
+fn check_config() -> ServiceBuilder {
+    ServiceBuilder::new().args(&["check-config"])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_config_prints_the_effective_values_without_secrets() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "geheim\n").unwrap();
+    let (code, printed) = check_config()
+        .env("PONIX_NATS_URL", "nats://ann:geheim@one:4222,two:4222")
+        .env("PONIX_CLICKHOUSE_PASSWORD_FILE", file.path().display())
+        .env("PONIX_NATS_BATCH_SIZE", 30)
+        .run()
+        .await;
+    assert_eq!(code, 0, "{printed}");
+    for line in [
+        "PONIX_NATS_URL=nats://ann:***@one:4222,two:4222 (environment)",
+        "PONIX_CLICKHOUSE_PASSWORD=*** (file)",
+        "PONIX_NATS_BATCH_SIZE=30 (environment)",
+        "PONIX_NATS_BATCH_WAIT_SECS=1 (default)",
+        "PONIX_NATS_PASSWORD= (default)",
+    ] {
+        assert!(
+            printed.lines().any(|l| l == line),
+            "{line} is not in\n{printed}"
+        );
+    }
+    assert!(!printed.contains("geheim"), "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_problem_is_listed_and_the_exit_code_is_64() {
+    let wrong = |service: ServiceBuilder| {
+        service
+            .env("PONIX_ADMIN_ADDR", "localhost")
+            .env("PONIX_INTERVAL_SECS", "NaN")
+            .env("PONIX_NATS_TOKEN_FILE", "/nowhere/token")
+            .env("PONIX_NATS_MAX_ACK_PENDING", 0)
+            .env("PONIX_CLICKHOUSE_URL", "http://ann:geheim@host:8123")
+            .env("PONIX_CLICKHOUSE_PASSWORD", "geheim")
+    };
+    let problems = [
+        "PONIX_INTERVAL_SECS is \"NaN\", expected seconds from 0 to 86400",
+        "PONIX_ADMIN_ADDR is \"localhost\", expected an address and port such as 127.0.0.1:9090",
+        "PONIX_NATS_TOKEN_FILE names /nowhere/token, which cannot be read: No such file or directory (os error 2)",
+        "PONIX_NATS_MAX_ACK_PENDING is \"0\", expected a whole number from 1 to 10000000",
+        "PONIX_CLICKHOUSE_URL must not hold credentials, they are fields of their own",
+    ];
+    let (code, log) = wrong(ServiceBuilder::new()).run().await;
+    assert_eq!(code, 64, "{log}");
+    let mut lines = log.lines();
+    assert_eq!(
+        lines.next(),
+        Some("ponix-all-in-one: the configuration is wrong:")
+    );
+    assert_eq!(
+        lines.collect::<Vec<_>>(),
+        problems.map(|p| format!("  {p}"))
+    );
+
+    let (code, log) = wrong(check_config()).run().await;
+    assert_eq!(code, 64, "{log}");
+    let told = log
+        .lines()
+        .filter_map(|line| line.strip_prefix("problem: "));
+    assert_eq!(told.collect::<Vec<_>>(), problems);
+    assert!(!log.contains("geheim"), "{log}");
+
+    let (code, log) = wrong(ServiceBuilder::new()).args(&["migrate"]).run().await;
+    assert_eq!(code, 64, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_variable_is_told_and_does_not_stop_the_service() {
+    let world = World::new("configuring_unknown").await;
+    let told =
+        "PONIX_NATS_BATCHSIZE is not a variable of ponix; did you mean PONIX_NATS_BATCH_SIZE?";
+    let service = world
+        .service()
+        .env("PONIX_NATS_BATCHSIZE", 7)
+        .start_ready()
+        .await;
+    let lines = service.log_lines(told);
+    assert!(
+        lines.len() == 1 && lines[0].contains("WARN"),
+        "{}",
+        service.log()
+    );
+    service.stop().await;
+
+    let (code, printed) = check_config().env("PONIX_NATS_BATCHSIZE", 7).run().await;
+    assert_eq!(code, 0, "{printed}");
+    assert!(
+        printed
+            .lines()
+            .any(|line| line == format!("warning: {told}")),
+        "{printed}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_arguments_are_a_wrong_configuration_and_help_is_not() {
+    let (code, printed) = ServiceBuilder::new().args(&["nonsense"]).run().await;
+    assert_eq!(code, 64, "{printed}");
+    let (code, printed) = ServiceBuilder::new().args(&["--help"]).run().await;
+    assert_eq!(code, 0, "{printed}");
+    for command in ["migrate", "check-config", "probe"] {
+        assert!(printed.contains(command), "{printed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_may_be_json() {
+    let world = World::new("configuring_json").await;
+    // Without the address, which is read from the text otherwise.
+    let service = world.service().env("PONIX_LOG_FORMAT", "json").start();
+    service.logged("consumer created").await;
+    service.stop().await;
+    for line in service.log().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect(line);
+        assert!(
+            line["level"].is_string() && line["message"].is_string(),
+            "{line}"
+        );
+    }
+}

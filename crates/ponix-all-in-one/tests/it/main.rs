@@ -1,0 +1,18 @@
+//! The binary against real NATS and ClickHouse servers.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod admin;
+mod batches;
+mod configuring;
+mod dead_letters;
+mod migrating;
+mod other_settings;
+mod outages;
+mod restarting;
+mod rows;
+mod sample_producer;
+mod starting;
+mod stopping;
+mod support;
+mod table_dropped;
+mod workers;
