@@ -6,6 +6,7 @@ use crate::blocks;
 use crate::exception::{Exception, codes};
 use crate::ffi::{Connection, Counts};
 use crate::format::{Header, Joining, joining};
+use crate::native;
 use crate::request::Parameters;
 use crate::spool::{Pieces, Spool};
 use crate::statement::{Insert, Output, Refusal, Statement, inspect};
@@ -203,7 +204,9 @@ impl Run<'_> {
             Err(error) => return Err(Exception::from_engine(error).into()),
         };
         let mut first = stream.next().map_err(Exception::from_engine)?;
-        (self.tell)(Event::Started { format })?;
+        (self.tell)(Event::Started {
+            format: format.clone(),
+        })?;
         let mut header = None;
         while let Some(block) = first
             .take()
@@ -217,7 +220,7 @@ impl Run<'_> {
             } else if let Joining::Header(of_format) = joining {
                 header = Some(of_format);
             }
-            (self.tell)(Event::Data(data, counts))?;
+            (self.tell)(Event::Data(for_client(data, &format, parameters)?, counts))?;
         }
         Ok(true)
     }
@@ -240,8 +243,11 @@ impl Run<'_> {
             }
             return Ok(counts);
         }
-        (self.tell)(Event::Started { format })?;
-        (self.tell)(Event::Data(Bytes::from_owner(result), counts))?;
+        (self.tell)(Event::Started {
+            format: format.clone(),
+        })?;
+        let data = for_client(Bytes::from_owner(result), &format, parameters)?;
+        (self.tell)(Event::Data(data, counts))?;
         Ok(Counts::default())
     }
 }
@@ -252,6 +258,14 @@ fn output_format(output: &Output, parameters: &Parameters) -> String {
         .as_ref()
         .or(parameters.default_format.as_ref());
     named.cloned().unwrap_or_else(|| DEFAULT_FORMAT.to_owned())
+}
+
+/// The piece as the client's revision of the protocol has it; only Native depends on that.
+fn for_client(data: Bytes, format: &str, parameters: &Parameters) -> Result<Bytes, Exception> {
+    if parameters.protocol_revision == 0 || !format.eq_ignore_ascii_case("Native") {
+        return Ok(data);
+    }
+    native::with_revision(&data, parameters.protocol_revision).map(Bytes::from)
 }
 
 /// Extremes come behind the rows, and rows may be wrapped in an array: such results cannot be joined from blocks.

@@ -12,6 +12,7 @@ mod ffi;
 mod form;
 mod format;
 mod library;
+mod native;
 mod request;
 mod response;
 mod server;

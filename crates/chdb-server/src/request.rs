@@ -33,6 +33,8 @@ pub(crate) struct Parameters {
     pub(crate) buffer_bytes: Option<usize>,
     /// `false` when `Accept-Encoding` is to be ignored.
     pub(crate) http_compression: Option<bool>,
+    /// The revision of ClickHouse's protocol the client knows, for results in Native; 0 for none.
+    pub(crate) protocol_revision: u64,
     /// Roles to take on.
     pub(crate) roles: Vec<String>,
     /// Settings of the engine, in order.
@@ -114,8 +116,11 @@ impl Parameters {
                 self.buffer_bytes = Some(value.parse().map_err(|_| bad_value(&name, &value))?);
             }
             "role" => self.roles.push(value),
+            "client_protocol_version" => {
+                self.protocol_revision = value.parse().map_err(|_| bad_value(&name, &value))?
+            }
             // Reserved names that ClickHouse heeds and that mean nothing here.
-            "quota_key" | "client_protocol_version" | "stacktrace" => {}
+            "quota_key" | "stacktrace" => {}
             _ => {
                 if let Some(name) = name.strip_prefix("param_") {
                     self.values.push((name.to_owned(), value));

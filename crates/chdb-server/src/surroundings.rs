@@ -56,6 +56,13 @@ fn set(connection: &mut Connection, parameters: &Parameters) -> Result<(), Excep
             .collect();
         run(connection, &format!("SET ROLE {}", roles.join(", ")))?;
     }
+    if parameters.protocol_revision > 0 {
+        // Clients of the protocol take JSON as text or not at all; what the URL says comes later and wins.
+        run(
+            connection,
+            "SET output_format_native_write_json_as_string = 1",
+        )?;
+    }
     if !parameters.settings.is_empty() {
         let settings: Vec<_> = parameters
             .settings

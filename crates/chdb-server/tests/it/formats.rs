@@ -109,3 +109,81 @@ async fn statements_that_show_something_have_a_format_too() {
         ("", "")
     );
 }
+
+#[tokio::test]
+async fn native_is_given_in_the_revision_the_client_knows() {
+    let server = server_or_skip!();
+    let columns = [
+        "toInt8(1)",
+        "toUInt256(2)",
+        "toFloat32(1.5)",
+        "toDecimal128(1, 3)",
+        "toDate32('2026-01-02')",
+        "toDateTime64('2026-01-02 03:04:05', 9, 'Europe/Berlin')",
+        "toFixedString('abc', 5)",
+        "CAST('b, (' AS Enum16('a' = 1, 'b, (' = 2))",
+        "generateUUIDv4()",
+        "toIPv6('::1')",
+        "toIntervalDay(3)",
+        "NULL",
+        "toNullable('x')",
+        "toLowCardinality('x')",
+        "toLowCardinality(toNullable('x'))",
+        "[toLowCardinality('x'), 'y']",
+        "[]::Array(LowCardinality(String))",
+        "[[1, 2], []]",
+        "map('a', [toLowCardinality('b')])",
+        "(1, 'x')::Tuple(a UInt8, `b c` Nullable(String))",
+        "tuple()",
+        "'{\"a\":{\"b\":1}}'::JSON",
+        "[('{}'::JSON, 1)]",
+        "(1., 2.)::Point",
+        "[[(1., 2.)]]::Polygon",
+        "true",
+        "toBFloat16(1)",
+    ];
+    let statement = format!(
+        "SELECT {}, 'last' FROM numbers(3) FORMAT Native",
+        columns.join(", ")
+    );
+    let reply = async |revision: &str| {
+        server
+            .post(&[("client_protocol_version", revision)], statement.clone())
+            .await
+    };
+    let (old, with_info, with_byte) =
+        (reply("0").await, reply("54405").await, reply("54460").await);
+    for reply in [&old, &with_info, &with_byte] {
+        assert!(
+            reply.status.is_success() && reply.body.ends_with(b"\x04last\x04last\x04last"),
+            "{}",
+            reply.text()
+        );
+    }
+    assert!(
+        with_info
+            .body
+            .starts_with(b"\x01\x00\x02\xff\xff\xff\xff\x00")
+    );
+    assert_eq!(
+        with_byte.body.len(),
+        with_info.body.len() + columns.len() + 1
+    );
+
+    let large = server.post(
+        &[("client_protocol_version", "54405")],
+        "SELECT number FROM numbers(200000) FORMAT Native",
+    );
+    let blocks = large
+        .await
+        .body
+        .windows(8)
+        .filter(|bytes| bytes == b"\x01\x00\x02\xff\xff\xff\xff\x00")
+        .count();
+    assert!(blocks > 1, "{blocks} blocks");
+    let variant = "SELECT 1::Dynamic AS d, 2 AS n FORMAT Native";
+    server
+        .post(&[("client_protocol_version", "54460")], variant)
+        .await
+        .assert_code(48);
+}
