@@ -5,6 +5,9 @@ mod ledger;
 mod metrics;
 mod oracle;
 mod publishing;
+mod random_run;
+mod schedule;
+mod tormentor;
 mod worker;
 mod world;
 
@@ -15,6 +18,9 @@ pub use ledger::{Entry, Ledger, Totals};
 pub use metrics::Metrics;
 pub use oracle::{Findings, Found, Judgement, judge};
 pub use publishing::Publishing;
+pub use random_run::{RunOptions, RunReport, random_run};
+pub use schedule::{Fault, Step, Target, schedule};
+pub use tormentor::FaultCounts;
 pub use worker::Worker;
 pub use world::{NatsServers, World, WorldBuilder};
 

@@ -1,1 +1,74 @@
-fn main() {}
+//! The randomised run, as a command.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the command line's own output"
+)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use ponix_faults::{RunOptions, random_run};
+use tracing_subscriber::EnvFilter;
+
+/// Torments Ponix on real servers and judges what has become of each event.
+///
+/// Ends with 0 when every accepted event is readable once or a dead letter once.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    /// How long everything is tormented.
+    #[arg(long, default_value_t = 2.0)]
+    minutes: f64,
+    /// Decides the schedule of faults; drawn and printed when it is not given.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Workers on the one consumer.
+    #[arg(long, default_value_t = 3)]
+    workers: usize,
+    /// Events a second.
+    #[arg(long, default_value_t = 1_000)]
+    rate: u64,
+    /// Where the report is written as JSON; `.ponix/faults/seed-SEED.json` otherwise.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(&Cli::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(err) => {
+            eprintln!("faults: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: &Cli) -> Result<bool> {
+    ensure!(cli.minutes > 0.0 && cli.minutes <= 24.0 * 60.0, "--minutes is out of range");
+    ensure!((1..=32).contains(&cli.workers), "--workers is out of range");
+    let options = RunOptions {
+        length: Duration::from_secs_f64(cli.minutes * 60.0),
+        seed: cli.seed.unwrap_or_else(|| rand::random_range(0..1_000_000)),
+        workers: cli.workers,
+        rate: cli.rate,
+    };
+    eprintln!("faults: {} min with seed {}", cli.minutes, options.seed);
+    let report = random_run(options, |line| eprintln!("faults: {line}")).await?;
+    let default = || PathBuf::from(format!(".ponix/faults/seed-{}.json", report.seed));
+    let file = cli.json.clone().unwrap_or_else(default);
+    report.write(&file)?;
+    println!("{report}");
+    eprintln!("faults: the report is in {}", file.display());
+    Ok(report.sound)
+}

@@ -242,6 +242,14 @@ impl World {
         &self.publishing
     }
 
+    /// Another publisher with a connection of its own and the same ledger.
+    ///
+    /// # Errors
+    /// NATS does not answer.
+    pub async fn another_publishing(&self) -> Result<Publishing> {
+        Publishing::connect(&self.nats.url(), STREAM, self.ledger.clone()).await
+    }
+
     /// What was published.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger

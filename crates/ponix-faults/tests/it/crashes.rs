@@ -12,7 +12,7 @@ use crate::support::{good, poison, size};
 const BATCH: u64 = 100;
 
 /// A worker that ends at a point, and then works: what the world looks like afterwards.
-async fn ends_at(failpoints: &str) -> Result<ponix_faults::Judgement> {
+pub(crate) async fn ends_at(failpoints: &str) -> Result<ponix_faults::Judgement> {
     let world = World::builder()
         .env("PONIX_NATS_BATCHES_IN_FLIGHT", 1)
         .start()

@@ -2,4 +2,7 @@
 //! on real servers, with the real binary.
 
 mod crashes;
+mod lifecycle;
+mod limits;
+mod outages;
 mod support;

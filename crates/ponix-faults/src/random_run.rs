@@ -1,0 +1,258 @@
+//! The randomised run: workers and publishers at work while everything is tormented.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use futures::future::{join, join_all, try_join_all};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::event::{Event, Poison};
+use crate::oracle::Judgement;
+use crate::schedule::schedule;
+use crate::tormentor::{FaultCounts, Tormentor};
+use crate::worker::Worker;
+use crate::world::World;
+
+/// Publishers, each with a connection of its own.
+const PUBLISHERS: u64 = 2;
+/// Events are published in chunks, so many a second.
+const CHUNKS_PER_SECOND: u64 = 10;
+/// Time between two lines that tell how far it is.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(10);
+/// Time in which the last PubAcks must come once everything is healed.
+const PUBLISH_TIMEOUT: Duration = Duration::from_mins(1);
+/// Time in which everything must be settled once nothing is tormented any more.
+const QUIET_TIMEOUT: Duration = Duration::from_mins(3);
+
+/// What a run is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct RunOptions {
+    /// How long everything is tormented.
+    pub length: Duration,
+    /// Decides the schedule of faults.
+    pub seed: u64,
+    /// Workers on the one consumer.
+    pub workers: usize,
+    /// Events a second, as far as the servers let the publishers.
+    pub rate: u64,
+}
+
+/// What a run has found.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct RunReport {
+    /// What decided the schedule.
+    pub seed: u64,
+    /// How long everything was tormented, in seconds.
+    pub seconds: u64,
+    /// Workers on the one consumer.
+    pub workers: usize,
+    /// Faults injected, by target and name.
+    pub faults: FaultCounts,
+    /// How often a worker ended by itself and was started again.
+    pub worker_exits: u64,
+    /// Time from the last fault until everything was settled, in milliseconds.
+    pub quiet_after_ms: u64,
+    /// What the oracle says.
+    pub judgement: Judgement,
+    /// Whether oracle and reconciler found nothing wrong.
+    pub sound: bool,
+    /// What the reconciler or a merge brought to light that the oracle did not; empty when sound.
+    pub disagreement: String,
+}
+
+impl fmt::Display for RunReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let judgement = &self.judgement;
+        writeln!(f, "{:<36} {:>10}", "seed", self.seed)?;
+        writeln!(f, "{:<36} {:>10}", "seconds", self.seconds)?;
+        writeln!(f, "{:<36} {:>10}", "workers", self.workers)?;
+        for (name, count) in &self.faults {
+            writeln!(f, "{name:<36} {count:>10}")?;
+        }
+        for (name, count) in [
+            ("faults injected", self.faults.values().sum()),
+            ("workers that ended by themselves", self.worker_exits),
+            ("events attempted", judgement.attempted),
+            ("events acknowledged by PubAck", judgement.acknowledged),
+            ("poison among them", judgement.poison),
+            ("readable events", judgement.readable),
+            ("dead letters", judgement.dead),
+            ("physical duplicates", judgement.physical_duplicates),
+            ("quiet after, ms", self.quiet_after_ms),
+            ("violations", judgement.violations),
+        ] {
+            writeln!(f, "{name:<36} {count:>10}")?;
+        }
+        for example in &judgement.examples {
+            writeln!(f, "  {example}")?;
+        }
+        if !self.disagreement.is_empty() {
+            writeln!(f, "{}", self.disagreement)?;
+        }
+        let result = if self.sound { "sound" } else { "NOT SOUND" };
+        write!(f, "{:<36} {result:>10}", "result")
+    }
+}
+
+/// Torments a world for a while, heals it, waits for quiet and judges. `say` gets a line now and
+/// then.
+///
+/// # Errors
+/// A server does not start or come back, or the world does not come to rest; what the oracle finds
+/// is in the report.
+pub async fn random_run(options: RunOptions, say: impl Fn(&str)) -> Result<RunReport> {
+    let world = World::builder()
+        .nats_proxy()
+        .clickhouse_proxy()
+        .env("PONIX_STARTUP_TIMEOUT_SECS", 20)
+        .env("PONIX_NATS_BATCH_SIZE", 500)
+        .env("PONIX_NATS_BATCH_WAIT_SECS", 0.5)
+        .env("PONIX_NATS_ACK_WAIT_SECS", 5)
+        .start()
+        .await?;
+    world.refuse_some_rows().await?;
+    let workers = (0..options.workers).map(|_| world.start_worker(""));
+    let workers = try_join_all(workers).await?;
+    say("servers and workers are up");
+
+    let tormentor = Tormentor::new(&world, &workers);
+    let (over, healed) = (CancellationToken::new(), CancellationToken::new());
+    let publishers = (0..PUBLISHERS).map(|number| publish(&world, number, options.rate, &over, &healed));
+    let keepers = (0..workers.len()).map(|number| tormentor.keep_alive(number, &healed));
+    let work = async {
+        let torments = tormentor.targets().into_iter().map(|target| {
+            let steps = schedule(options.seed, target, options.length);
+            tormentor.torment(target, steps)
+        });
+        let tormented = join(try_join_all(torments), sleep(options.length)).await.0;
+        over.cancel();
+        let end = Instant::now();
+        // Also when something did not come back: the others have to end.
+        healed.cancel();
+        say("everything is healed, waiting for quiet");
+        tormented.map(|_| end)
+    };
+    let progress = tell_progress(&world, &tormentor, &over, &say);
+    let (((end, published), exits), ()) = join(
+        join(join(work, try_join_all(publishers)), join_all(keepers)),
+        progress,
+    )
+    .await;
+    let (end, _) = (end?, published?);
+    revive_workers(&workers).await;
+    if let Err(err) = world.settled_within(QUIET_TIMEOUT).await {
+        let reasons = join_all(workers.iter().map(Worker::reasons)).await;
+        return Err(err.context(format!("no quiet; the workers say {reasons:?}")));
+    }
+    let quiet_after_ms = end.elapsed().as_millis() as u64;
+    say("quiet, judging");
+    let judgement = world.judge().await?;
+    let disagreement = world.expect_sound().await.err();
+    Ok(RunReport {
+        seed: options.seed,
+        seconds: options.length.as_secs(),
+        workers: options.workers,
+        faults: tormentor.counts(),
+        worker_exits: exits.into_iter().sum(),
+        quiet_after_ms,
+        sound: judgement.is_sound() && disagreement.is_none(),
+        disagreement: disagreement.map_or_else(String::new, |err| format!("{err:#}")),
+        judgement,
+    })
+}
+
+/// Publishes until it is over, then waits for the PubAcks that are missing.
+async fn publish(
+    world: &World,
+    number: u64,
+    rate: u64,
+    over: &CancellationToken,
+    healed: &CancellationToken,
+) -> Result<()> {
+    let publishing = world.another_publishing().await?;
+    let chunk = (rate / PUBLISHERS / CHUNKS_PER_SECOND).max(1);
+    let mut ticks = interval(Duration::from_millis(1_000 / CHUNKS_PER_SECOND));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let next = AtomicU64::new(number * 1_000_000_000);
+    let give_up = CancellationToken::new();
+    let work = async {
+        while !over.is_cancelled() {
+            ticks.tick().await;
+            let from = next.fetch_add(chunk, Ordering::Relaxed);
+            publishing.publish_until((from..from + chunk).map(event), &give_up).await?;
+        }
+        anyhow::Ok(())
+    };
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        () = async { healed.cancelled().await; sleep(PUBLISH_TIMEOUT).await } => give_up.cancel(),
+    }
+    work.await
+}
+
+/// The kind of an event follows from its number.
+fn event(n: u64) -> Event {
+    match n % 3_000 {
+        // Few, as a batch that is refused by more than its share of rows is held for a human.
+        1_500 => Event::poison(n, Poison::RefusedByClickHouse),
+        50 | 1_050 | 2_050 => Event::poison(n, Poison::Undecodable),
+        150 | 1_150 => Event::poison(n, Poison::MissingField),
+        250 | 1_250 => Event::poison(n, Poison::NotANumber),
+        350 | 1_350 => Event::poison(n, Poison::OutOfRange),
+        450 | 2_450 => Event::anonymous_poison(n),
+        k if k % 10 == 3 => Event::with_header_alone(n),
+        k if k % 10 == 7 => Event::anonymous(n),
+        _ => Event::good(n),
+    }
+}
+
+async fn tell_progress(
+    world: &World,
+    tormentor: &Tormentor<'_>,
+    over: &CancellationToken,
+    say: impl Fn(&str),
+) {
+    let begin = Instant::now();
+    loop {
+        tokio::select! {
+            () = sleep(PROGRESS_PERIOD) => {}
+            () = over.cancelled() => return,
+        }
+        let totals = world.ledger().totals();
+        say(&format!(
+            "{:>4} s: {} faults, {} events attempted, {} acknowledged",
+            begin.elapsed().as_secs(),
+            tormentor.counts().values().sum::<u64>(),
+            totals.attempted,
+            totals.acknowledged,
+        ));
+    }
+}
+
+/// Sees that every worker runs: one may have ended by itself between its keeper's last look and now.
+async fn revive_workers(workers: &[Worker]) {
+    for worker in workers {
+        if worker.ready().await.is_err() {
+            let _ = worker.process().start();
+        }
+    }
+}
+
+impl RunReport {
+    /// Writes the report as JSON.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, file: &std::path::Path) -> Result<()> {
+        let named = || format!("write {}", file.display());
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder).with_context(named)?;
+        }
+        let json = serde_json::to_string_pretty(self)?;
+        std::fs::write(file, json + "\n").with_context(named)
+    }
+}

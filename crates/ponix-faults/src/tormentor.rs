@@ -1,0 +1,185 @@
+//! Carries out a schedule of faults, and heals what it has broken.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use ponix_stack::{Mode, Proxy, Server, eventually};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::schedule::{Fault, Step, Target};
+use crate::worker::Worker;
+use crate::world::World;
+
+/// How long a server may take to come back that the machine has no time for.
+const HEAL_TIMEOUT: Duration = Duration::from_mins(2);
+/// How often a worker that has ended by itself is looked for.
+const KEEP_ALIVE_PERIOD: Duration = Duration::from_millis(200);
+
+/// How often each fault was injected, by target and name.
+pub type FaultCounts = BTreeMap<String, u64>;
+
+/// Torments the parts of a world.
+#[derive(Debug)]
+pub(crate) struct Tormentor<'a> {
+    world: &'a World,
+    workers: &'a [Worker],
+    /// Workers that are down because of a fault, by number.
+    down: Vec<AtomicBool>,
+    counts: Mutex<FaultCounts>,
+}
+
+impl<'a> Tormentor<'a> {
+    pub(crate) fn new(world: &'a World, workers: &'a [Worker]) -> Self {
+        Self {
+            world,
+            workers,
+            down: workers.iter().map(|_| AtomicBool::new(false)).collect(),
+            counts: Mutex::default(),
+        }
+    }
+
+    /// All that can be tormented.
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        let workers = (0..self.workers.len()).map(Target::Worker);
+        let others = [
+            Target::Nats,
+            Target::ClickHouse,
+            Target::NatsProxy,
+            Target::ClickHouseProxy,
+        ];
+        workers.chain(others).collect()
+    }
+
+    /// Faults injected so far.
+    pub(crate) fn counts(&self) -> FaultCounts {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Carries out the steps of one target and leaves it healed.
+    ///
+    /// # Errors
+    /// It does not come back.
+    pub(crate) async fn torment(&self, target: Target, steps: Vec<Step>) -> Result<()> {
+        let begin = Instant::now();
+        for step in steps {
+            sleep_until(begin + step.at).await;
+            self.inject(target, step).await?;
+            let name = format!("{target}: {}", step.fault.as_str());
+            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            *counts.entry(name).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    async fn inject(&self, target: Target, step: Step) -> Result<()> {
+        match target {
+            Target::Worker(number) => {
+                self.down[number].store(true, Ordering::SeqCst);
+                let done = to_worker(&self.workers[number], step).await;
+                self.down[number].store(false, Ordering::SeqCst);
+                done
+            }
+            Target::Nats => to_server(self.world.nats(), step).await,
+            Target::ClickHouse => to_server(self.world.clickhouse(), step).await,
+            Target::NatsProxy => to_proxy(self.world.nats_proxy(), step).await,
+            Target::ClickHouseProxy => to_proxy(self.world.clickhouse_proxy(), step).await,
+        }
+    }
+
+    /// Starts a worker again whenever it has ended by itself, as one does whose servers do not come
+    /// up in time, until `stop`; returns how often.
+    pub(crate) async fn keep_alive(&self, number: usize, stop: &CancellationToken) -> u64 {
+        let mut started = 0;
+        let process = self.workers[number].process();
+        while !stop.is_cancelled() {
+            let meant = self.down[number].load(Ordering::SeqCst);
+            if !meant && !process.is_running() && process.start().is_ok() {
+                started += 1;
+            }
+            sleep(KEEP_ALIVE_PERIOD).await;
+        }
+        started
+    }
+}
+
+async fn to_worker(worker: &Worker, step: Step) -> Result<()> {
+    let process = worker.process();
+    match step.fault {
+        // It may have ended by itself a moment ago; then there is nothing to pause.
+        Fault::Pause if process.pause().is_ok() => {
+            sleep(step.lasts).await;
+            let _ = process.resume();
+        }
+        Fault::Pause => {}
+        Fault::Restart => {
+            // One that cannot finish in time is killed, as an init system would.
+            let _ = process.stop().await;
+        }
+        _ => {
+            process.kill().await?;
+            sleep(step.lasts).await;
+        }
+    }
+    if !process.is_running() {
+        // Another start may have been faster.
+        let _ = process.start();
+    }
+    Ok(())
+}
+
+async fn to_server(server: &Server, step: Step) -> Result<()> {
+    match step.fault {
+        Fault::Pause => {
+            server.pause().await?;
+            sleep(step.lasts).await;
+            server.resume().await
+        }
+        Fault::Restart => {
+            let _ = server.stop().await;
+            revive(server).await
+        }
+        _ => {
+            server.kill().await?;
+            sleep(step.lasts).await;
+            revive(server).await
+        }
+    }
+}
+
+async fn revive(server: &Server) -> Result<()> {
+    eventually("a server to come back", HEAL_TIMEOUT, || async {
+        if server.is_running() {
+            server.wait_until_ready().await
+        } else {
+            server.start_again().await
+        }
+    })
+    .await
+}
+
+async fn to_proxy(proxy: &Proxy, step: Step) -> Result<()> {
+    let mode = match step.fault {
+        Fault::Latency => Mode::Latency(Duration::from_millis(150)),
+        Fault::Rate => Mode::Rate(64 << 10),
+        Fault::Stall => Mode::Stall,
+        Fault::HoldResponses => Mode::HoldResponses,
+        Fault::SwallowResponse => Mode::SwallowResponse,
+        Fault::Reset => Mode::Reset,
+        Fault::Refuse => Mode::Refuse,
+        _ => {
+            proxy.cut();
+            return Ok(());
+        }
+    };
+    proxy.set(mode).await;
+    if step.fault == Fault::Refuse {
+        proxy.cut();
+    }
+    sleep(step.lasts).await;
+    proxy.set(Mode::Pass).await;
+    Ok(())
+}
