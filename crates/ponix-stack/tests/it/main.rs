@@ -10,3 +10,5 @@ mod process;
 mod proxy;
 mod proxy_random;
 mod torment;
+#[cfg(target_os = "linux")]
+mod up;

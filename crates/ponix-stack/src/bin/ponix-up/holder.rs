@@ -26,8 +26,15 @@ pub(crate) fn of(port: u16) -> Option<String> {
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .find(|pid| has_open(*pid, &links))?;
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(format!("{} (pid {pid})", name.trim()))
+    Some(format!("{} (pid {pid})", name(pid)))
+}
+
+/// The name of a program's file; the one that the kernel keeps beside it is cut at 15 bytes.
+fn name(pid: u32) -> String {
+    let file = fs::read_link(format!("/proc/{pid}/exe"));
+    file.ok()
+        .and_then(|file| Some(file.file_name()?.to_string_lossy().into_owned()))
+        .unwrap_or_else(|| "a program".to_owned())
 }
 
 /// The inodes of the sockets that listen on a port.

@@ -100,7 +100,7 @@ impl Settings {
         ]
         .into_iter()
         .filter_map(|(variable, addr)| Some((variable, addr.port(), why_not(addr)?)))
-        .map(|(variable, port, why)| format!("port {port} {why} ({variable} names another)"))
+        .map(|(variable, port, why)| format!("port {port} ({variable}) {why}"))
         .collect();
         if taken.is_empty() {
             return Ok(());
