@@ -1,11 +1,9 @@
 //! The command line and what it prints.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the command line's own output"
-)]
+//!
+//! Nobody need read to the end: what cannot be printed any more is not an error.
 
 use std::fmt::Display;
+use std::io::Write as _;
 
 use clap::{Parser, Subcommand};
 use ponix_runner::Outcome;
@@ -79,15 +77,15 @@ pub(crate) fn usage(err: &clap::Error) -> Outcome {
 
 /// Prints one line for an error before there is a log.
 pub(crate) fn fail(text: &str) -> Outcome {
-    eprintln!("ponix-all-in-one: {text}");
+    error_line(&format!("ponix-all-in-one: {text}"));
     Outcome::Failed
 }
 
 /// Lists what is wrong with the configuration.
 pub(crate) fn wrong_configuration(problems: &dyn Display) -> Outcome {
-    eprintln!("ponix-all-in-one: the configuration is wrong:");
+    error_line("ponix-all-in-one: the configuration is wrong:");
     for line in problems.to_string().lines() {
-        eprintln!("  {line}");
+        error_line(&format!("  {line}"));
     }
     Outcome::Configuration
 }
@@ -95,22 +93,22 @@ pub(crate) fn wrong_configuration(problems: &dyn Display) -> Outcome {
 /// Prints the effective configuration and everything that is wrong with it.
 pub(crate) fn check_config(reading: &Reading, reference: bool) -> Outcome {
     if reference {
-        print!("{}", markdown(&variables()));
+        line(markdown(&variables()).trim_end());
         return Outcome::Clean;
     }
     for setting in &reading.settings {
-        println!(
+        line(&format!(
             "{}={} ({})",
             setting.name,
             setting.value,
             setting.source.as_str()
-        );
+        ));
     }
     for warning in &reading.warnings {
-        eprintln!("warning: {warning}");
+        error_line(&format!("warning: {warning}"));
     }
     for problem in &reading.problems {
-        eprintln!("problem: {problem}");
+        error_line(&format!("problem: {problem}"));
     }
     if reading.problems.is_empty() {
         Outcome::Clean
@@ -121,5 +119,9 @@ pub(crate) fn check_config(reading: &Reading, reference: bool) -> Outcome {
 
 /// Prints one line of a command's result.
 pub(crate) fn line(text: &str) {
-    println!("{text}");
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn error_line(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

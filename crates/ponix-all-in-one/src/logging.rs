@@ -20,6 +20,9 @@ pub(crate) fn init(service: &ServiceVariables) -> Result<(), LoggingError> {
     let filter = filter(service)?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Otherwise a log that cannot be written is complained of on standard error, with a panic
+        // when that is what is broken: whoever reads the log must not decide over the service.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match service.log_format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),

@@ -2,7 +2,7 @@
 //!
 //! A message on its third delivery may be what ended the workers that had it before. The delivery
 //! count cannot tell it from the thousands that were merely in flight beside it, so each suspect is
-//! decoded and encoded in a child first; the one during which the child dies is the one.
+//! decoded and encoded in a child first; the one during which two children die is the one.
 
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
@@ -25,12 +25,13 @@ const SURVIVED: u8 = b'.';
 /// Length of the publish time and of the payload's length, before each payload.
 const FRAME_HEAD_BYTES: usize = 16;
 
-/// Returns a dead letter for each suspect that ends the child, in order; `None` for the others.
+/// Returns a dead letter for each suspect that ends two children, in order; `None` for the others.
 ///
 /// When no child can be started, every suspect counts as harmless: the worker goes on as if there
 /// were no trial.
 pub(crate) async fn try_suspects(suspects: &[&Delivery]) -> Vec<Option<DeadLetter>> {
     let mut verdicts = Vec::with_capacity(suspects.len());
+    let mut ended_one = false;
     while verdicts.len() < suspects.len() {
         let mut bench = match Bench::start() {
             Ok(bench) => bench,
@@ -43,15 +44,19 @@ pub(crate) async fn try_suspects(suspects: &[&Delivery]) -> Vec<Option<DeadLette
         for suspect in &suspects[verdicts.len()..] {
             if bench.survives(suspect).await {
                 verdicts.push(None);
+                ended_one = false;
                 continue;
             }
             let how = bench.end().await;
-            tracing::error!(
-                sequence = suspect.stream_sequence(),
-                how,
-                "a payload ends the process that decodes it"
-            );
-            verdicts.push(Some(condemned(suspect, &how)));
+            let sequence = suspect.stream_sequence();
+            if ended_one {
+                tracing::error!(sequence, how, "a payload ends the process that decodes it");
+                verdicts.push(Some(condemned(suspect, &how)));
+            } else {
+                // Something else may have ended it: a lack of memory, somebody's kill.
+                tracing::warn!(sequence, how, "a child process ended, trying once more");
+            }
+            ended_one = !ended_one;
             break;
         }
     }

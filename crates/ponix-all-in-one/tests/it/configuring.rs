@@ -1,6 +1,12 @@
 //! Configurations, right and wrong, and what is said of them.
 
-use crate::support::{ServiceBuilder, World};
+use std::process::Stdio;
+
+use anyhow::ensure;
+use ponix_stack::eventually;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use crate::support::{SOON, ServiceBuilder, World, http, numbered};
 
 fn check_config() -> ServiceBuilder {
     ServiceBuilder::new().args(&["check-config"])
@@ -127,4 +133,41 @@ async fn logs_may_be_json() {
             "{line}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_nobody_reads_is_no_error() {
+    let mut printing = check_config()
+        .into_command()
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(printing.stdout.take());
+    assert_eq!(printing.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_does_not_end_the_service() {
+    let world = World::new("configuring_log").await;
+    let mut service = world
+        .service()
+        .into_command()
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(service.stderr.take().unwrap()).lines();
+    let first = log.next_line().await.unwrap().unwrap();
+    let addr = first.split("addr=").nth(1).unwrap().parse().unwrap();
+    drop(log);
+    world.create_stream().await;
+    world.publish(numbered(5)).await;
+    eventually("readiness", SOON, || async {
+        let (status, body) = http::get(addr, "/readyz").await?;
+        ensure!(status == 200, "{body}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    world.stored(5).await;
+    assert_eq!(service.try_wait().unwrap(), None);
 }

@@ -51,15 +51,15 @@ fn every_kind() -> Vec<Bad> {
         bad(missing, "processed_at", |e| e.processed_at = None),
         bad(missing, "data", |e| e.data = None),
         bad(value, "organization_id", |e| {
-            e.organization_id = "x".repeat(257)
+            e.organization_id = "x".repeat(257);
         }),
         bad(value, "occurred_at", |e| e.occurred_at = Some(seconds(-1))),
         bad(value, "occurred_at", |e| {
-            e.occurred_at = Some(seconds(10_000_000_000))
+            e.occurred_at = Some(seconds(10_000_000_000));
         }),
         // Far enough ahead of any clock, and still within DateTime64.
         bad(value, "ahead", |e| {
-            e.occurred_at = Some(seconds(9_000_000_000))
+            e.occurred_at = Some(seconds(9_000_000_000));
         }),
         bad(value, "processed_at", |e| {
             e.processed_at = Some(Timestamp {
@@ -69,10 +69,10 @@ fn every_kind() -> Vec<Bad> {
         }),
         bad(value, "event_id", |e| e.event_id = "order-17".into()),
         bad(value, "data.x", |e| {
-            e.data = Some(x(value::Kind::NumberValue(f64::NAN)))
+            e.data = Some(x(value::Kind::NumberValue(f64::NAN)));
         }),
         bad(value, "data.x", |e| {
-            e.data = Some(x(value::Kind::NumberValue(f64::INFINITY)))
+            e.data = Some(x(value::Kind::NumberValue(f64::INFINITY)));
         }),
         bad(value, "nested deeper", |e| {
             let objects = (0..32).fold(Struct::default(), |inner, _| {

@@ -8,6 +8,7 @@ mod dead_letters;
 mod migrating;
 mod other_settings;
 mod outages;
+mod reconciling;
 mod restarting;
 mod rows;
 mod sample_producer;

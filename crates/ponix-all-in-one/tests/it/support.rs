@@ -1,7 +1,7 @@
 //! What the tests share: servers, a stream and database for each test, the service as a process.
 
 mod envelopes;
-mod http;
+pub(crate) mod http;
 mod metrics;
 mod service;
 mod world;

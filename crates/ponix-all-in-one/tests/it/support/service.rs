@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use super::{Metrics, SOON, http};
 
+const BINARY: &str = env!("CARGO_BIN_EXE_ponix-all-in-one");
+
 /// Describes a run of the binary.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ServiceBuilder {
@@ -23,6 +25,10 @@ impl ServiceBuilder {
         Self::default().env("RUST_LOG", "")
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "numbers and texts are passed as they stand"
+    )]
     pub(crate) fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.env.insert(name.to_owned(), value.to_string());
         self
@@ -34,12 +40,24 @@ impl ServiceBuilder {
     }
 
     pub(crate) fn start(self) -> Service {
-        let process = Process::builder("ponix-all-in-one", env!("CARGO_BIN_EXE_ponix-all-in-one"))
+        let process = Process::builder("ponix-all-in-one", BINARY)
             .args(self.args)
             .envs(self.env)
             .start()
             .unwrap();
         Service { process }
+    }
+
+    /// Makes a command of it, for a test that needs its pipes.
+    pub(crate) fn into_command(self) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(BINARY);
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"PONIX_") {
+                command.env_remove(name);
+            }
+        }
+        command.args(self.args).envs(self.env).kill_on_drop(true);
+        command
     }
 
     /// Starts it and waits until `/readyz` is green.

@@ -259,19 +259,20 @@ impl World {
 /// A server that tests running at the same time share; the last one takes it down.
 async fn shared_nats() -> Arc<Nats> {
     static SHARED: Mutex<Weak<Nats>> = Mutex::const_new(Weak::new());
-    shared(&SHARED, || Nats::start()).await
+    shared(&SHARED, Nats::start).await
 }
 
 /// As [`shared_nats`].
 async fn shared_clickhouse() -> Arc<ClickHouse> {
     static SHARED: Mutex<Weak<ClickHouse>> = Mutex::const_new(Weak::new());
-    shared(&SHARED, || ClickHouse::start()).await
+    shared(&SHARED, ClickHouse::start).await
 }
 
-async fn shared<T, F: Future<Output = anyhow::Result<T>>>(
-    server: &Mutex<Weak<T>>,
-    start: impl FnOnce() -> F,
-) -> Arc<T> {
+async fn shared<T, F>(server: &Mutex<Weak<T>>, start: impl FnOnce() -> F + Send) -> Arc<T>
+where
+    T: Send + Sync,
+    F: Future<Output = anyhow::Result<T>> + Send,
+{
     let mut server = server.lock().await;
     if let Some(running) = server.upgrade() {
         return running;
