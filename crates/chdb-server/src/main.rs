@@ -19,6 +19,8 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // Otherwise a log that cannot be written, as on a full disk, is a panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .init();
     let arguments = match Arguments::try_parse() {
