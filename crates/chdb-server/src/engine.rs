@@ -10,6 +10,16 @@ use crate::ffi::{Connection, Library, LoadError};
 use crate::request::SessionParameters;
 use crate::session::Sessions;
 
+/// Options that differ from the library's own; what the operator says comes after them and wins.
+const DEFAULTS: [&str; 4] = [
+    // A server takes `1 + 1` for a syntax error; the library would answer 2.
+    "implicit_select=0",
+    // Some of a laptop's memory, not the 5 GiB each of a database server.
+    "mark_cache_size=134217728",
+    "primary_index_cache_size=134217728",
+    "index_mark_cache_size=33554432",
+];
+
 /// What the engine is booted with.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -19,7 +29,7 @@ pub struct EngineConfig {
     pub data: PathBuf,
     /// Databases created at start if they are not there.
     pub databases: Vec<String>,
-    /// Memory all statements and merges together may take, in bytes.
+    /// Memory all statements and merges together may take, in bytes; 0 for half of the machine's.
     pub memory_bytes_max: u64,
     /// Sessions open at a time.
     pub sessions_max: usize,
@@ -76,8 +86,18 @@ pub(crate) struct Engine {
     /// Keeps the engine up while no statement runs: it stops with its last connection.
     anchor: Mutex<Option<Connection>>,
     sessions: Sessions,
-    version: String,
-    timezone: String,
+    greeting: Greeting,
+}
+
+/// What the engine says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Greeting {
+    /// Its version, such as `26.7.2.1`.
+    pub(crate) version: String,
+    /// Its time zone, such as `Etc/UTC`.
+    pub(crate) timezone: String,
+    /// The name of this machine.
+    pub(crate) display_name: String,
 }
 
 impl Engine {
@@ -91,15 +111,13 @@ impl Engine {
             .ok_or_else(|| EngineError::Refused {
                 path: config.data.clone(),
             })?;
-        let (version, timezone) =
-            greet(&mut anchor, &config.databases).map_err(EngineError::Statement)?;
+        let greeting = greet(&mut anchor, &config.databases).map_err(EngineError::Statement)?;
         Ok(Self {
             library,
             arguments,
             anchor: Mutex::new(Some(anchor)),
             sessions: Sessions::new(config.sessions_max),
-            version,
-            timezone,
+            greeting,
         })
     }
 
@@ -140,14 +158,9 @@ impl Engine {
         Ok(done)
     }
 
-    /// The engine's version, such as `26.7.2.1`.
-    pub(crate) fn version(&self) -> &str {
-        &self.version
-    }
-
-    /// The engine's time zone, such as `Etc/UTC`.
-    pub(crate) fn timezone(&self) -> &str {
-        &self.timezone
+    /// What the engine says about itself.
+    pub(crate) fn greeting(&self) -> &Greeting {
+        &self.greeting
     }
 
     /// Asks every running statement to end; each fails with code 394.
@@ -223,32 +236,34 @@ fn prepare_folder(data: &Path) -> Result<PathBuf, EngineError> {
 
 /// The engine's command line. Names that are query settings hold for every connection, the rest for the engine.
 fn arguments(data: &Path, config: &EngineConfig) -> Vec<String> {
-    let mut arguments = vec![
-        format!("--path={}", data.display()),
-        format!("--max_server_memory_usage={}", config.memory_bytes_max),
-        // A server takes `1 + 1` for a syntax error; the library would answer 2.
-        "--implicit_select=0".to_owned(),
-    ];
+    let memory = match config.memory_bytes_max {
+        0 => "--max_server_memory_usage_to_ram_ratio=0.5".to_owned(),
+        bytes => format!("--max_server_memory_usage={bytes}"),
+    };
+    let mut arguments = vec![format!("--path={}", data.display()), memory];
+    arguments.extend(DEFAULTS.map(|option| format!("--{option}")));
     arguments.extend(config.options.iter().map(|option| format!("--{option}")));
     arguments
 }
 
-fn greet(connection: &mut Connection, databases: &[String]) -> Result<(String, String), Exception> {
+fn greet(connection: &mut Connection, databases: &[String]) -> Result<Greeting, Exception> {
     for database in databases {
         let statement = format!("CREATE DATABASE IF NOT EXISTS {}", quote_name(database));
         connection
             .query(statement.as_bytes(), "Null", &[])
             .map_err(Exception::from_engine)?;
     }
-    let greeting = connection
-        .query(b"SELECT version(), timezone()", "TabSeparated", &[])
-        .map_err(Exception::from_engine)?;
-    let greeting = String::from_utf8_lossy(greeting.as_ref()).into_owned();
-    let (version, timezone) = greeting
-        .trim_end()
-        .split_once('\t')
-        .unwrap_or((greeting.trim_end(), "UTC"));
-    Ok((version.to_owned(), timezone.to_owned()))
+    let mut ask = |expression: &str| {
+        let answer = connection.query(format!("SELECT {expression}").as_bytes(), "RawBLOB", &[]);
+        answer
+            .map(|answer| String::from_utf8_lossy(answer.as_ref()).into_owned())
+            .map_err(Exception::from_engine)
+    };
+    Ok(Greeting {
+        version: ask("version()")?,
+        timezone: ask("timezone()")?,
+        display_name: ask("displayName()")?,
+    })
 }
 
 /// A name as SQL takes it, whatever is in it.

@@ -184,7 +184,7 @@ impl Run<'_> {
         let format = output_format(output, parameters);
         let joining = joining(&format);
         let by_block = joining != Joining::Whole && !output.totals && !extremes(text, parameters);
-        if by_block && self.blocks(text, format, joining, parameters)? {
+        if by_block && self.blocks(text, &format, joining, parameters)? {
             return Ok(Counts::default());
         }
         self.whole(text, output, parameters)
@@ -194,25 +194,20 @@ impl Run<'_> {
     fn blocks(
         &mut self,
         text: &[u8],
-        format: String,
+        format: &str,
         joining: Joining,
         parameters: &Parameters,
     ) -> Result<bool, Stop> {
-        let mut stream = match self.connection.stream(text, &format, &parameters.values) {
+        let mut stream = match self.connection.stream(text, format, &parameters.values) {
             Ok(stream) => stream,
             Err(error) if error.contains("Streaming query is not supported") => return Ok(false),
             Err(error) => return Err(Exception::from_engine(error).into()),
         };
-        let mut first = stream.next().map_err(Exception::from_engine)?;
         (self.tell)(Event::Started {
-            format: format.clone(),
+            format: format.to_owned(),
         })?;
         let mut header = None;
-        while let Some(block) = first
-            .take()
-            .map_or_else(|| stream.next(), |block| Ok(Some(block)))
-            .map_err(Exception::from_engine)?
-        {
+        while let Some(block) = stream.next().map_err(Exception::from_engine)? {
             let counts = block.counts();
             let mut data = Bytes::from_owner(block);
             if let Some(header) = header {
@@ -220,7 +215,7 @@ impl Run<'_> {
             } else if let Joining::Header(of_format) = joining {
                 header = Some(of_format);
             }
-            (self.tell)(Event::Data(for_client(data, &format, parameters)?, counts))?;
+            (self.tell)(Event::Data(for_client(data, format, parameters)?, counts))?;
         }
         Ok(true)
     }

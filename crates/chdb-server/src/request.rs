@@ -117,7 +117,7 @@ impl Parameters {
             }
             "role" => self.roles.push(value),
             "client_protocol_version" => {
-                self.protocol_revision = value.parse().map_err(|_| bad_value(&name, &value))?
+                self.protocol_revision = value.parse().map_err(|_| bad_value(&name, &value))?;
             }
             // Reserved names that ClickHouse heeds and that mean nothing here.
             "quota_key" | "stacktrace" => {}

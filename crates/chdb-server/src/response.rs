@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::blocks;
 use crate::encoding::{Encoding, Pieces};
+use crate::engine::Greeting;
 use crate::exception::Exception;
 use crate::execute::Event;
 use crate::ffi::Counts;
@@ -35,12 +36,10 @@ const CUT_DELAY: Duration = Duration::from_millis(50);
 /// What is the same for all responses of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
-    /// The engine's version.
-    pub(crate) version: String,
-    /// The engine's time zone.
-    pub(crate) timezone: String,
-    /// The name of this machine.
-    pub(crate) display_name: String,
+    /// What the engine says about itself.
+    pub(crate) greeting: Greeting,
+    /// How long an idle connection is kept.
+    pub(crate) keep_alive: Duration,
 }
 
 /// How the client wants its response.
@@ -75,7 +74,9 @@ pub(crate) fn failure(
     query_id: &str,
     identity: &Identity,
 ) -> Response<Body> {
-    let mut response = Response::new(full(Bytes::from(exception.to_body(&identity.version))));
+    let mut response = Response::new(full(Bytes::from(
+        exception.to_body(&identity.greeting.version),
+    )));
     *response.status_mut() = exception.status();
     let headers = response.headers_mut();
     headers.insert(
@@ -168,7 +169,7 @@ pub(crate) async fn from_events(
     let ending = Ending {
         failed,
         tag,
-        version: identity.version.clone(),
+        version: identity.greeting.version.clone(),
         frames: wishes.frames,
         encoding,
     };
@@ -257,10 +258,17 @@ fn identify(headers: &mut HeaderMap, query_id: &str, identity: &Identity) {
     insert(
         headers,
         "X-ClickHouse-Server-Display-Name",
-        &identity.display_name,
+        &identity.greeting.display_name,
     );
     insert(headers, "X-ClickHouse-Query-Id", query_id);
-    insert(headers, "X-ClickHouse-Timezone", &identity.timezone);
+    // A second less than the server waits, so that the client is the first to give up an idle connection.
+    let seconds = identity.keep_alive.as_secs().saturating_sub(1);
+    insert(headers, "Keep-Alive", &format!("timeout={seconds}"));
+    insert(
+        headers,
+        "X-ClickHouse-Timezone",
+        &identity.greeting.timezone,
+    );
 }
 
 /// Adds a header whose value a client may have chosen: left out if HTTP does not allow it.

@@ -50,9 +50,8 @@ impl Server {
             .await
             .with_context(|| format!("cannot listen on {}", config.listen))?;
         let identity = Identity {
-            version: engine.version().to_owned(),
-            timezone: engine.timezone().to_owned(),
-            display_name: "chdb-server".to_owned(),
+            greeting: engine.greeting().clone(),
+            keep_alive: config.header_timeout,
         };
         let service = Arc::new(Service {
             engine: Arc::new(engine),
@@ -82,7 +81,7 @@ impl Server {
 
     /// The version of the engine.
     pub fn engine_version(&self) -> &str {
-        self.service.engine.version()
+        &self.service.engine.greeting().version
     }
 
     /// Serves until `stop`, then finishes what is under way and stops the engine.

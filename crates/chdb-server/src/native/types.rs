@@ -119,12 +119,11 @@ fn outside(text: &str, byte: u8) -> impl Iterator<Item = usize> {
             _ if escaped => escaped = false,
             (Some(_), b'\\') => escaped = true,
             (Some(open), found) if open == found => quote = None,
-            (Some(_), _) => {}
             (None, b'\'' | b'`') => quote = Some(found),
             (None, b'(') => depth += 1,
             (None, b')') => depth = depth.saturating_sub(1),
             (None, found) if found == byte && depth == 0 => return Some(at),
-            (None, _) => {}
+            _ => {}
         }
         None
     })

@@ -169,3 +169,29 @@ async fn off_loopback_needs_a_user() {
             .contains("--user and --password are required")
     );
 }
+
+#[tokio::test]
+async fn the_engine_takes_its_options() {
+    let server = server_or_skip!(
+        "--memory-bytes-max",
+        "1000000000",
+        "--engine",
+        "max_block_size=7",
+        "--engine",
+        "mark_cache_size=1000000"
+    );
+    assert_eq!(server.sql("SELECT getSetting('max_block_size')").await, "7");
+    let option = async |name: &str| {
+        server
+            .sql(&format!(
+                "SELECT value FROM system.server_settings WHERE name = '{name}'"
+            ))
+            .await
+    };
+    assert_eq!(option("max_server_memory_usage").await, "1000000000");
+    assert_eq!(option("mark_cache_size").await, "1000000");
+    assert_eq!(option("primary_index_cache_size").await, "134217728");
+    let greedy = "SELECT groupArray(number) FROM numbers(1000000000)";
+    server.post(&[], greedy).await.assert_code(241);
+    assert_eq!(server.sql("SELECT 1").await, "1");
+}
