@@ -55,7 +55,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: &Cli) -> Result<bool> {
-    ensure!(cli.minutes > 0.0 && cli.minutes <= 24.0 * 60.0, "--minutes is out of range");
+    ensure!(
+        cli.minutes > 0.0 && cli.minutes <= 24.0 * 60.0,
+        "--minutes is out of range"
+    );
     ensure!((1..=32).contains(&cli.workers), "--workers is out of range");
     let options = RunOptions {
         length: Duration::from_secs_f64(cli.minutes * 60.0),

@@ -37,9 +37,9 @@ pub struct Findings {
     pub pending: u64,
     /// Messages delivered and not settled.
     pub ack_pending: u64,
-    /// Identities that follow from a place in the stream, by that place, as far as the stream
-    /// still holds the message.
-    pub position_identities: HashMap<u64, Uuid>,
+    /// Identities that follow from the place in the stream, by the key of the message there, as far
+    /// as the stream still holds it.
+    pub position_identities: HashMap<Uuid, Uuid>,
 }
 
 /// The verdict.
@@ -145,9 +145,7 @@ pub fn judge(entries: &HashMap<Uuid, Entry>, findings: &Findings) -> Judgement {
             }
             let expected = match entry.identified_by {
                 IdentifiedBy::Key => Some(key),
-                IdentifiedBy::Position => entry
-                    .acknowledged
-                    .and_then(|sequence| findings.position_identities.get(&sequence).copied()),
+                IdentifiedBy::Position => findings.position_identities.get(&key).copied(),
             };
             if expected.is_some_and(|expected| expected != found.identity) {
                 times.wrong_identity = Some(found.identity);
@@ -288,9 +286,9 @@ mod tests {
 
         let mut entries = entries();
         entries.get_mut(&id(1)).unwrap().identified_by = IdentifiedBy::Position;
-        findings.position_identities.insert(1, id(77));
+        findings.position_identities.insert(id(1), id(77));
         assert!(judge(&entries, &findings).is_sound());
-        findings.position_identities.insert(1, id(78));
+        findings.position_identities.insert(id(1), id(78));
         assert!(!judge(&entries, &findings).is_sound());
     }
 

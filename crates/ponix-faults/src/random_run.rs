@@ -120,7 +120,8 @@ pub async fn random_run(options: RunOptions, say: impl Fn(&str)) -> Result<RunRe
 
     let tormentor = Tormentor::new(&world, &workers);
     let (over, healed) = (CancellationToken::new(), CancellationToken::new());
-    let publishers = (0..PUBLISHERS).map(|number| publish(&world, number, options.rate, &over, &healed));
+    let publishers =
+        (0..PUBLISHERS).map(|number| publish(&world, number, options.rate, &over, &healed));
     let keepers = (0..workers.len()).map(|number| tormentor.keep_alive(number, &healed));
     let work = async {
         let torments = tormentor.targets().into_iter().map(|target| {
@@ -143,10 +144,7 @@ pub async fn random_run(options: RunOptions, say: impl Fn(&str)) -> Result<RunRe
     .await;
     let (end, _) = (end?, published?);
     revive_workers(&workers).await;
-    if let Err(err) = world.settled_within(QUIET_TIMEOUT).await {
-        let reasons = join_all(workers.iter().map(Worker::reasons)).await;
-        return Err(err.context(format!("no quiet; the workers say {reasons:?}")));
-    }
+    wait_for_quiet(&world, &workers, &say).await?;
     let quiet_after_ms = end.elapsed().as_millis() as u64;
     say("quiet, judging");
     let judgement = world.judge().await?;
@@ -182,7 +180,9 @@ async fn publish(
         while !over.is_cancelled() {
             ticks.tick().await;
             let from = next.fetch_add(chunk, Ordering::Relaxed);
-            publishing.publish_until((from..from + chunk).map(event), &give_up).await?;
+            publishing
+                .publish_until((from..from + chunk).map(event), &give_up)
+                .await?;
         }
         anyhow::Ok(())
     };
@@ -230,6 +230,21 @@ async fn tell_progress(
             totals.attempted,
             totals.acknowledged,
         ));
+    }
+}
+
+/// Waits until everything is settled, and tells meanwhile what is not and why.
+async fn wait_for_quiet(world: &World, workers: &[Worker], say: impl Fn(&str)) -> Result<()> {
+    let deadline = Instant::now() + QUIET_TIMEOUT;
+    loop {
+        let Err(err) = world.settled_within(PROGRESS_PERIOD).await else {
+            return Ok(());
+        };
+        let reasons = join_all(workers.iter().map(Worker::reasons)).await;
+        if Instant::now() >= deadline {
+            return Err(err.context(format!("no quiet; the workers say {reasons:?}")));
+        }
+        say(&format!("{err:#}; the workers say {reasons:?}"));
     }
 }
 

@@ -172,7 +172,11 @@ mod tests {
             for fault in faults {
                 assert!(steps.iter().any(|step| step.fault == *fault), "{fault:?}");
             }
-            assert!(steps.iter().all(|step| faults.contains(&step.fault) && step.at < LENGTH));
+            assert!(
+                steps
+                    .iter()
+                    .all(|step| faults.contains(&step.fault) && step.at < LENGTH)
+            );
         }
     }
 }

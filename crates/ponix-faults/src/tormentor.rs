@@ -56,7 +56,10 @@ impl<'a> Tormentor<'a> {
 
     /// Faults injected so far.
     pub(crate) fn counts(&self) -> FaultCounts {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Carries out the steps of one target and leaves it healed.

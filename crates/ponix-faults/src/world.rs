@@ -1,6 +1,6 @@
 //! Servers, proxies, publishers and workers that belong together.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use ponix_nats::{DeadLetters, RangeReader, SequenceRange, StreamSettings, held_r
 use ponix_stack::{
     ClickHouse, ClickHouseBuilder, Nats, NatsBuilder, NatsCluster, Proxy, eventually,
 };
+
+use uuid::Uuid;
 
 use crate::event::{REFUSED_DEVICE, key_in};
 use crate::ledger::Ledger;
@@ -455,6 +457,20 @@ impl World {
         Ok(judgement)
     }
 
+    /// Keys of the messages that the stream holds.
+    ///
+    /// # Errors
+    /// NATS does not answer.
+    pub async fn keys_in_stream(&self) -> Result<HashSet<Uuid>> {
+        let stream = self.stream().await?;
+        let mut keys = HashSet::new();
+        let mut reader = RangeReader::open(&stream, held_range(&stream).await?).await?;
+        while let Some(delivery) = reader.next().await? {
+            keys.extend(key_in(delivery.payload()));
+        }
+        Ok(keys)
+    }
+
     async fn make_tables_and_stream(&self) -> Result<()> {
         Migrator::new(&self.store).up().await?;
         // Copies are counted, so merges must not drop them; unlike SYSTEM STOP MERGES this holds
@@ -516,14 +532,16 @@ impl World {
         Ok(found)
     }
 
-    /// Identities that follow from the places in the stream.
-    async fn position_identities(&self) -> Result<HashMap<u64, uuid::Uuid>> {
+    /// Identities that follow from the places in the stream, by the key of the message there.
+    async fn position_identities(&self) -> Result<HashMap<Uuid, Uuid>> {
         let stream = self.stream().await?;
         let range: SequenceRange = held_range(&stream).await?;
         let mut identities = HashMap::new();
         let mut reader = RangeReader::open(&stream, range).await?;
         while let Some(delivery) = reader.next().await? {
-            identities.insert(delivery.stream_sequence(), delivery.identity());
+            if let Some(key) = key_in(delivery.payload()) {
+                identities.insert(key, delivery.identity());
+            }
         }
         Ok(identities)
     }

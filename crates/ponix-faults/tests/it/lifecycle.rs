@@ -15,7 +15,9 @@ async fn sigterm_under_load_leaves_no_copies() -> Result<()> {
     let worker = world.start_worker("").await?;
     let publishing = world.publishing().publish((0..30_000).map(Event::good));
     let stopping = async {
-        worker.metrics_when("load", |metrics| metrics.acked() >= 500).await?;
+        worker
+            .metrics_when("load", |metrics| metrics.acked() >= 500)
+            .await?;
         worker.stop().await?;
         worker.start_again().await
     };
@@ -24,7 +26,11 @@ async fn sigterm_under_load_leaves_no_copies() -> Result<()> {
     stopped?;
     world.settled().await?;
     let judgement = world.expect_sound().await?;
-    assert_eq!((judgement.readable, judgement.physical_duplicates), (30_000, 0), "{judgement}");
+    assert_eq!(
+        (judgement.readable, judgement.physical_duplicates),
+        (30_000, 0),
+        "{judgement}"
+    );
     Ok(())
 }
 
@@ -43,13 +49,20 @@ pub(crate) async fn stopped_between_insert_and_ack(failpoints: &str) -> Result<J
     worker.process().send_signal(Signal::SIGTERM)?;
     eventually("the worker to be stopping", SOON, || async {
         let log = worker.process().log()?;
-        ensure!(log.contains("shutdown") || log.contains("stopping"), "{log}");
+        ensure!(
+            log.contains("shutdown") || log.contains("stopping"),
+            "{log}"
+        );
         Ok(())
     })
     .await?;
     world.clickhouse_proxy().set(Mode::Pass).await;
     let status = worker.ended().await?;
-    ensure!(status.success(), "{status}\n{}", worker.process().log_tail());
+    ensure!(
+        status.success(),
+        "{status}\n{}",
+        worker.process().log_tail()
+    );
     worker.start_again().await?;
     world.settled().await?;
     world.expect_sound().await
@@ -72,7 +85,9 @@ async fn a_rolling_restart_of_three_workers_leaves_no_copies() -> Result<()> {
     let publishing = world.publishing().publish((0..30_000).map(Event::good));
     let restarting = async {
         for worker in &workers {
-            worker.metrics_when("work", |metrics| metrics.acked() >= 100).await?;
+            worker
+                .metrics_when("work", |metrics| metrics.acked() >= 100)
+                .await?;
             worker.stop().await?;
             worker.start_again().await?;
         }
@@ -83,7 +98,11 @@ async fn a_rolling_restart_of_three_workers_leaves_no_copies() -> Result<()> {
     restarted?;
     world.settled().await?;
     let judgement = world.expect_sound().await?;
-    assert_eq!((judgement.readable, judgement.physical_duplicates), (30_000, 0), "{judgement}");
+    assert_eq!(
+        (judgement.readable, judgement.physical_duplicates),
+        (30_000, 0),
+        "{judgement}"
+    );
     Ok(())
 }
 
@@ -97,7 +116,9 @@ async fn a_replay_of_the_whole_stream_changes_nothing_that_readers_see() -> Resu
     worker.stop().await?;
     assert_eq!(world.judge().await?.physical_duplicates, 0);
 
-    let replay = world.launch_worker("", &[("PONIX_NATS_CONSUMER", "replay")]).await?;
+    let replay = world
+        .launch_worker("", &[("PONIX_NATS_CONSUMER", "replay")])
+        .await?;
     eventually("the replay", SOON, || async {
         let info = world.stream().await?.consumer_info("replay").await?;
         let left = (info.num_pending, info.num_ack_pending);
@@ -106,7 +127,11 @@ async fn a_replay_of_the_whole_stream_changes_nothing_that_readers_see() -> Resu
     })
     .await?;
     let judgement = world.expect_sound().await?;
-    assert_eq!((judgement.readable, judgement.dead), (1_000, 5), "{judgement}");
+    assert_eq!(
+        (judgement.readable, judgement.dead),
+        (1_000, 5),
+        "{judgement}"
+    );
     assert_eq!(judgement.physical_duplicates, 1_000, "{judgement}");
     replay.stop().await
 }
@@ -117,7 +142,11 @@ async fn a_deleted_consumer_is_told_and_nothing_is_acked_wrongly() -> Result<()>
     let worker = world.start_worker("").await?;
     world.publishing().publish(good(300)).await?;
     world.settled().await?;
-    world.stream().await?.delete_consumer("ponix-all-in-one").await?;
+    world
+        .stream()
+        .await?
+        .delete_consumer("ponix-all-in-one")
+        .await?;
     worker.not_ready("is gone").await?;
     world.publishing().publish(good(300)).await?;
     worker.stop().await?;
@@ -136,7 +165,10 @@ async fn a_deleted_stream_is_told_and_nothing_stored_is_lost() -> Result<()> {
     world.publishing().publish(good(300)).await?;
     world.settled().await?;
     let context = world.publishing().context();
-    context.delete_stream("processed_envelopes").await.context("delete")?;
+    context
+        .delete_stream("processed_envelopes")
+        .await
+        .context("delete")?;
     worker.not_ready("is gone").await?;
     // Nobody takes events meanwhile, so none is accepted.
     let refused = world.publishing().publish_once(Event::good(1)).await;
@@ -169,7 +201,9 @@ pub(crate) async fn janitor_beside_a_backlog(failpoints: &str) -> Result<Judgeme
     world.clickhouse().stop().await?;
     // More than fits into the batches in flight.
     world.publishing().publish(good(1_000)).await?;
-    worker.metrics_when("work in flight", |metrics| metrics.in_flight() > 0).await?;
+    worker
+        .metrics_when("work in flight", |metrics| metrics.in_flight() > 0)
+        .await?;
     // The janitor looks several times; what it must not do cannot be waited for.
     sleep(Duration::from_secs(1)).await;
     world.clickhouse().start_again().await?;

@@ -1,8 +1,11 @@
 //! What becomes of each event when things break: one test for each case with an exact expectation,
 //! on real servers, with the real binary.
 
+mod cluster;
 mod crashes;
+mod disks;
 mod lifecycle;
 mod limits;
 mod outages;
+mod planted_bugs;
 mod support;

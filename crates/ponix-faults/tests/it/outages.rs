@@ -30,7 +30,11 @@ async fn nats_killed_right_after_the_acks_changes_nothing_that_readers_see() -> 
 }
 
 /// Publishes while a server is killed again and again.
-async fn killed_again_and_again(world: &World, server: &Server, pause: Duration) -> Result<Judgement> {
+async fn killed_again_and_again(
+    world: &World,
+    server: &Server,
+    pause: Duration,
+) -> Result<Judgement> {
     let _workers = (world.start_worker("").await?, world.start_worker("").await?);
     world.publishing().publish(poison()).await?;
     for _ in 0..size(4, 18) {
@@ -84,7 +88,10 @@ async fn a_lost_answer_costs_copies_that_no_reader_sees() -> Result<()> {
     let judgement = world.expect_sound().await?;
     ensure!(judgement.physical_duplicates > 0, "{judgement}");
     assert_eq!(judgement.dead, 0, "{judgement}");
-    ensure!(worker.metrics().await?.nakked() == 0, "nothing is given back");
+    ensure!(
+        worker.metrics().await?.nakked() == 0,
+        "nothing is given back"
+    );
     Ok(())
 }
 
@@ -121,7 +128,9 @@ async fn a_worker_stopped_for_three_ack_waits_and_continued_does_no_harm() -> Re
     // Its INSERTs are done, and it does not know.
     world.clickhouse_proxy().set(Mode::HoldResponses).await;
     world.publishing().publish(good(300)).await?;
-    sleeper.metrics_when("work in flight", |metrics| metrics.in_flight() == 300).await?;
+    sleeper
+        .metrics_when("work in flight", |metrics| metrics.in_flight() == 300)
+        .await?;
     eventually("the rows", SOON, || async {
         let rows = world.rows().await?;
         ensure!(rows == 300, "{rows} rows");
@@ -133,14 +142,24 @@ async fn a_worker_stopped_for_three_ack_waits_and_continued_does_no_harm() -> Re
     world.clickhouse_proxy().set(Mode::Pass).await;
     let other = world.start_worker("").await?;
     world.settled().await?;
-    assert_eq!(other.metrics().await?.redelivered(), 300, "the other one took over");
+    assert_eq!(
+        other.metrics().await?.redelivered(),
+        300,
+        "the other one took over"
+    );
     tokio::time::sleep_until(since + 3 * ACK_WAIT).await;
     sleeper.process().resume()?;
     world.publishing().publish(good(100)).await?;
-    sleeper.metrics_when("an end of the batches", |metrics| metrics.in_flight() == 0).await?;
+    sleeper
+        .metrics_when("an end of the batches", |metrics| metrics.in_flight() == 0)
+        .await?;
     world.settled().await?;
     let judgement = world.expect_sound().await?;
-    assert_eq!((judgement.readable, judgement.physical_duplicates), (400, 300), "{judgement}");
+    assert_eq!(
+        (judgement.readable, judgement.physical_duplicates),
+        (400, 300),
+        "{judgement}"
+    );
     Ok(())
 }
 
