@@ -1,9 +1,9 @@
 //! Publishes events and keeps the ledger.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use futures::{StreamExt as _, TryStreamExt as _};
 use ponix_nats::async_nats::jetstream::Context;
 use ponix_nats::{
     ConnectionRole, NatsConfig, NatsMetrics, PubAck, PublishError, PublishErrorClass, Publisher,
@@ -69,21 +69,12 @@ impl Publishing {
         events: impl IntoIterator<Item = Event>,
         give_up: &CancellationToken,
     ) -> Result<()> {
-        let mut sent = VecDeque::new();
-        for event in events {
-            self.ledger.attempt(&event);
-            let pending = self.publisher.send(event.message(&self.stream)).await;
-            sent.push_back((event, pending));
-            if sent.len() >= IN_FLIGHT
-                && let Some((event, pending)) = sent.pop_front()
-            {
-                self.settle(event, pending, give_up).await?;
-            }
-        }
-        for (event, pending) in sent {
-            self.settle(event, pending, give_up).await?;
-        }
-        Ok(())
+        // Waited for together: each PubAck that never comes takes the whole timeout.
+        futures::stream::iter(events)
+            .map(|event| self.publish_one(event, give_up))
+            .buffer_unordered(IN_FLIGHT)
+            .try_collect()
+            .await
     }
 
     /// Publishes one event, once.
@@ -97,24 +88,16 @@ impl Publishing {
         Ok(ack)
     }
 
-    async fn settle(
-        &self,
-        event: Event,
-        pending: Result<ponix_nats::PendingPublish, PublishError>,
-        give_up: &CancellationToken,
-    ) -> Result<()> {
-        let first = match pending {
-            Ok(pending) => pending.wait().await,
-            Err(err) => Err(err),
-        };
-        let ack = match first {
+    async fn publish_one(&self, event: Event, give_up: &CancellationToken) -> Result<()> {
+        self.ledger.attempt(&event);
+        let message = event.message(&self.stream);
+        let ack = match self.publisher.publish(message.clone()).await {
             Ok(ack) => Some(ack),
             Err(err) if err.class() == PublishErrorClass::Rejected => {
                 return Err(err).context("an event cannot be published");
             }
             Err(_) if event.identified_by == IdentifiedBy::Position => None,
             Err(_) => {
-                let message = event.message(&self.stream);
                 let again = self.publisher.publish_until_acked(&message, give_up);
                 again.await.ok()
             }

@@ -486,9 +486,8 @@ impl World {
         if matches!(self.nats, NatsServers::Cluster(_)) {
             (stream.replicas, dead_letters.replicas) = (3, 3);
         }
-        if let Some(bytes) = self.env.get("PONIX_NATS_STREAM_BYTES_MAX") {
-            stream.bytes_max = bytes.parse()?;
-        }
+        stream.bytes_max = self.env["PONIX_NATS_STREAM_BYTES_MAX"].parse()?;
+        dead_letters.bytes_max = self.env["PONIX_NATS_DEAD_LETTER_BYTES_MAX"].parse()?;
         for settings in [stream, dead_letters] {
             settings.reconcile(self.publishing.context()).await?;
         }
@@ -547,13 +546,12 @@ impl World {
     }
 }
 
+/// The names; the sizes are those that the workers are told.
 fn stream() -> StreamSettings {
-    StreamSettings {
-        bytes_max: 1 << 30,
-        ..StreamSettings::new(STREAM, vec![format!("{STREAM}.>")])
-    }
+    StreamSettings::new(STREAM, vec![format!("{STREAM}.>")])
 }
 
 fn dead_letters() -> StreamSettings {
-    DeadLetters::stream_settings(&stream(), 256 << 20)
+    let source = stream();
+    DeadLetters::stream_settings(&source, source.bytes_max)
 }
