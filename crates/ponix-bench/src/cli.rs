@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Ceilings(CeilingsArgs),
     /// Measure the time from publish to readable row at a low rate, and the idle worker.
     Latency(LatencyArgs),
+    /// Measure what it costs that readers see every event once, against reading the table itself.
+    Read(ReadArgs),
 }
 
 #[derive(Debug, Args)]
@@ -111,6 +113,28 @@ pub(crate) struct LatencyArgs {
     pub(crate) worker: WorkerArgs,
     #[command(flatten)]
     pub(crate) measure: MeasureArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReadArgs {
+    /// Events in the table.
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    pub(crate) rows: u64,
+    /// Rows in a part before anything is merged.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) rows_per_part: u64,
+    /// Events that are stored twice, per cent.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=100))]
+    pub(crate) duplicates_percent: u64,
+    /// Runs of each query; the median counts.
+    #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub(crate) runs: u64,
+    /// Devices the events come from.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
+    pub(crate) devices: u64,
+    /// Where the result is written as JSON; `.ponix/bench/read.json` otherwise.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), String> {

@@ -9,6 +9,7 @@ mod latency;
 mod pipeline;
 mod progress;
 mod publish;
+mod read;
 mod report;
 mod servers;
 mod usage;
@@ -46,6 +47,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Pipeline(args) => pipeline::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Ceilings(args) => ceilings::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Latency(args) => latency::run(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::Read(args) => read::run(&args).await.map(|()| ExitCode::SUCCESS),
     }
 }
 

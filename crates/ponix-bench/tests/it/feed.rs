@@ -1,6 +1,7 @@
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
+use anyhow::Context as _;
 use ponix_nats::{
     ConnectionRole, NatsConfig, NatsMetrics, StreamSettings, connect, jetstream_context,
 };
@@ -11,26 +12,22 @@ use tokio::time::{Duration, Instant};
 
 const STREAM: &str = "fed";
 
-/// Runs `ponix-bench feed -` on a text; its own task, since it blocks.
-async fn feed(nats: &Nats, text: String) -> Output {
+/// Runs `ponix-bench feed -` on a text; on a thread of its own, since it blocks.
+async fn feed(nats: &Nats, text: String) -> anyhow::Result<Output> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ponix-bench"));
     command
         .args(["feed", "-", "--stream", STREAM, "--nats-url", &nats.url()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    tokio::task::spawn_blocking(move || {
-        let mut child = command.spawn().unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(text.as_bytes())
-            .unwrap();
-        child.wait_with_output().unwrap()
-    })
-    .await
-    .unwrap()
+    let run = move || {
+        let mut child = command.spawn()?;
+        let mut stdin = child.stdin.take().context("stdin is piped")?;
+        stdin.write_all(text.as_bytes())?;
+        drop(stdin);
+        anyhow::Ok(child.wait_with_output()?)
+    };
+    tokio::task::spawn_blocking(run).await?
 }
 
 fn line(device: &str, data: &str) -> String {
@@ -62,7 +59,7 @@ async fn good_lines_are_published_and_bad_ones_named() {
         line("c", r#"{"n":9007199254740993}"#),
         line("d", "{}"),
     ];
-    let output = feed(&nats, lines.join("\n")).await;
+    let output = feed(&nats, lines.join("\n")).await.unwrap();
 
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -92,14 +89,14 @@ async fn good_lines_are_published_and_bad_ones_named() {
         .to_owned();
     assert_eq!(decoded.event_id.unwrap().to_string(), id);
 
-    let output = feed(&nats, line("e", "{}") + "\n").await;
+    let output = feed(&nats, line("e", "{}") + "\n").await.unwrap();
     assert_eq!(output.status.code(), Some(0));
 }
 
 #[tokio::test]
 async fn without_a_stream_it_says_what_is_missing() {
     let nats = Nats::start().await.unwrap();
-    let output = feed(&nats, line("a", "{}")).await;
+    let output = feed(&nats, line("a", "{}")).await.unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("start ponix-all-in-one first"), "{said}");
