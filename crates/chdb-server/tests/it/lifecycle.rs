@@ -191,7 +191,7 @@ async fn the_engine_takes_its_options() {
     assert_eq!(option("max_server_memory_usage").await, "1000000000");
     assert_eq!(option("mark_cache_size").await, "1000000");
     assert_eq!(option("primary_index_cache_size").await, "134217728");
-    let greedy = "SELECT groupArray(number) FROM numbers(1000000000)";
+    let greedy = "SELECT length(range(400000000))";
     server.post(&[], greedy).await.assert_code(241);
     assert_eq!(server.sql("SELECT 1").await, "1");
 }
