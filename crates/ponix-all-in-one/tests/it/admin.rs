@@ -188,6 +188,17 @@ async fn a_deleted_consumer_is_a_reason_and_a_restart_reads_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_stream_is_a_reason() {
+    let world = World::new("admin_stream").await;
+    let service = world.service().start_ready().await;
+    let context = world.context().await;
+    context.delete_stream(&world.name).await.unwrap();
+    let gone = format!("stream {} is gone", world.name);
+    service.not_ready(&gone).await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn connections_that_say_nothing_do_not_shut_others_out() {
     let world = World::new("admin_silent").await;
     let service = world.service().start_ready().await;

@@ -1,5 +1,7 @@
 //! How messages become INSERTs.
 
+use std::time::Duration;
+
 use ponix_stack::Signal;
 
 use crate::support::{World, numbered};
@@ -58,8 +60,10 @@ async fn low_traffic_is_collected_for_the_linger_time() {
         .env("PONIX_NATS_BATCH_WAIT_SECS", 2)
         .start_ready()
         .await;
-    // One after the other; a consumer that took what there is would make 40 INSERTs.
+    // A consumer that took what there is would make nearly 40 INSERTs.
+    let mut pace = tokio::time::interval(Duration::from_millis(25));
     for envelope in numbered(40) {
+        pace.tick().await;
         world.publish([envelope]).await;
     }
     world.stored(40).await;

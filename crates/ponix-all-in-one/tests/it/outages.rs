@@ -97,3 +97,23 @@ async fn a_killed_worker_leaves_nothing_behind() {
         .await;
     goes_on(&world, &service).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_whose_answer_is_lost_is_sent_again_and_is_one_event_each() {
+    let world = World::new("outages_answer").await;
+    world.tables_that_keep_copies().await;
+    let proxy = Proxy::start(world.clickhouse.addr()).await.unwrap();
+    let service = world
+        .service()
+        .env("PONIX_CLICKHOUSE_URL", proxy.url("http"))
+        .start_ready()
+        .await;
+    proxy.set(Mode::SwallowResponse).await;
+    world.publish(numbered(100)).await;
+    service.logged("insert failed, trying again").await;
+    proxy.set(Mode::Pass).await;
+    world.settled().await;
+    assert!(world.copies().await >= 200, "nothing was stored twice");
+    world.assert_events(100).await;
+    service.stop().await;
+}
