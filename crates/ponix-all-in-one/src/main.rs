@@ -15,6 +15,7 @@ mod readiness;
 mod reconcile;
 mod retry;
 mod service;
+mod surroundings;
 mod trial;
 
 use clap::Parser as _;

@@ -1,7 +1,8 @@
 //! The processor: delivered messages → rows → one INSERT → a verdict for each message.
 
 use ponix_clickhouse::{
-    EnvelopeRow, EnvelopeWriter, RejectLimit, RejectedRow, StoredRows, WriteError,
+    Client, EncodedBatch, EnvelopeRow, EnvelopeWriter, RejectLimit, RejectedRow, StoredRows,
+    WriteError, WriteOutcome,
 };
 use ponix_nats::{
     Batch, BatchProcessor, DeadLetter, DeadLetterReason, Delivery, ProcessError, ProcessingResult,
@@ -10,6 +11,7 @@ use ponix_nats::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::surroundings::{Stretch, Surroundings};
 use crate::trial;
 
 /// From this delivery on, a message may be what ended the workers that had it before.
@@ -20,6 +22,7 @@ const SUSPECT_FROM_DELIVERY: u32 = 3;
 pub(crate) struct EnvelopeProcessor {
     writer: EnvelopeWriter,
     limit: RejectLimit,
+    surroundings: Surroundings,
 }
 
 /// What a batch decodes to.
@@ -33,8 +36,39 @@ struct Decoded {
 }
 
 impl EnvelopeProcessor {
-    pub(crate) fn new(writer: EnvelopeWriter, limit: RejectLimit) -> Self {
-        Self { writer, limit }
+    pub(crate) fn new(writer: EnvelopeWriter, client: Client, limit: RejectLimit) -> Self {
+        Self {
+            writer,
+            limit,
+            surroundings: Surroundings::new(client),
+        }
+    }
+
+    /// Writes rows. When too many of them are refused alike and none is stored, they are judged
+    /// together with what lies around them in the stream, and written once more.
+    async fn write(
+        &self,
+        encoded: &[EncodedBatch],
+        stretch: Option<&Stretch>,
+        give_up: &CancellationToken,
+    ) -> Result<WriteOutcome, WriteError> {
+        let written = self
+            .writer
+            .write_encoded(encoded, self.limit, give_up)
+            .await;
+        let (Err(WriteError::RefusedAlike { stored, .. }), Some(stretch)) = (&written, stretch)
+        else {
+            return written;
+        };
+        // What is stored would be stored once more; the consumer comes back with the rest alone.
+        if stored.count() > 0 {
+            return written;
+        }
+        match self.surroundings.limit(stretch, self.limit).await {
+            Ok(limit) => self.writer.write_encoded(encoded, limit, give_up).await,
+            // Nothing is condemned on a guess.
+            Err(_) => written,
+        }
     }
 }
 
@@ -50,14 +84,19 @@ impl BatchProcessor for EnvelopeProcessor {
             dead,
         } = decode(batch).await;
         let event_ids: Vec<Uuid> = rows.iter().map(|row| row.event_id).collect();
+        let stretch = Stretch::around(&rows);
         let encoded = self.writer.encode(&rows);
         // The encoded batches are all that is needed from here on, however long it takes.
         drop(rows);
         let outcome = self
-            .writer
-            .write_encoded(&encoded, self.limit, give_up)
+            .write(&encoded, stretch.as_ref(), give_up)
             .await
             .map_err(|err| process_error(err, &positions))?;
+        if let Some(stretch) = &stretch {
+            let condemned = outcome.rejected().iter();
+            self.surroundings
+                .note(condemned.map(|row| stretch.sequence(row.index)));
+        }
         let mut result = ProcessingResult::ack_all(batch.len());
         for (position, dead_letter) in dead {
             result = result.with_dead_letter(position, dead_letter);

@@ -119,7 +119,7 @@ async fn start(
     let consumer = BatchConsumer::new(
         consuming.clone(),
         consumer,
-        EnvelopeProcessor::new(writer, RejectLimit::default()),
+        EnvelopeProcessor::new(writer, clickhouse.clone(), RejectLimit::default()),
         DeadLetters::new(publisher.clone(), &dead_letter_stream),
         config.nats.batches(),
         metrics.nats,

@@ -1,6 +1,7 @@
 //! Which events are stored, and how often.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use uuid::Uuid;
 
@@ -41,6 +42,34 @@ impl Client {
             found.entry(event_id).or_default().readable = readable;
         }
         Ok(found)
+    }
+
+    /// Counts the messages of a stretch of the stream that are stored: by sequence, and by publish
+    /// time in nanoseconds since 1970, as sequences may be used again after a loss.
+    ///
+    /// Scans two columns of the table: meant for the moments in which something is wrong.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is changed.
+    pub async fn stored_between(
+        &self,
+        sequences: RangeInclusive<u64>,
+        published_at_ns: RangeInclusive<i64>,
+    ) -> Result<u64, RequestError> {
+        let sql = format!(
+            "SELECT uniqExact(stream_sequence) FROM processed_envelopes \
+             WHERE stream_sequence BETWEEN {} AND {} \
+             AND published_at BETWEEN fromUnixTimestamp64Nano({}) AND fromUnixTimestamp64Nano({})",
+            sequences.start(),
+            sequences.end(),
+            published_at_ns.start(),
+            published_at_ns.end(),
+        );
+        let found = self.fetch_all::<u64>(&sql).await?;
+        Ok(found.first().copied().unwrap_or_default())
     }
 
     async fn count_rows(
