@@ -18,12 +18,12 @@ const DAYS: u64 = 59;
 
 /// One reading of one device on its last day.
 const LAST_DAY: &str = "
-    SELECT count(), sum(data.temperature.:Float64) FROM {from}
+    SELECT count(), coalesce(sum(data.temperature.:Float64), 0.) FROM {from}
     WHERE organization_id = 'org-7' AND end_device_id = 'sensor-000007'
       AND occurred_at >= (SELECT max(occurred_at) FROM processed_envelopes) - INTERVAL 1 DAY";
 /// The average of one reading of all devices in every minute there is.
 const PER_MINUTE: &str = "
-    SELECT count(), sum(average) FROM (
+    SELECT count(), coalesce(sum(average), 0.) FROM (
         SELECT toStartOfMinute(occurred_at) AS minute, avg(data.temperature.:Float64) AS average
         FROM {from} GROUP BY minute)";
 

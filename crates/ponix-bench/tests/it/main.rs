@@ -1,4 +1,4 @@
 //! Runs the real program against real servers.
 
 mod feed;
-mod pipeline;
+mod measure;
