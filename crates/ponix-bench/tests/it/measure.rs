@@ -73,6 +73,8 @@ fn copies_of_events_are_in_the_table_and_not_in_the_view() {
         "5000",
         "--runs",
         "1",
+        "--devices",
+        "10",
     ];
     let result = measure(&args).unwrap();
     assert_eq!(result["fresh"]["counts"]["stored_rows"], 20_200);
