@@ -53,6 +53,7 @@ impl Reading {
         settings.extend(clickhouse_settings);
         problems.extend(nats_problems);
         problems.extend(clickhouse_problems);
+        problems.extend(environment.problems());
         problems.extend(nats.iter().flat_map(NatsVariables::check));
         problems.extend(clickhouse.iter().flat_map(ClickHouseVariables::check));
         let config = match (service, nats, clickhouse) {

@@ -21,15 +21,31 @@ const OTHER_PREFIXES: [&str; 9] = [
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment {
     pairs: Vec<(String, String)>,
+    /// Names of ours whose values are not UTF-8.
+    unreadable: Vec<String>,
 }
 
 impl Environment {
-    /// Takes the environment of this process. Values that are not UTF-8 are left out, as no
-    /// variable of ours may hold one.
+    /// Takes the environment of this process.
     pub(crate) fn of_process() -> Self {
-        std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect()
+        let mut environment = Self::default();
+        for (name, value) in std::env::vars_os() {
+            let Ok(name) = name.into_string() else {
+                continue;
+            };
+            match value.into_string() {
+                Ok(value) => environment.pairs.push((name, value)),
+                Err(_) if name.starts_with("PONIX_") => environment.unreadable.push(name),
+                Err(_) => {}
+            }
+        }
+        environment
+    }
+
+    /// One problem for each variable of ours that would otherwise silently keep its default.
+    pub(super) fn problems(&self) -> impl Iterator<Item = Problem> {
+        let problem = |name: &String| Problem::new(name, "is not UTF-8");
+        self.unreadable.iter().map(problem)
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
@@ -48,6 +64,7 @@ impl FromIterator<(String, String)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
         Self {
             pairs: pairs.into_iter().collect(),
+            unreadable: Vec::new(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Configurations, right and wrong, and what is said of them.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::Stdio;
 
 use anyhow::ensure;
@@ -78,6 +80,20 @@ async fn every_problem_is_listed_and_the_exit_code_is_64() {
 
     let (code, log) = wrong(ServiceBuilder::new()).args(&["migrate"]).run().await;
     assert_eq!(code, 64, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_not_utf_8_is_a_problem_and_not_the_default() {
+    let output = check_config()
+        .into_command()
+        .env("PONIX_CLICKHOUSE_PASSWORD", OsStr::from_bytes(b"gr\xfcn"))
+        .output();
+    let output = output.await.unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "problem: PONIX_CLICKHOUSE_PASSWORD is not UTF-8\n"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
