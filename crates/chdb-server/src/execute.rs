@@ -215,7 +215,8 @@ impl Run<'_> {
             } else if let Joining::Header(of_format) = joining {
                 header = Some(of_format);
             }
-            (self.tell)(Event::Data(for_client(data, format, parameters)?, counts))?;
+            let data = for_client(data, format, parameters, native::block_with_revision)?;
+            (self.tell)(Event::Data(data, counts))?;
         }
         Ok(true)
     }
@@ -241,7 +242,12 @@ impl Run<'_> {
         (self.tell)(Event::Started {
             format: format.clone(),
         })?;
-        let data = for_client(Bytes::from_owner(result), &format, parameters)?;
+        let data = for_client(
+            Bytes::from_owner(result),
+            &format,
+            parameters,
+            native::with_revision,
+        )?;
         (self.tell)(Event::Data(data, counts))?;
         Ok(Counts::default())
     }
@@ -255,12 +261,19 @@ fn output_format(output: &Output, parameters: &Parameters) -> String {
     named.cloned().unwrap_or_else(|| DEFAULT_FORMAT.to_owned())
 }
 
-/// The piece as the client's revision of the protocol has it; only Native depends on that.
-fn for_client(data: Bytes, format: &str, parameters: &Parameters) -> Result<Bytes, Exception> {
+/// Rewrites Native for a client that knows a revision of the protocol; no other format depends on that.
+type Rewrite = fn(&[u8], u64) -> Result<Vec<u8>, Exception>;
+
+fn for_client(
+    data: Bytes,
+    format: &str,
+    parameters: &Parameters,
+    rewrite: Rewrite,
+) -> Result<Bytes, Exception> {
     if parameters.protocol_revision == 0 || !format.eq_ignore_ascii_case("Native") {
         return Ok(data);
     }
-    native::with_revision(&data, parameters.protocol_revision).map(Bytes::from)
+    rewrite(&data, parameters.protocol_revision).map(Bytes::from)
 }
 
 /// Extremes come behind the rows, and rows may be wrapped in an array: such results cannot be joined from blocks.

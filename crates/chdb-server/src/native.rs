@@ -20,6 +20,22 @@ const REVISION_WITH_CUSTOM_SERIALIZATION: u64 = 54454;
 /// No overflow row, no bucket, end.
 const BLOCK_INFO: [u8; 8] = [1, 0, 2, 0xff, 0xff, 0xff, 0xff, 0];
 
+/// `true` if a client of `revision` gets a byte in front of each column's data, for which the types must be known.
+pub(crate) fn needs_types(revision: u64) -> bool {
+    revision >= REVISION_WITH_CUSTOM_SERIALIZATION
+}
+
+/// Rewrites exactly one block of revision 0 for a client of `revision`, which is not 0.
+///
+/// Up to the revision that needs types, columns may be of any type.
+pub(crate) fn block_with_revision(block: &[u8], revision: u64) -> Result<Vec<u8>, Exception> {
+    if needs_types(revision) {
+        with_revision(block, revision)
+    } else {
+        Ok([&BLOCK_INFO, block].concat())
+    }
+}
+
 /// Rewrites blocks of revision 0 for a client of `revision`, which is not 0.
 ///
 /// A column of a type whose length cannot be told (Dynamic, Variant, states of aggregate functions) must be the last
@@ -48,7 +64,7 @@ fn rewrite_block(
         let name = cursor.text().ok_or_else(malformed)?;
         let type_name = cursor.text().ok_or_else(malformed)?;
         out.extend_from_slice(cursor.since(start));
-        if revision >= REVISION_WITH_CUSTOM_SERIALIZATION {
+        if needs_types(revision) {
             out.push(0);
         }
         let start = cursor.position();
@@ -80,7 +96,7 @@ fn unknown(name: &str, type_name: &str) -> Exception {
 
 #[cfg(test)]
 mod tests {
-    use super::{BLOCK_INFO, with_revision};
+    use super::{BLOCK_INFO, block_with_revision, with_revision};
 
     /// `SELECT 1::UInt8 a, 'x' b`, from the engine.
     const PLAIN: &[u8] = b"\x02\x01\x01a\x05UInt8\x01\x01b\x06String\x01x";
@@ -110,7 +126,11 @@ mod tests {
             [&BLOCK_INFO, dynamic.as_slice()].concat()
         );
         let first = b"\x02\x01\x01d\x07Dynamic\x01\0\x01b\x06String\x01x";
-        assert_eq!(with_revision(first, 54405).unwrap_err().code(), 48);
+        assert_eq!(block_with_revision(first, 54460).unwrap_err().code(), 48);
+        assert_eq!(
+            block_with_revision(first, 54405).unwrap(),
+            [&BLOCK_INFO, first.as_slice()].concat()
+        );
     }
 
     #[test]

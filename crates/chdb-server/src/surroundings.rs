@@ -3,6 +3,7 @@
 use crate::engine::{quote_name, quote_text};
 use crate::exception::Exception;
 use crate::ffi::Connection;
+use crate::native;
 use crate::request::Parameters;
 
 /// The surroundings of a statement, and what takes them back.
@@ -56,8 +57,8 @@ fn set(connection: &mut Connection, parameters: &Parameters) -> Result<(), Excep
             .collect();
         run(connection, &format!("SET ROLE {}", roles.join(", ")))?;
     }
-    if parameters.protocol_revision > 0 {
-        // Clients of the protocol take JSON as text or not at all; what the URL says comes later and wins.
+    if native::needs_types(parameters.protocol_revision) {
+        // The layout of JSON is known as text only, which clickhouse-go takes; what the URL says comes later and wins.
         run(
             connection,
             "SET output_format_native_write_json_as_string = 1",

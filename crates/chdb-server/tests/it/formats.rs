@@ -147,9 +147,9 @@ async fn native_is_given_in_the_revision_the_client_knows() {
         columns.join(", ")
     );
     let reply = async |revision: &str| {
-        server
-            .post(&[("client_protocol_version", revision)], statement.clone())
-            .await
+        let text = "output_format_native_write_json_as_string";
+        let parameters = [("client_protocol_version", revision), (text, "1")];
+        server.post(&parameters, statement.clone()).await
     };
     let (old, with_info, with_byte) =
         (reply("0").await, reply("54405").await, reply("54460").await);
@@ -181,7 +181,30 @@ async fn native_is_given_in_the_revision_the_client_knows() {
         .filter(|bytes| bytes == b"\x01\x00\x02\xff\xff\xff\xff\x00")
         .count();
     assert!(blocks > 1, "{blocks} blocks");
+    // JSON as clickhouse-connect reads it: an object; as clickhouse-go reads it: a text.
+    let json = "SELECT '{\"a\":1}'::JSON AS j, 2 AS n FORMAT Native";
+    let version = async |revision: &str| {
+        let body = server
+            .post(&[("client_protocol_version", revision)], json)
+            .await
+            .body;
+        let name_end = body
+            .windows(6)
+            .position(|bytes| bytes == b"\x01j\x04JSO")
+            .unwrap()
+            + 7;
+        body[name_end + usize::from(revision == "54460")]
+    };
+    assert_ne!(version("54405").await, 1);
+    assert_eq!(version("54460").await, 1);
     let variant = "SELECT 1::Dynamic AS d, 2 AS n FORMAT Native";
+    assert!(
+        server
+            .post(&[("client_protocol_version", "54405")], variant)
+            .await
+            .status
+            .is_success()
+    );
     server
         .post(&[("client_protocol_version", "54460")], variant)
         .await
