@@ -11,6 +11,8 @@ use tokio::time::Instant;
 use crate::config::{NatsAuth, NatsConfig};
 use crate::metrics::{ConnectionLabel, NatsMetrics};
 
+/// Oldest version of nats-server that Ponix works with.
+const VERSION_MIN: (i64, i64) = (2, 10);
 /// Pause between two attempts of the first connect; also the least time between two log lines.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause between two attempts of a reconnect.
@@ -83,6 +85,18 @@ pub enum ConnectError {
         /// What the last attempt ended with.
         last: String,
     },
+    /// The server is older than the oldest that Ponix works with.
+    #[error(
+        "NATS at {servers} is version {version}, at least {}.{} is needed: update the server",
+        VERSION_MIN.0,
+        VERSION_MIN.1
+    )]
+    TooOld {
+        /// Hosts that were tried.
+        servers: String,
+        /// What the server calls its version.
+        version: String,
+    },
     /// The server is there, but its JetStream is not.
     #[error(
         "JetStream is not enabled on NATS at {servers}: start nats-server with -js (and a store folder, -sd), or enable it for this account"
@@ -149,6 +163,10 @@ pub async fn connect(
         tracing::warn!(%servers, attempts, error = %last, "no connection to nats yet, trying again");
         tokio::time::sleep(RETRY_PAUSE).await;
     };
+    if !client.is_server_compatible(VERSION_MIN.0, VERSION_MIN.1, 0) {
+        let version = client.server_info().version;
+        return Err(ConnectError::TooOld { servers, version });
+    }
     check_jetstream(&client, servers, deadline).await?;
     Ok(client)
 }

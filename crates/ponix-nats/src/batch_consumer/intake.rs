@@ -17,6 +17,9 @@ use crate::failpoint;
 use crate::metrics::NatsMetrics;
 use crate::retry::Backoff;
 
+/// Longest pause between two attempts to read a consumer that cannot be read.
+const PULL_PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// The consumer without its connection: what it pulls from and answers through are parameters,
 /// NATS in the service and a seeded model of it in the tests.
 #[derive(Debug)]
@@ -67,7 +70,7 @@ impl<P: BatchProcessor, S: Source, L: Link> Intake<P, S, L> {
         let slots = Arc::new(Semaphore::new(self.settings.in_flight_max));
         let mut tasks = JoinSet::new();
         let mut held = self.work.held.subscribe();
-        let mut backoff = self.pull_backoff();
+        let mut backoff = pull_backoff();
         let give_up = shutdown.child_token();
         self.state.send_replace(ConsumerState::Running);
         let mut ended = loop {
@@ -100,7 +103,7 @@ impl<P: BatchProcessor, S: Source, L: Link> Intake<P, S, L> {
             }
             match end {
                 PullEnd::Complete => {
-                    backoff = self.pull_backoff();
+                    backoff = pull_backoff();
                     self.set_state(ConsumerState::Running);
                 }
                 PullEnd::Rebuilt => pause(&mut backoff, &shutdown).await,
@@ -121,10 +124,6 @@ impl<P: BatchProcessor, S: Source, L: Link> Intake<P, S, L> {
         }
         self.state.send_replace(ConsumerState::Stopped);
         ended
-    }
-
-    fn pull_backoff(&self) -> Backoff {
-        Backoff::new(Duration::from_millis(200), self.settings.hold_backoff.1)
     }
 
     /// Waits for room in flight, and while a batch is held.
@@ -177,4 +176,8 @@ async fn pause(backoff: &mut Backoff, shutdown: &CancellationToken) {
         () = tokio::time::sleep(backoff.next_pause()) => {}
         () = shutdown.cancelled() => {}
     }
+}
+
+fn pull_backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(200), PULL_PAUSE_MAX)
 }

@@ -19,6 +19,9 @@ use crate::retry::chain;
 
 /// Dead letters that wait for their PubAck at the same time.
 const DEAD_LETTERS_IN_FLIGHT: usize = 256;
+/// Longest wait of a shutdown for the connection that the last answers need. Together with the
+/// dead letters' own time it stays below the grace time of a service.
+const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for what is queued to leave.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -229,5 +232,5 @@ impl<L: Link> Settler<L> {
 /// Some time after a shutdown.
 async fn late(give_up: &CancellationToken) {
     give_up.cancelled().await;
-    tokio::time::sleep(FLUSH_TIMEOUT).await;
+    tokio::time::sleep(LAST_ANSWERS_TIMEOUT).await;
 }

@@ -159,13 +159,17 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
         batch: &Batch,
         give_up: &CancellationToken,
     ) -> Result<ProcessingResult, ProcessError> {
-        let call = AssertUnwindSafe(self.processor.process(batch, give_up)).catch_unwind();
-        let result = call.await.unwrap_or_else(|panic| {
-            let text = panic_text(&*panic);
-            Err(ProcessError::Failed(
-                format!("the processor panicked: {text}").into(),
-            ))
-        })?;
+        // Inside of a future, so that a panic of the call itself is caught as well.
+        let call = async { self.processor.process(batch, give_up).await };
+        let result = AssertUnwindSafe(call)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|panic| {
+                let text = panic_text(&*panic);
+                Err(ProcessError::Failed(
+                    format!("the processor panicked: {text}").into(),
+                ))
+            })?;
         if result.verdicts().len() == batch.len() {
             return Ok(result);
         }

@@ -8,7 +8,7 @@ use ponix_nats::{BatchSettings, DeadLetterReason, ProcessingResult, RebuildReaso
 use ponix_stack::{Mode, Nats, Proxy, eventually};
 use tokio::sync::Semaphore;
 
-use crate::support::{SOON, Scene, Script, config, dead, numbers, quick};
+use crate::support::{SOON, Scene, Script, config, dead, numbers, quick, together};
 
 /// Longer than any test: a batch that closes did so for another reason.
 const NEVER: Duration = Duration::from_mins(10);
@@ -30,7 +30,7 @@ async fn each_message_of_a_batch_gets_what_its_own_verdict_says() {
         Ok(result)
     });
     scene.publish(["good", "later", "bad", "good too"]).await;
-    let running = scene.start(quick(), &script).await;
+    let running = scene.start(together(4), &script).await;
     script.has_stored(3).await;
     scene.settled().await;
     running.stop().await;
@@ -107,8 +107,8 @@ async fn messages_that_trickle_in_wait_for_each_other() {
     }
     script.has_stored(20).await;
     running.stop().await;
-    // Two where the end of a linger time fell among them; each alone with a one-shot fetch.
-    assert!(script.sizes().len() <= 2, "{:?}", script.sizes());
+    // One, or a few on a slow machine; each alone with a one-shot fetch.
+    assert!(script.sizes().len() <= 4, "{:?}", script.sizes());
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn progress_reports(scene: &Scene, consumer: &str) -> tokio::sync::watch::
 #[tokio::test]
 async fn work_that_takes_longer_than_the_ack_wait_is_not_given_to_others() {
     let mut scene = Scene::shared("long-work").await;
-    scene.consumer.ack_wait = Duration::from_secs(1);
+    scene.consumer.ack_wait = Duration::from_secs(3);
     scene.create_source().await;
     let progress = progress_reports(&scene, "worker").await;
     scene.publish(numbers(0..10)).await;
@@ -201,10 +201,6 @@ async fn work_that_takes_longer_than_the_ack_wait_is_not_given_to_others() {
 #[tokio::test]
 async fn metrics_add_up_while_batches_are_in_work() {
     let scene = Scene::shared("in-work").await;
-    let settings = BatchSettings {
-        messages_max: 10,
-        ..quick()
-    };
     let gate = Arc::new(Semaphore::new(0));
     let script = {
         let gate = Arc::clone(&gate);
@@ -217,7 +213,7 @@ async fn metrics_add_up_while_batches_are_in_work() {
         })
     };
     scene.publish(numbers(0..100)).await;
-    let running = scene.start(settings, &script).await;
+    let running = scene.start(together(10), &script).await;
     script.has_seen(30).await;
     eventually("thirty in flight", SOON, || async {
         scene.metrics.in_flight() == 30

@@ -6,6 +6,7 @@ use ponix_nats::{
     ConnectError, ConnectionRole, NatsAuth, NatsConfig, NatsMetrics, NatsTls, connect,
 };
 use ponix_stack::Nats;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -71,6 +72,36 @@ async fn a_server_without_jetstream_is_told_from_one_that_is_not_there() {
     let text = err.to_string();
     assert!(text.contains("-js"), "{text}");
     assert!(text.contains(&nats.addr().to_string()), "{text}");
+}
+
+/// Greets one client as a NATS server of this version, and answers its ping.
+async fn greet_as(version: &str, listener: TcpListener) -> std::io::Result<()> {
+    let (stream, _) = listener.accept().await?;
+    let mut stream = BufReader::new(stream);
+    let greeting = format!(
+        "INFO {{\"server_id\":\"x\",\"version\":\"{version}\",\"max_payload\":1048576,\"headers\":true}}\r\n"
+    );
+    stream.get_mut().write_all(greeting.as_bytes()).await?;
+    let mut line = String::new();
+    while stream.read_line(&mut line).await? > 0 {
+        if line.starts_with("PING") {
+            stream.get_mut().write_all(b"PONG\r\n").await?;
+        }
+        line.clear();
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_is_too_old_is_told_its_version() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("nats://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(greet_as("2.9.25", listener));
+    let err = attempt(&config(&url), SOON).await.unwrap_err();
+    assert!(matches!(err, ConnectError::TooOld { .. }), "{err}");
+    let text = err.to_string();
+    assert!(text.contains("2.9.25") && text.contains("2.10"), "{text}");
+    server.abort();
 }
 
 #[tokio::test]

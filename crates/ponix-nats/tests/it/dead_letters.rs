@@ -13,7 +13,7 @@ use ponix_nats::{
 use ponix_stack::{Mode, Nats, Proxy, eventually};
 use uuid::Uuid;
 
-use crate::support::{SOON, Scene, Script, config, dead, messages, numbers, quick};
+use crate::support::{SOON, Scene, Script, config, dead, messages, numbers, quick, together};
 
 /// Nothing can be stored.
 fn all_dead() -> Script {
@@ -223,7 +223,7 @@ async fn without_a_dead_letter_stream_no_message_ends() {
 async fn while_the_dead_letters_are_slow_only_what_waits_for_them_is_kept_from_others() {
     let nats = Nats::start().await.unwrap();
     let mut scene = Scene::at(&nats.url(), "slow-dead").await;
-    scene.consumer.ack_wait = Duration::from_secs(1);
+    scene.consumer.ack_wait = Duration::from_secs(3);
     let proxy = Proxy::start(nats.addr()).await.unwrap();
     let mut slow = config(&proxy.url("nats"));
     slow.request_timeout = Duration::from_mins(1);
@@ -243,7 +243,7 @@ async fn while_the_dead_letters_are_slow_only_what_waits_for_them_is_kept_from_o
     proxy.set(Mode::HoldResponses).await;
     // The consumer's own connection is fast, that of the dead letters is not.
     scene.publisher = slow.publisher.clone();
-    let running = scene.start(quick(), &script).await;
+    let running = scene.start(together(2), &script).await;
     let mut acked = None;
     let mut reports = 0;
     // Five reports: longer than the ack wait.

@@ -1,13 +1,16 @@
 //! Processors that fail, panic, or miscount.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ponix_nats::{
-    BatchSettings, ConsumerState, DeadLetterReason, HEADER_DELIVERIES, HEADER_ERROR, HEADER_REASON,
-    ProcessingResult,
+    Batch, BatchProcessor, BatchSettings, ConsumerState, DeadLetterReason, HEADER_DELIVERIES,
+    HEADER_ERROR, HEADER_REASON, ProcessingResult,
 };
+use tokio_util::sync::CancellationToken;
 
-use crate::support::{Call, Scene, Script, failed, numbers, quick};
+use crate::support::{Answer, Call, Scene, Script, failed, numbers, together};
 
 #[tokio::test]
 async fn a_batch_that_fails_comes_again_as_a_whole() {
@@ -19,7 +22,7 @@ async fn a_batch_that_fails_comes_again_as_a_whole() {
         call.ack_all()
     });
     scene.publish(numbers(0..10)).await;
-    let running = scene.start(quick(), &script).await;
+    let running = scene.start(together(10), &script).await;
     scene.settled().await;
     running.stop().await;
     let stored = script.stored();
@@ -31,7 +34,7 @@ async fn a_batch_that_fails_comes_again_as_a_whole() {
 }
 
 /// Panics at any batch with the message "bad".
-async fn panic_at_bad(call: Call) -> crate::support::Answer {
+async fn panic_at_bad(call: Call) -> Answer {
     assert!(!call.has("bad"), "bad bytes");
     call.ack_all()
 }
@@ -43,7 +46,7 @@ async fn a_message_that_makes_the_processor_panic_condemns_only_itself() {
     let settings = BatchSettings {
         alone_from_delivery: 3,
         deliveries_max: 5,
-        ..quick()
+        ..together(11)
     };
     scene.publish(numbers(0..5)).await;
     scene.publish(["bad"]).await;
@@ -88,6 +91,28 @@ async fn a_message_that_makes_the_processor_panic_condemns_only_itself() {
     scene.assert_balance();
 }
 
+/// A processor that panics before there is a future.
+struct Eager(Arc<AtomicUsize>);
+
+impl BatchProcessor for Eager {
+    // Not an async function: that panics only once it is polled.
+    fn process(&self, batch: &Batch, _: &CancellationToken) -> impl Future<Output = Answer> + Send {
+        assert_ne!(self.0.fetch_add(1, Ordering::SeqCst), 0, "the first time");
+        let len = batch.len();
+        async move { Ok(ProcessingResult::ack_all(len)) }
+    }
+}
+
+#[tokio::test]
+async fn a_panic_before_there_is_a_future_is_a_failure_as_well() {
+    let scene = Scene::shared("eager").await;
+    scene.publish(numbers(0..10)).await;
+    let running = scene.start_with(together(10), Eager(Arc::default())).await;
+    scene.settled().await;
+    running.stop().await;
+    assert_eq!((scene.metrics.nakked(), scene.metrics.acked()), (10, 10));
+}
+
 #[tokio::test]
 async fn a_wrong_number_of_verdicts_acks_nothing() {
     let scene = Scene::shared("miscounts").await;
@@ -101,7 +126,7 @@ async fn a_wrong_number_of_verdicts_acks_nothing() {
     scene.publish(numbers(0..10)).await;
     let settings = BatchSettings {
         alone_from_delivery: 10,
-        ..quick()
+        ..together(10)
     };
     let running = scene.start(settings, &script).await;
     scene.settled().await;

@@ -9,7 +9,7 @@ use ponix_nats::{BatchSettings, ConsumerState, ProcessError};
 use ponix_stack::eventually;
 use tokio::sync::{Semaphore, watch};
 
-use crate::support::{SOON, Scene, Script, numbers, quick, unusable};
+use crate::support::{SOON, Scene, Script, numbers, together, unusable};
 
 fn is_held(state: &ConsumerState) -> bool {
     matches!(state, ConsumerState::Held(_))
@@ -20,10 +20,7 @@ fn is_running(state: &ConsumerState) -> bool {
 }
 
 fn small_batches() -> BatchSettings {
-    BatchSettings {
-        messages_max: 10,
-        ..quick()
-    }
+    together(10)
 }
 
 /// A store that takes nothing until it is mended.
@@ -203,7 +200,7 @@ async fn what_is_stored_of_a_held_batch_is_not_handed_out_again() {
         call.ack_all()
     });
     scene.publish(numbers(0..10)).await;
-    let running = scene.start(small_batches(), &script).await;
+    let running = scene.start(together(10), &script).await;
     scene.settled().await;
     running.stop().await;
     let odd: Vec<_> = script.calls()[1]
@@ -226,7 +223,7 @@ async fn a_held_batch_that_turns_out_to_be_stored_whole_is_acked() {
         })
     });
     scene.publish(numbers(0..10)).await;
-    let running = scene.start(small_batches(), &script).await;
+    let running = scene.start(together(10), &script).await;
     scene.settled().await;
     running.stop().await;
     assert_eq!(script.sizes(), [10]);

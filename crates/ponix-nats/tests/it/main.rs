@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a skipped test says why")]
 
 mod batches;
+mod cluster;
 mod connect;
 mod consumers;
 mod dead_letters;

@@ -36,7 +36,7 @@ fn slowly() -> Script {
 #[tokio::test]
 async fn restarts_and_kills_of_the_server_lose_nothing() {
     let nats = Nats::start().await.unwrap();
-    let mut scene = Scene::at(&nats.url(), "restarted").await;
+    let mut scene = Scene::at_impatient(&nats.url(), "restarted").await;
     scene.consumer.ack_wait = Duration::from_secs(2);
     scene.publish(numbers(0..6_000)).await;
     let script = slowly();
@@ -57,7 +57,7 @@ async fn restarts_and_kills_of_the_server_lose_nothing() {
 #[tokio::test]
 async fn a_server_that_falls_silent_is_noticed_and_read_again_when_it_goes_on() {
     let nats = Nats::start().await.unwrap();
-    let mut scene = Scene::at(&nats.url(), "silent").await;
+    let mut scene = Scene::at_impatient(&nats.url(), "silent").await;
     scene.consumer.ack_wait = Duration::from_secs(2);
     let script = Script::ack();
     let mut running = scene.start(small_batches(), &script).await;
@@ -230,7 +230,7 @@ fn many_at_once() -> BatchSettings {
 #[tokio::test]
 async fn the_work_goes_on_while_progress_cannot_be_reported() {
     let nats = Nats::start().await.unwrap();
-    let mut scene = Scene::at(&nats.url(), "unreported").await;
+    let mut scene = Scene::at_impatient(&nats.url(), "unreported").await;
     scene.consumer.ack_wait = Duration::from_secs(1);
     scene.publish(numbers(0..MANY)).await;
     let gate = Arc::new(Semaphore::new(0));
@@ -267,7 +267,7 @@ async fn the_work_goes_on_while_progress_cannot_be_reported() {
 #[tokio::test]
 async fn a_shutdown_ends_without_the_server() {
     let nats = Nats::start().await.unwrap();
-    let scene = Scene::at(&nats.url(), "gone-at-the-end").await;
+    let scene = Scene::at_impatient(&nats.url(), "gone-at-the-end").await;
     scene.publish(numbers(0..MANY)).await;
     let gate = Arc::new(Semaphore::new(0));
     let script = {

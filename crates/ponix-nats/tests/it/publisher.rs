@@ -1,6 +1,7 @@
 //! Publishing: PubAcks, refusals, and what happens when no answer comes.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures::poll;
 use ponix_nats::{
@@ -145,7 +146,9 @@ async fn sending_waits_while_too_many_have_no_puback() {
     let nats = Nats::start().await.unwrap();
     let scene = Scene::at(&nats.url(), "bounded").await;
     let proxy = Proxy::start(nats.addr()).await.unwrap();
-    let config = config(&proxy.url("nats"));
+    let mut config = config(&proxy.url("nats"));
+    // The answer to a ping is held as well.
+    config.ping_interval = Duration::from_mins(10);
     let metrics = NatsMetrics::unregistered();
     let deadline = Instant::now() + SOON;
     let client = connect(&config, ConnectionRole::Publish, &metrics, deadline)
@@ -178,7 +181,7 @@ async fn sending_waits_while_too_many_have_no_puback() {
 #[tokio::test]
 async fn an_unknown_outcome_becomes_known_by_sending_the_same_id_again() {
     let nats = Nats::start().await.unwrap();
-    let scene = Scene::at(&nats.url(), "unknown").await;
+    let scene = Scene::at_impatient(&nats.url(), "unknown").await;
     nats.pause().await.unwrap();
     // A signal takes a moment: what is answered until then is not meant.
     let (message, err) = loop {
@@ -201,7 +204,7 @@ async fn an_unknown_outcome_becomes_known_by_sending_the_same_id_again() {
 #[tokio::test]
 async fn publishing_goes_on_over_restarts_of_the_server_and_stores_each_event_once() {
     let nats = Nats::start().await.unwrap();
-    let scene = Scene::at(&nats.url(), "restarts").await;
+    let scene = Scene::at_impatient(&nats.url(), "restarts").await;
     let publishing = tokio::spawn({
         let publisher = scene.publisher.clone();
         let messages: Vec<_> = numbers(0..300)

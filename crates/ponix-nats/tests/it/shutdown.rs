@@ -7,7 +7,7 @@ use ponix_nats::{BatchSettings, ConsumerState, ProcessError};
 use ponix_stack::eventually;
 use tokio::sync::Semaphore;
 
-use crate::support::{SOON, Scene, Script, numbers, quick};
+use crate::support::{SOON, Scene, Script, numbers, quick, together};
 
 fn small_batches() -> BatchSettings {
     BatchSettings {
@@ -97,7 +97,7 @@ async fn a_processor_that_gives_up_keeps_what_is_stored_and_gives_back_the_rest(
         Err(ProcessError::GaveUp { stored: vec![0, 2] })
     });
     scene.publish(numbers(0..5)).await;
-    let running = scene.start(small_batches(), &script).await;
+    let running = scene.start(together(5), &script).await;
     script.has_seen(5).await;
     running.stop().await;
     assert_eq!((scene.metrics.acked(), scene.metrics.nakked()), (2, 3));
@@ -124,7 +124,7 @@ async fn work_between_insert_and_ack_is_finished_before_the_end() {
         })
     };
     scene.publish(numbers(0..100)).await;
-    let running = scene.start(small_batches(), &script).await;
+    let running = scene.start(together(100), &script).await;
     script.has_seen(100).await;
     running.shutdown.cancel();
     gate.add_permits(1);

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Long enough on a busy machine for what happens in milliseconds on an idle one.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 const IN_FLIGHT_MAX: usize = 256;
 
@@ -44,9 +44,16 @@ pub(crate) async fn shared_nats() -> Arc<Nats> {
 pub(crate) fn config(url: &str) -> NatsConfig {
     NatsConfig {
         servers: vec![url.to_owned()],
-        ping_interval: Duration::from_millis(500),
-        request_timeout: Duration::from_secs(2),
+        request_timeout: Duration::from_secs(20),
         ..NatsConfig::default()
+    }
+}
+
+/// The same for a server that will not always answer.
+pub(crate) fn impatient(url: &str) -> NatsConfig {
+    NatsConfig {
+        request_timeout: Duration::from_secs(2),
+        ..config(url)
     }
 }
 
@@ -75,6 +82,13 @@ impl Scene {
     /// On the server at this URL, with streams and consumer created.
     pub(crate) async fn at(url: &str, name: &str) -> Self {
         let scene = Self::bare(url, name).await;
+        scene.create().await;
+        scene
+    }
+
+    /// The same, for a server that will not always answer.
+    pub(crate) async fn at_impatient(url: &str, name: &str) -> Self {
+        let scene = Self::with(impatient(url), name).await;
         scene.create().await;
         scene
     }
@@ -155,11 +169,20 @@ impl Scene {
 
     /// Starts a consumer with this script.
     pub(crate) async fn start(&self, settings: BatchSettings, script: &Script) -> Running {
+        self.start_with(settings, script.clone()).await
+    }
+
+    /// Starts a consumer with this processor.
+    pub(crate) async fn start_with(
+        &self,
+        settings: BatchSettings,
+        processor: impl BatchProcessor,
+    ) -> Running {
         let consumer = self.create_source().await;
         let consumer = BatchConsumer::new(
             self.client.clone(),
             consumer,
-            script.clone(),
+            processor,
             self.dead_letters(),
             BatchSettings {
                 ack_wait: self.consumer.ack_wait,
@@ -250,6 +273,15 @@ pub(crate) fn quick() -> BatchSettings {
     }
 }
 
+/// Settings with which so many messages that are there make one batch.
+pub(crate) fn together(messages: usize) -> BatchSettings {
+    BatchSettings {
+        messages_max: messages,
+        linger: Duration::from_secs(2),
+        ..quick()
+    }
+}
+
 /// A running batch consumer.
 pub(crate) struct Running {
     pub(crate) state: tokio::sync::watch::Receiver<ConsumerState>,
@@ -258,7 +290,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn new(consumer: BatchConsumer<Script>) -> Self {
+    fn new(consumer: BatchConsumer<impl BatchProcessor>) -> Self {
         let shutdown = CancellationToken::new();
         Self {
             state: consumer.state(),
