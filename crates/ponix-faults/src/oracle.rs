@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::BuildHasher;
 
 use uuid::Uuid;
 
@@ -107,7 +108,7 @@ struct Times {
 }
 
 /// Judges.
-pub fn judge(entries: &HashMap<Uuid, Entry>, findings: &Findings) -> Judgement {
+pub fn judge<S: BuildHasher>(entries: &HashMap<Uuid, Entry, S>, findings: &Findings) -> Judgement {
     let mut judgement = Judgement {
         readable: findings.readable.len() as u64,
         dead: findings.dead.len() as u64,

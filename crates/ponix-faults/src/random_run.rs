@@ -103,7 +103,10 @@ impl fmt::Display for RunReport {
 /// # Errors
 /// A server does not start or come back, or the world does not come to rest; what the oracle finds
 /// is in the report.
-pub async fn random_run(options: RunOptions, say: impl Fn(&str)) -> Result<RunReport> {
+pub async fn random_run(
+    options: RunOptions,
+    say: impl Fn(&str) + Send + Sync,
+) -> Result<RunReport> {
     let world = World::builder()
         .nats_proxy()
         .clickhouse_proxy()

@@ -94,6 +94,10 @@ impl WorldBuilder {
 
     /// Sets a variable of every worker.
     #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "numbers and texts read better without &"
+    )]
     pub fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.env.insert(name.to_owned(), value.to_string());
         self
@@ -117,9 +121,10 @@ impl WorldBuilder {
             NatsServers::Cluster(_) if self.nats_proxy => bail!("a cluster has no proxy"),
             _ => None,
         };
-        let clickhouse_proxy = match self.clickhouse_proxy {
-            true => Some(Proxy::start(clickhouse.addr()).await?),
-            false => None,
+        let clickhouse_proxy = if self.clickhouse_proxy {
+            Some(Proxy::start(clickhouse.addr()).await?)
+        } else {
+            None
         };
         let store = Client::new(&ClickHouseConfig {
             url: clickhouse.url(),
@@ -426,9 +431,10 @@ impl World {
             rows: self.rows().await?,
             pending: info.num_pending,
             ack_pending: info.num_ack_pending as u64,
-            position_identities: match anonymous {
-                true => self.position_identities().await?,
-                false => HashMap::new(),
+            position_identities: if anonymous {
+                self.position_identities().await?
+            } else {
+                HashMap::new()
             },
         };
         Ok(judge(&entries, &findings))
