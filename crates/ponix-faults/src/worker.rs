@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::metrics::Metrics;
 
 /// The name under which `scripts/build-failpoints` leaves the binary.
 const BINARY: &str = "ponix-all-in-one-failpoints";
+/// The name that cargo gives it.
+const PLAIN_BINARY: &str = "ponix-all-in-one";
 
 /// A running `ponix-all-in-one`, killed when dropped.
 #[derive(Debug)]
@@ -189,15 +191,31 @@ async fn binary() -> Result<PathBuf> {
 }
 
 async fn find_binary() -> Result<PathBuf> {
-    let advice = "build it with scripts/build-failpoints";
-    let program = match std::env::var_os("PONIX_FAULTS_WORKER") {
-        Some(program) => std::path::absolute(program)?,
-        None => workspace_binary(BINARY).map_err(|_| {
-            anyhow::anyhow!("{BINARY} was not found beside this program: {advice} [--release]")
-        })?,
-    };
-    // A failpoint without an action: who knows failpoints at all refuses it.
-    let status = tokio::process::Command::new(&program)
+    let advice = "build it with scripts/build-failpoints, for a release build with --release";
+    if let Some(program) = std::env::var_os("PONIX_FAULTS_WORKER") {
+        let program = std::path::absolute(program)?;
+        let named = program.display();
+        ensure!(
+            has_failpoints(&program).await?,
+            "{named} has no failpoints: {advice}"
+        );
+        return Ok(program);
+    }
+    // Under its plain name the feature may be compiled in or not, whoever built it last.
+    for name in [PLAIN_BINARY, BINARY] {
+        let Ok(program) = workspace_binary(name) else {
+            continue;
+        };
+        if has_failpoints(&program).await? {
+            return Ok(program);
+        }
+    }
+    bail!("no {PLAIN_BINARY} with failpoints was found beside this program: {advice}")
+}
+
+/// Gives it a failpoint without an action: who knows failpoints at all refuses that.
+async fn has_failpoints(program: &Path) -> Result<bool> {
+    let status = tokio::process::Command::new(program)
         .arg("--version")
         .env("FAILPOINTS", "no-action")
         .stdout(std::process::Stdio::null())
@@ -205,8 +223,5 @@ async fn find_binary() -> Result<PathBuf> {
         .status()
         .await
         .with_context(|| format!("run {}", program.display()))?;
-    if status.success() {
-        bail!("{} has no failpoints: {advice}", program.display());
-    }
-    Ok(program)
+    Ok(!status.success())
 }
