@@ -151,7 +151,8 @@ pub async fn random_run(
     let quiet_after_ms = end.elapsed().as_millis() as u64;
     say("quiet, judging");
     let judgement = world.judge().await?;
-    let disagreement = world.expect_sound().await.err();
+    say("asking the reconciler, merging and judging again");
+    let disagreement = world.confirm().await.err();
     Ok(RunReport {
         seed: options.seed,
         seconds: options.length.as_secs(),

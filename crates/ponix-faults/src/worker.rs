@@ -122,7 +122,11 @@ impl Worker {
     /// # Errors
     /// It does not end in time.
     pub async fn ended(&self) -> Result<ExitStatus> {
-        let ended = tokio::time::timeout(SOON, self.process.wait()).await;
+        self.ended_within(SOON).await
+    }
+
+    pub(crate) async fn ended_within(&self, timeout: Duration) -> Result<ExitStatus> {
+        let ended = tokio::time::timeout(timeout, self.process.wait()).await;
         ended.with_context(|| format!("the worker does not end\n{}", self.process.log_tail()))?
     }
 
