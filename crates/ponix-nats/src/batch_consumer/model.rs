@@ -28,7 +28,7 @@ use crate::metrics::NatsMetrics;
 const SEEDS: u64 = 10_000;
 const WORKERS: usize = 2;
 /// Things that happen in one run.
-const STEPS: usize = 20;
+const STEPS: usize = 14;
 /// Time without chaos in which everything must come to rest; paused time costs nothing.
 const REST_MAX: Duration = Duration::from_hours(1);
 
