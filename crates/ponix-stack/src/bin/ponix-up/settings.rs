@@ -274,10 +274,11 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains(&format!("port {port} is already in use")),
+            error.contains(&format!(
+                "port {port} (PONIX_UP_CLICKHOUSE_PORT) is already in use"
+            )),
             "{error}"
         );
-        assert!(error.contains("PONIX_UP_CLICKHOUSE_PORT"), "{error}");
         if cfg!(target_os = "linux") {
             assert!(
                 error.contains(&format!("pid {}", std::process::id())),
