@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use ponix_runner::Outcome;
 
 use crate::config::{Reading, markdown, variables};
-use crate::reconcile::Times;
+use crate::envelopes::reconcile::Times;
 
 /// Ponix: takes events from JetStream and lands each exactly once in ClickHouse.
 #[derive(Debug, Parser)]

@@ -12,6 +12,7 @@ mod value;
 mod variables;
 
 pub(crate) use self::environment::{ConfigProblems, Environment};
+pub(crate) use self::nats::NatsVariables;
 pub(crate) use self::reference::markdown;
 pub(crate) use self::service::{LogFormat, ServiceVariables};
 pub(crate) use self::variables::Setting;
@@ -19,7 +20,6 @@ use self::variables::Variable;
 
 use self::clickhouse::ClickHouseVariables;
 use self::environment::{Problem, unknown_names};
-use self::nats::NatsVariables;
 
 /// Everything the service can be told.
 #[derive(Debug, Clone)]

@@ -2,27 +2,25 @@
 
 mod admin;
 mod cli;
-mod clickhouse_health;
 mod clock;
 mod config;
+mod envelopes;
 mod janitor;
 mod logging;
 mod migrate;
+mod nats;
 mod probe;
-mod processor;
-mod producer;
 mod readiness;
-mod reconcile;
 mod retry;
 mod service;
-mod surroundings;
-mod trial;
+mod store_health;
 
 use clap::Parser as _;
 use ponix_runner::{Outcome, Signals, block_on};
 
 use crate::cli::{Cli, Command};
 use crate::config::{Config, Environment, Reading};
+use crate::envelopes::{reconcile, trial};
 
 fn main() -> Outcome {
     #[cfg(feature = "failpoints")]

@@ -15,11 +15,11 @@ pub(crate) struct Readiness {
 }
 
 /// The parts that exist once the start-up is over.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Parts {
     pub(crate) connections: Vec<(&'static str, Client)>,
-    pub(crate) consumer: watch::Receiver<ConsumerState>,
-    pub(crate) clickhouse: watch::Receiver<Result<(), String>>,
+    pub(crate) consumers: Vec<(&'static str, watch::Receiver<ConsumerState>)>,
+    pub(crate) stores: Vec<(&'static str, watch::Receiver<Result<(), String>>)>,
 }
 
 impl Readiness {
@@ -56,18 +56,24 @@ impl Parts {
                 reasons.push(format!("the nats connection for {name} is down"));
             }
         }
-        match &*self.consumer.borrow() {
-            ConsumerState::Running => {}
-            ConsumerState::Starting => reasons.push("the consumer is starting".to_owned()),
-            ConsumerState::Stopped => reasons.push("the consumer has stopped".to_owned()),
-            ConsumerState::Held(reason) => {
-                reasons.push(format!("the intake has stopped: {reason}"));
+        for (name, state) in &self.consumers {
+            reasons.extend(consumer_reason(name, &state.borrow()));
+        }
+        for (name, state) in &self.stores {
+            if let Err(reason) = &*state.borrow() {
+                reasons.push(format!("{name} cannot be used: {reason}"));
             }
-            ConsumerState::Unavailable(reason) => reasons.push(reason.clone()),
-            other => reasons.push(format!("the consumer is {other:?}")),
         }
-        if let Err(reason) = &*self.clickhouse.borrow() {
-            reasons.push(format!("clickhouse cannot be used: {reason}"));
-        }
+    }
+}
+
+fn consumer_reason(name: &str, state: &ConsumerState) -> Option<String> {
+    match state {
+        ConsumerState::Running => None,
+        ConsumerState::Starting => Some(format!("the consumer of {name} is starting")),
+        ConsumerState::Stopped => Some(format!("the consumer of {name} has stopped")),
+        ConsumerState::Held(reason) => Some(format!("the intake of {name} has stopped: {reason}")),
+        ConsumerState::Unavailable(reason) => Some(reason.clone()),
+        other => Some(format!("the consumer of {name} is {other:?}")),
     }
 }

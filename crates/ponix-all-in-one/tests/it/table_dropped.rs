@@ -16,7 +16,9 @@ async fn without_its_table_the_intake_stops_and_goes_on_by_itself_later() {
     world.migrate("down").await;
     // More than all batches in flight can hold.
     world.publish(numbered(1_000).skip(10)).await;
-    service.not_ready("the intake has stopped").await;
+    service
+        .not_ready("the intake of envelopes has stopped")
+        .await;
     service.not_ready("code 60").await;
     let metrics = service.metrics().await;
     assert_eq!(metrics.sum("ponix_nats_dead_lettered_messages_total"), 0);
@@ -40,7 +42,9 @@ async fn a_shutdown_does_not_wait_for_a_table() {
     let service = world.service().start_ready().await;
     world.migrate("down").await;
     world.publish(numbered(100)).await;
-    service.not_ready("the intake has stopped").await;
+    service
+        .not_ready("the intake of envelopes has stopped")
+        .await;
     service.stop().await;
 
     // The next start makes the table again.

@@ -11,8 +11,8 @@ use ponix_nats::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::surroundings::{Stretch, Surroundings};
-use crate::trial;
+use super::surroundings::{Stretch, Surroundings};
+use super::trial;
 
 /// From this delivery on, a message may be what ended the workers that had it before.
 const SUSPECT_FROM_DELIVERY: u32 = 3;

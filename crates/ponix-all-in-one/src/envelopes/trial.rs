@@ -155,7 +155,7 @@ pub(crate) fn child() -> Outcome {
 }
 
 fn use_payload(payload: &[u8], published_at_ns: i64) {
-    crate::processor::abort_if_planted(payload);
+    super::processor::abort_if_planted(payload);
     if let Ok(envelope) = decode_envelope(payload, published_at_ns) {
         let row = EnvelopeRow {
             envelope,
