@@ -38,16 +38,19 @@ const ERROR_BYTES_MAX: usize = 2048;
 pub struct DeadLetters {
     publisher: Publisher,
     stream: String,
+    subject_prefix: String,
 }
 
 impl DeadLetters {
-    /// Returns the settings of the dead-letter stream that belongs to `source`: the name and the
-    /// subjects are the source's with `_dlq`, outside of the source's own subjects.
+    /// Returns the settings of the dead-letter stream that belongs to `source`: its name is the
+    /// source's with `_dlq`, and its subjects begin with the first token of the source's with
+    /// `_dlq`, hence outside of the source's own.
     pub fn stream_settings(source: &StreamSettings, bytes_max: u64) -> StreamSettings {
-        let name = format!("{}_dlq", source.name);
+        let first = source.subjects.first().unwrap_or(&source.name);
+        let root = first.split('.').next().unwrap_or(first);
         StreamSettings {
-            subjects: vec![format!("{name}.>")],
-            name,
+            subjects: vec![format!("{root}_dlq.>")],
+            name: format!("{}_dlq", source.name),
             bytes_max,
             replicas: source.replicas,
             duplicate_window: source.duplicate_window,
@@ -57,9 +60,11 @@ impl DeadLetters {
 
     /// Makes a writer into the stream of these settings.
     pub fn new(publisher: Publisher, settings: &StreamSettings) -> Self {
+        let subject = settings.subjects.first().unwrap_or(&settings.name);
         Self {
             publisher,
             stream: settings.name.clone(),
+            subject_prefix: subject.trim_end_matches(".>").to_owned(),
         }
     }
 
@@ -77,7 +82,7 @@ impl DeadLetters {
         dead_letter: &DeadLetter,
     ) -> Result<(), PublishError> {
         let id = dead_letter.event_id.unwrap_or_else(|| delivery.identity());
-        let subject = format!("{}.{id}", self.stream);
+        let subject = format!("{}.{id}", self.subject_prefix);
         let headers = headers(stream, delivery, dead_letter);
         match self
             .publish(&subject, headers, delivery.payload().clone())
@@ -224,7 +229,17 @@ mod tests {
     fn the_dead_letter_stream_lies_outside_the_source() {
         let source = StreamSettings::new("events", vec!["events.>".into()]);
         let dead_letters = DeadLetters::stream_settings(&source, 1);
+        assert_eq!(dead_letters.name, "events_dlq");
+        assert_eq!(dead_letters.subjects, ["events_dlq.>"]);
         assert!(!source.covers(&dead_letters.subjects[0]));
         assert!(dead_letters.one_per_subject);
+    }
+
+    #[test]
+    fn a_stream_may_be_called_otherwise_than_its_subjects() {
+        let source = StreamSettings::new("ORDERS", vec!["orders.new.>".into()]);
+        let dead_letters = DeadLetters::stream_settings(&source, 1);
+        assert_eq!(dead_letters.name, "ORDERS_dlq");
+        assert_eq!(dead_letters.subjects, ["orders_dlq.>"]);
     }
 }
