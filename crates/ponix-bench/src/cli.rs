@@ -77,6 +77,9 @@ pub(crate) struct PipelineArgs {
     /// Start the worker only when everything is published, and so measure how a backlog drains.
     #[arg(long)]
     pub(crate) backlog: bool,
+    /// Bytes of one more field in every event, up to what NATS takes in a message.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_048_000))]
+    pub(crate) waveform_bytes: u64,
     #[command(flatten)]
     pub(crate) worker: WorkerArgs,
     #[command(flatten)]

@@ -53,6 +53,18 @@ impl Events {
         }
     }
 
+    /// Gives every event one more field, a text of so many bytes; with 0 there is none.
+    pub(crate) fn with_waveform(mut self, bytes: usize) -> Self {
+        // Its name stands behind those of the readings, which are set one by one.
+        let waveform = Value {
+            kind: Some(Kind::StringValue("w".repeat(bytes))),
+        };
+        if let (Some(data), 1..) = (&mut self.envelope.data, bytes) {
+            data.fields.insert("waveform".to_owned(), waveform);
+        }
+        self
+    }
+
     /// Returns the next event, which occurs now.
     pub(crate) fn next(&mut self) -> OutgoingMessage {
         let device = &self.devices[self.next];
@@ -172,5 +184,16 @@ mod tests {
             "{} bytes of JSON",
             bytes / 2000
         );
+    }
+
+    #[test]
+    fn a_waveform_is_one_field_more() {
+        let mut events = Events::new("processed_envelopes", 1).with_waveform(1000);
+        let payload = events.next().payload;
+        assert!(payload.len() > 1000, "{}", payload.len());
+        let decoded = decode_envelope(&payload, now_ns()).unwrap();
+        let data: serde_json::Value = serde_json::from_str(&decoded.data_json).unwrap();
+        assert_eq!(data.as_object().unwrap().len(), 9);
+        assert_eq!(data["waveform"], "w".repeat(1000));
     }
 }

@@ -147,7 +147,8 @@ async fn both(servers: &Servers, worker: &Worker, args: &PipelineArgs) -> Result
 async fn publish(servers: &Servers, args: &PipelineArgs) -> Result<f64> {
     let mut pipeline =
         Pipeline::connect(&servers.nats.url(), args.measure.in_flight as usize).await?;
-    let mut events = Events::new(STREAM, args.measure.devices);
+    let mut events = Events::new(STREAM, args.measure.devices)
+        .with_waveform(usize::try_from(args.waveform_bytes)?);
     let count = args.events;
     let publishing = tokio::spawn(async move {
         let start = Instant::now();
