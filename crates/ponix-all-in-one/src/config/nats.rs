@@ -115,20 +115,8 @@ impl NatsVariables {
                 "and PONIX_NATS_TLS_KEY go together: set both or none",
             ));
         }
-        for (variable, name) in [
-            ("PONIX_NATS_STREAM", &self.stream),
-            ("PONIX_NATS_CONSUMER", &self.consumer),
-        ] {
-            if name
-                .chars()
-                .any(|c| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c))
-            {
-                problems.push(Problem::new(
-                    variable,
-                    "must not have white space, dots, wildcards or slashes",
-                ));
-            }
-        }
+        problems.extend(name_problem("PONIX_NATS_STREAM", &self.stream));
+        problems.extend(name_problem("PONIX_NATS_CONSUMER", &self.consumer));
         let least = 2 * self.batches_in_flight * self.batch_size;
         if self.max_ack_pending < least {
             problems.push(Problem::new(
@@ -229,4 +217,15 @@ impl NatsVariables {
             ..BatchSettings::default()
         }
     }
+}
+
+/// What is wrong with the name of a stream or consumer, or with a token of a subject.
+pub(super) fn name_problem(variable: &str, name: &str) -> Option<Problem> {
+    let forbidden = |c: char| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c);
+    (name.is_empty() || name.chars().any(forbidden)).then(|| {
+        Problem::new(
+            variable,
+            "must not be empty or have white space, dots, wildcards or slashes",
+        )
+    })
 }
