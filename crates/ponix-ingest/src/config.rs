@@ -1,0 +1,83 @@
+//! Every limit of the HTTP API, with its default.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the HTTP API is told.
+#[derive(Debug, Clone)]
+pub struct IngestConfig {
+    /// Stream of the envelopes, also the first token of their subjects.
+    pub stream: String,
+    /// Organization of requests without a key, when there is no file of keys.
+    pub default_organization: String,
+    /// Bytes of a body at most, after decompression.
+    pub body_bytes_max: usize,
+    /// How many times its compressed size a body may have, above 64 KiB.
+    pub decompression_ratio_max: usize,
+    /// Lines of an NDJSON body at most.
+    pub batch_lines_max: usize,
+    /// Members of the objects in one envelope at most.
+    pub keys_max: usize,
+    /// Header lines of a request at most.
+    pub headers_max: usize,
+    /// Bytes of the request line and the headers at most; not less than 8192.
+    pub header_bytes_max: usize,
+    /// Time the headers of a request may take, also between two requests on a connection.
+    pub header_timeout: Duration,
+    /// Time the body of a request may take.
+    pub body_timeout: Duration,
+    /// Time a PubAck may take.
+    pub publish_timeout: Duration,
+    /// Connections at a time at most; more wait in the kernel's queue.
+    pub connections_max: usize,
+    /// Requests in work at a time at most; more are refused.
+    pub requests_max: usize,
+    /// Requests per second of one key that has no rate of its own; 0 is no limit.
+    pub key_rate: u32,
+    /// Requests per second of one client address; 0 is no limit.
+    pub address_rate: u32,
+    /// Proxies whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Ids given by clients that are remembered to tell a repeat from a conflict.
+    pub remembered_ids_max: usize,
+    /// Time open requests get at the end.
+    pub drain_timeout: Duration,
+    /// Certificate chain and key, PEM files; plain HTTP without.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Where the server's certificate is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificate chain, the server's first.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        Self {
+            stream: "processed_envelopes".to_owned(),
+            default_organization: "example-org".to_owned(),
+            body_bytes_max: 1 << 20,
+            decompression_ratio_max: 100,
+            batch_lines_max: 10_000,
+            keys_max: 1_000,
+            headers_max: 64,
+            header_bytes_max: 16 << 10,
+            header_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            publish_timeout: Duration::from_secs(5),
+            connections_max: 4096,
+            requests_max: 1024,
+            key_rate: 0,
+            address_rate: 0,
+            trusted_proxies: Vec::new(),
+            remembered_ids_max: 10_000,
+            drain_timeout: Duration::from_secs(5),
+            tls: None,
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! One envelope of a body: strict, so that nothing is accepted that could not be stored.
+
+mod data;
+
+use ponix_nats::{OutgoingMessage, envelope_message};
+use ponix_proto::envelope::v1::ProcessedEnvelope;
+use ponix_proto::{
+    EnvelopeBuilder, Message as _, Timestamp, decode_envelope, timestamp_from_ns,
+    timestamp_from_rfc3339,
+};
+use serde::Deserialize;
+use serde::de::DeserializeSeed;
+use uuid::Uuid;
+
+use self::data::{Data, DataSeed};
+use crate::error::ApiError;
+
+/// Longest device id accepted, in bytes.
+const DEVICE_ID_BYTES_MAX: usize = 64;
+
+/// What the envelope comes with besides its bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    /// First token of the subject.
+    pub(crate) subject_prefix: &'a str,
+    /// Whose credential it is.
+    pub(crate) organization: &'a str,
+    /// The id for an envelope that has none.
+    pub(crate) fallback_id: Option<Uuid>,
+    pub(crate) keys_max: usize,
+    pub(crate) now_ns: i64,
+}
+
+/// An envelope that can be stored, ready to be published.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) event_id: Uuid,
+    /// Whether the client chose the id.
+    pub(crate) id_given: bool,
+    pub(crate) message: OutgoingMessage,
+}
+
+/// The members of a JSON envelope.
+struct Members {
+    organization_id: Option<String>,
+    end_device_id: String,
+    occurred_at: String,
+    processed_at: Option<String>,
+    data: Data,
+    event_id: Option<String>,
+}
+
+/// Reads an envelope in JSON.
+///
+/// # Errors
+/// What is wrong, with the field.
+pub(crate) fn from_json(text: &[u8], context: Context<'_>) -> Result<Accepted, ApiError> {
+    let text = std::str::from_utf8(text).map_err(|err| {
+        let message = format!("the body is not UTF-8 from byte {} on", err.valid_up_to());
+        ApiError::bad("invalid_utf8", message)
+    })?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let seed = MembersSeed {
+        keys_max: context.keys_max,
+    };
+    let members = seed
+        .deserialize(&mut deserializer)
+        .and_then(|members| deserializer.end().map(|()| members))
+        .map_err(|err| ApiError::bad("invalid_json", err.to_string()))?;
+    if let Some(error) = members.data.problem {
+        return Err(error);
+    }
+    let now = timestamp_from_ns(context.now_ns);
+    let time = |field, text: &str| timestamp_from_rfc3339(field, text).map_err(ApiError::from);
+    let processed_at: Timestamp = match &members.processed_at {
+        Some(text) => time("processed_at", text)?,
+        None => now,
+    };
+    let organization = own_organization(members.organization_id, context)?;
+    let mut builder = EnvelopeBuilder::new(
+        organization,
+        members.end_device_id,
+        time("occurred_at", &members.occurred_at)?,
+        members.data.fields,
+    );
+    let given = members
+        .event_id
+        .as_deref()
+        .map(event_id)
+        .transpose()?
+        .flatten();
+    let id = given.or(context.fallback_id);
+    if let Some(id) = id {
+        builder = builder.event_id(id);
+    }
+    accept(builder.build(processed_at)?, id.is_some(), context)
+}
+
+/// Reads an envelope in protobuf.
+///
+/// # Errors
+/// What is wrong, with the field.
+pub(crate) fn from_protobuf(bytes: &[u8], context: Context<'_>) -> Result<Accepted, ApiError> {
+    // Checked before prost builds it: prost recurses and knows no limit of what is stored.
+    if !bytes.is_empty() {
+        match decode_envelope(bytes, context.now_ns) {
+            // What is missing is filled in below, or told there.
+            Ok(_) => {}
+            Err(err) if err.kind() == ponix_proto::DecodeErrorKind::MissingField => {}
+            Err(err) => return Err(err.into()),
+        }
+    }
+    let mut envelope = ProcessedEnvelope::decode(bytes)
+        .map_err(|err| ApiError::bad("invalid_protobuf", err.to_string()))?;
+    let named = Some(std::mem::take(&mut envelope.organization_id)).filter(|name| !name.is_empty());
+    envelope.organization_id = own_organization(named, context)?;
+    let id = event_id(&envelope.event_id)?.or(context.fallback_id);
+    envelope.event_id = id.unwrap_or_else(Uuid::now_v7).to_string();
+    if envelope.processed_at.is_none() {
+        envelope.processed_at = Some(timestamp_from_ns(context.now_ns));
+    }
+    accept(envelope, id.is_some(), context)
+}
+
+/// The last check is the worker's own: what passes it is never a dead letter for its content.
+fn accept(
+    envelope: ProcessedEnvelope,
+    id_given: bool,
+    context: Context<'_>,
+) -> Result<Accepted, ApiError> {
+    check_device_id(&envelope.end_device_id)?;
+    let event_id = Uuid::try_parse(&envelope.event_id).unwrap_or_default();
+    let message = envelope_message(context.subject_prefix, envelope)
+        .map_err(|err| ApiError::bad("invalid_value", err.to_string()).at("end_device_id"))?;
+    decode_envelope(&message.payload, context.now_ns)?;
+    Ok(Accepted {
+        event_id,
+        id_given,
+        message,
+    })
+}
+
+fn own_organization(named: Option<String>, context: Context<'_>) -> Result<String, ApiError> {
+    match named {
+        Some(named) if named != context.organization => Err(ApiError::new(
+            axum::http::StatusCode::FORBIDDEN,
+            "wrong_organization",
+            "the envelope names another organization than the credential's",
+        )
+        .at("organization_id")),
+        _ => Ok(context.organization.to_owned()),
+    }
+}
+
+/// The id a client gives; an empty or nil one is none.
+fn event_id(text: &str) -> Result<Option<Uuid>, ApiError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match Uuid::try_parse(text) {
+        Ok(id) => Ok(Some(id).filter(|id| !id.is_nil())),
+        Err(_) => Err(ApiError::bad("invalid_value", "event_id is not a UUID").at("event_id")),
+    }
+}
+
+/// Narrower than what a subject could carry: an id stays the same in every log, path and query.
+fn check_device_id(id: &str) -> Result<(), ApiError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-:".contains(&byte);
+    if id.is_empty() {
+        return Err(ApiError::bad("missing_field", "end_device_id is missing").at("end_device_id"));
+    }
+    if id.len() > DEVICE_ID_BYTES_MAX || !id.bytes().all(plain) {
+        let message = format!(
+            "end_device_id must have 1 to {DEVICE_ID_BYTES_MAX} ASCII letters, digits, '_', '-' or ':'"
+        );
+        return Err(ApiError::bad("invalid_value", message).at("end_device_id"));
+    }
+    Ok(())
+}
+
+struct MembersSeed {
+    keys_max: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Member {
+    OrganizationId,
+    EndDeviceId,
+    OccurredAt,
+    ProcessedAt,
+    Data,
+    EventId,
+}
+
+impl<'de> DeserializeSeed<'de> for MembersSeed {
+    type Value = Members;
+
+    fn deserialize<D: serde::Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<Members, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> serde::de::Visitor<'de> for MembersSeed {
+    type Value = Members;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object that is an envelope")
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+        use serde::de::Error as _;
+        let (mut organization_id, mut end_device_id, mut occurred_at) = (None, None, None);
+        let (mut processed_at, mut data, mut event_id) = (None, None, None);
+        while let Some(member) = map.next_key::<Member>()? {
+            let (slot, name): (&mut Option<String>, &'static str) = match member {
+                Member::OrganizationId => (&mut organization_id, "organization_id"),
+                Member::EndDeviceId => (&mut end_device_id, "end_device_id"),
+                Member::OccurredAt => (&mut occurred_at, "occurred_at"),
+                Member::ProcessedAt => (&mut processed_at, "processed_at"),
+                Member::EventId => (&mut event_id, "event_id"),
+                Member::Data => {
+                    let seed = DataSeed::new(self.keys_max);
+                    if data.replace(map.next_value_seed(seed)?).is_some() {
+                        return Err(A::Error::duplicate_field("data"));
+                    }
+                    continue;
+                }
+            };
+            if slot.replace(map.next_value()?).is_some() {
+                return Err(A::Error::duplicate_field(name));
+            }
+        }
+        let missing = A::Error::missing_field;
+        Ok(Members {
+            organization_id,
+            end_device_id: end_device_id.ok_or_else(|| missing("end_device_id"))?,
+            occurred_at: occurred_at.ok_or_else(|| missing("occurred_at"))?,
+            processed_at,
+            data: data.ok_or_else(|| missing("data"))?,
+            event_id,
+        })
+    }
+}

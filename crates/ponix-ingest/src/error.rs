@@ -1,0 +1,168 @@
+//! What a client is told when its request is not done.
+
+use axum::Json;
+use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use ponix_nats::PublishError;
+use ponix_proto::{ConversionError, DecodeError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Said when nobody knows whether the message is stored.
+const OUTCOME_UNKNOWN: &str = "outcome unknown: send again with the same Idempotency-Key";
+
+/// An answer that is not a success. The codes are stable, the messages are for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    field: Option<String>,
+    retry_after_secs: Option<u64>,
+}
+
+/// The body of every answer that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// Stable name of what is wrong.
+    #[schema(example = "invalid_value")]
+    pub code: String,
+    /// The same for people.
+    pub message: String,
+    /// The field that is meant, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            field: None,
+            retry_after_secs: None,
+        }
+    }
+
+    pub(crate) fn bad(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub(crate) fn at(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    pub(crate) fn retry_after(mut self, secs: u64) -> Self {
+        self.retry_after_secs = Some(secs);
+        self
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).retry_after(1)
+    }
+
+    pub(crate) fn outcome_unknown() -> Self {
+        Self::unavailable(OUTCOME_UNKNOWN)
+    }
+
+    /// Returns the body of the answer.
+    pub fn body(&self) -> ErrorBody {
+        ErrorBody {
+            code: self.code.to_owned(),
+            message: self.message.clone(),
+            field: self.field.clone(),
+        }
+    }
+
+    /// Returns the status of the answer.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut headers = HeaderMap::new();
+        if let Some(secs) = self.retry_after_secs {
+            headers.insert(RETRY_AFTER, HeaderValue::from(secs));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        (self.status, headers, Json(self.body())).into_response()
+    }
+}
+
+/// Gives an answer of axum's own, with its `Allow`, our body.
+pub(crate) fn method_not_allowed(mut response: Response) -> Response {
+    let error = ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "this route takes other methods: see the header Allow",
+    );
+    let allow = response.headers_mut().remove(ALLOW);
+    let mut response = error.into_response();
+    if let Some(allow) = allow {
+        response.headers_mut().insert(ALLOW, allow);
+    }
+    response
+}
+
+impl From<PublishError> for ApiError {
+    fn from(err: PublishError) -> Self {
+        match err {
+            PublishError::TooLarge { bytes } => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "message_too_large",
+                format!("the message has {bytes} bytes, more than the stream takes"),
+            ),
+            PublishError::Subject { .. } | PublishError::Token(_) => {
+                Self::bad("invalid_value", "the device id cannot be part of a subject")
+                    .at("end_device_id")
+            }
+            PublishError::Refused { .. } => {
+                Self::unavailable("the stream takes no messages now: send again later")
+                    .retry_after(5)
+            }
+            PublishError::NoStream { .. } => {
+                Self::unavailable("there is no stream for this message: send again later")
+                    .retry_after(5)
+            }
+            _ => Self::outcome_unknown(),
+        }
+    }
+}
+
+impl From<ConversionError> for ApiError {
+    fn from(err: ConversionError) -> Self {
+        let field = match &err {
+            ConversionError::Missing { field } => {
+                return Self::bad("missing_field", err.to_string()).at(*field);
+            }
+            ConversionError::TooLong { field, .. }
+            | ConversionError::TimeOutOfRange { field }
+            | ConversionError::NotRfc3339 { field, .. } => (*field).to_owned(),
+            ConversionError::IntegerNotExact { field }
+            | ConversionError::NotFinite { field }
+            | ConversionError::TooDeep { field, .. } => field.clone(),
+            _ => return Self::bad("invalid_value", err.to_string()),
+        };
+        Self::bad("invalid_value", err.to_string()).at(field)
+    }
+}
+
+impl From<DecodeError> for ApiError {
+    fn from(err: DecodeError) -> Self {
+        use ponix_proto::DecodeErrorKind as Kind;
+        let code = match err.kind() {
+            Kind::MissingField => "missing_field",
+            Kind::Value => "invalid_value",
+            Kind::Decode => "invalid_protobuf",
+        };
+        Self::bad(code, err.to_string())
+    }
+}

@@ -1,0 +1,172 @@
+//! From an accepted envelope to its PubAck.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::http::{HeaderMap, StatusCode};
+use lru::LruCache;
+use ponix_nats::{PubAck, Publisher};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::envelope::Accepted;
+use crate::error::ApiError;
+use crate::metrics::IngestMetrics;
+
+/// Longest `Idempotency-Key`, in bytes.
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
+
+/// Publishes, and remembers what clients said under the ids they chose.
+#[derive(Debug, Clone)]
+pub(crate) struct Publishing {
+    publisher: Publisher,
+    timeout: Duration,
+    metrics: IngestMetrics,
+    remembered: Arc<Mutex<LruCache<Uuid, [u8; 32]>>>,
+}
+
+impl Publishing {
+    pub(crate) fn new(
+        publisher: Publisher,
+        timeout: Duration,
+        remembered_ids_max: usize,
+        metrics: IngestMetrics,
+    ) -> Self {
+        let most = NonZeroUsize::new(remembered_ids_max).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            publisher,
+            timeout,
+            metrics,
+            remembered: Arc::new(Mutex::new(LruCache::new(most))),
+        }
+    }
+
+    /// Publishes one envelope and returns whether the stream had it already. `source` are the bytes
+    /// the client sent for it.
+    pub(crate) async fn publish(
+        &self,
+        accepted: Accepted,
+        source: &[u8],
+    ) -> Result<bool, ApiError> {
+        let Accepted {
+            event_id,
+            id_given,
+            message,
+        } = accepted;
+        // Before the stream sees it: a stream keeps the first of an id and forgets what it said.
+        let hash = id_given.then(|| *blake3::hash(source).as_bytes());
+        if let Some(hash) = hash {
+            self.check_conflict(event_id, hash)?;
+        }
+        let start = Instant::now();
+        let published = tokio::time::timeout(self.timeout, self.publisher.publish(message)).await;
+        let PubAck { duplicate, .. } = published.map_err(|_| ApiError::outcome_unknown())??;
+        self.metrics
+            .publish_latency
+            .observe(start.elapsed().as_secs_f64());
+        if let Some(hash) = hash {
+            self.remembered().put(event_id, hash);
+        }
+        self.metrics.accepted.inc();
+        if duplicate {
+            self.metrics.duplicates.inc();
+        }
+        Ok(duplicate)
+    }
+
+    fn check_conflict(&self, event_id: Uuid, hash: [u8; 32]) -> Result<(), ApiError> {
+        match self.remembered().get(&event_id) {
+            Some(first) if *first != hash => Err(ApiError::new(
+                StatusCode::CONFLICT,
+                "idempotency_conflict",
+                format!("{event_id} was accepted with another content: the first one counts"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn remembered(&self) -> std::sync::MutexGuard<'_, LruCache<Uuid, [u8; 32]>> {
+        self.remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The `Idempotency-Key` of a request.
+///
+/// # Errors
+/// A key that is empty, too long, not printable ASCII, or there twice.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let key = value.to_str().unwrap_or_default();
+    let plain = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX || !plain || values.next().is_some()
+    {
+        let message = format!(
+            "Idempotency-Key must be given once, with 1 to {IDEMPOTENCY_KEY_BYTES_MAX} printable ASCII characters"
+        );
+        return Err(ApiError::bad("invalid_idempotency_key", message).at("Idempotency-Key"));
+    }
+    Ok(Some(key))
+}
+
+/// The id that a key stands for: the same for ever, and another for every organization and line.
+pub(crate) fn id_of_key(organization: &str, key: &str, line: u64) -> Uuid {
+    let mut hasher = blake3::Hasher::new();
+    for part in [organization.as_bytes(), key.as_bytes(), &line.to_be_bytes()] {
+        // The lengths keep two different lists of parts from being the same bytes.
+        hasher.update(&(part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    Uuid::new_v8(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_one_id_per_organization_and_line() {
+        let id = id_of_key("org", "key", 0);
+        // A contract: a retry after an update must be the same event.
+        assert_eq!(id.to_string(), "f1a5c48e-8e2d-8d4c-8a3c-000000000000");
+        for other in [
+            id_of_key("org", "key", 1),
+            id_of_key("or", "gkey", 0),
+            id_of_key("org2", "key", 0),
+        ] {
+            assert_ne!(other, id);
+        }
+    }
+
+    #[test]
+    fn keys_that_cannot_be_used_are_refused() {
+        let headers = |values: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                let value = axum::http::HeaderValue::from_bytes(value).unwrap();
+                headers.append("idempotency-key", value);
+            }
+            headers
+        };
+        assert_eq!(idempotency_key(&HeaderMap::new()), Ok(None));
+        assert_eq!(idempotency_key(&headers(&[b"a b"])), Ok(Some("a b")));
+        let long = [b'x'; IDEMPOTENCY_KEY_BYTES_MAX + 1];
+        assert!(idempotency_key(&headers(&[&long[1..]])).is_ok());
+        for wrong in [
+            &[&b""[..]][..],
+            &[&long[..]],
+            &[b"a", b"a"],
+            &[b"a\tb"],
+            &["ü".as_bytes()],
+        ] {
+            assert!(idempotency_key(&headers(wrong)).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The routes, and what every request passes through.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::json;
+use std::sync::atomic::Ordering;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi as _;
+
+use crate::auth::{authenticate, client_address};
+use crate::error::{ApiError, method_not_allowed};
+use crate::metrics::RequestLabels;
+use crate::openapi::ApiDoc;
+use crate::state::{Counts, IngestState};
+use crate::{envelopes, openapi};
+
+/// Where a request comes from; [`serve`](crate::serve()) tells.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+/// Returns all routes.
+pub fn router(state: IngestState) -> Router {
+    let ingest = Router::new()
+        .route("/v1/envelopes", post(envelopes::post))
+        .route_layer(middleware::from_fn_with_state(state.clone(), admit));
+    Router::new()
+        .nest("/api", ingest.clone())
+        .merge(ingest)
+        .route("/health", get(|| async { Json(json!({"status": "ok"})) }))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/stats", get(stats))
+        .merge(openapi::routes(ApiDoc::openapi()))
+        .fallback(|| async {
+            ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no such route")
+        })
+        .layer(CatchPanicLayer::custom(|_| {
+            ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "something is wrong with the service: send again with the same Idempotency-Key",
+            )
+            .into_response()
+        }))
+        .layer(middleware::from_fn_with_state(state.clone(), account))
+        .with_state(state)
+}
+
+/// Lets a request in: its address, its credential, and a place among those in work.
+async fn admit(
+    State(state): State<IngestState>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let peer = request
+        .extensions()
+        .get::<Peer>()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+    let headers = request.headers();
+    let address = client_address(peer, &state.config.trusted_proxies, headers);
+    state.limits.of_address(address)?;
+    let credential = authenticate(
+        state.keys.as_deref(),
+        &state.config.default_organization,
+        headers,
+    )?;
+    state.limits.of_credential(&credential)?;
+    let _place = state.limits.admit()?;
+    request.extensions_mut().insert(credential);
+    Ok(next.run(request).await)
+}
+
+/// Counts every request, and gives axum's own answers our form.
+async fn account(State(state): State<IngestState>, request: Request, next: Next) -> Response {
+    let route = request
+        .extensions()
+        .get::<axum::extract::MatchedPath>()
+        .map_or("other", |path| path.as_str())
+        .trim_start_matches("/api")
+        .to_owned();
+    state.metrics.in_flight.inc();
+    let response = next.run(request).await;
+    state.metrics.in_flight.dec();
+    let response = match response.status() {
+        StatusCode::METHOD_NOT_ALLOWED => method_not_allowed(response),
+        _ => response,
+    };
+    Counts::add(&state.counts.requests, 1);
+    let status = response.status().as_u16();
+    state
+        .metrics
+        .requests
+        .get_or_create(&RequestLabels { route, status })
+        .inc();
+    response
+}
+
+async fn ready(State(state): State<IngestState>) -> Response {
+    let reasons = (state.reasons)();
+    let status = if reasons.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body = json!({"ready": reasons.is_empty(), "reasons": reasons});
+    (status, Json(body)).into_response()
+}
+
+async fn metrics(State(state): State<IngestState>) -> Response {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &state.registry) {
+        Ok(()) => {
+            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, content_type)], text).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn stats(State(state): State<IngestState>) -> Json<serde_json::Value> {
+    let counts = &state.counts;
+    let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    Json(json!({
+        "requests": read(&counts.requests),
+        "envelopes": {
+            "accepted": read(&counts.accepted),
+            "duplicates": read(&counts.duplicates),
+            "refused": read(&counts.refused),
+        },
+    }))
+}
