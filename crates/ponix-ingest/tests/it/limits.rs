@@ -1,0 +1,142 @@
+//! What one client may take from the others.
+
+use std::time::Duration;
+
+use ponix_ingest::IngestConfig;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use crate::client::{parse, raw};
+use crate::support::{Api, JSON, json, two_keys};
+
+#[tokio::test]
+async fn headers_and_bodies_that_do_not_come_are_not_waited_for() {
+    let config = IngestConfig {
+        header_timeout: Duration::from_millis(300),
+        body_timeout: Duration::from_millis(300),
+        ..IngestConfig::default()
+    };
+    let api = Api::with(config, None).await;
+    // Nobody sends more: the server ends it.
+    let dribbled = raw(api.addr, b"POST /v1/envelopes HTTP/1.1\r\nhost: p\r\nx-a").await;
+    assert!(
+        dribbled.is_empty() || dribbled.contains(" 408 "),
+        "{dribbled}"
+    );
+    let head = b"POST /v1/envelopes HTTP/1.1\r\nhost: p\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    let answer = parse(&raw(api.addr, head).await);
+    assert_eq!(
+        (answer.status, answer.error().1.as_str()),
+        (408, "body_timeout")
+    );
+    assert_eq!(api.stored().await, 0);
+}
+
+#[tokio::test]
+async fn headers_are_limited_in_number_and_bytes() {
+    let api = Api::start().await;
+    let with = async |headers: String| {
+        let request =
+            format!("GET /health HTTP/1.1\r\nhost: p\r\nconnection: close\r\n{headers}\r\n");
+        parse(&raw(api.addr, request.as_bytes()).await).status
+    };
+    assert_eq!(with("x-a: b\r\n".repeat(60)).await, 200);
+    assert_eq!(with("x-a: b\r\n".repeat(63)).await, 431);
+    assert_eq!(
+        with(format!("x-a: {}\r\n", "b".repeat(20 << 10))).await,
+        431
+    );
+}
+
+#[tokio::test]
+async fn a_key_sends_at_its_own_rate_and_others_at_theirs() {
+    let api = Api::with(IngestConfig::default(), Some(two_keys())).await;
+    let (a, b) = (
+        ("authorization", "Bearer key-of-organization-a"),
+        ("authorization", "Bearer key-of-organization-b"),
+    );
+    // Two per second: of twenty at once some are too many, however slow the machine is.
+    let mut limited = None;
+    for _ in 0..2_000 {
+        let answer = api.post(&[JSON, b], b"{").await;
+        if answer.status == 429 {
+            limited = Some(answer);
+            break;
+        }
+    }
+    let limited = limited.expect("the rate is no limit");
+    assert_eq!(limited.error().1, "rate_limited");
+    assert_eq!(limited.header("retry-after"), Some("1"));
+    assert_eq!(api.post(&[JSON, a], &json("d", "{}", "")).await.status, 202);
+}
+
+#[tokio::test]
+async fn an_address_behind_a_trusted_proxy_has_a_rate_of_its_own() {
+    let config = IngestConfig {
+        address_rate: 1,
+        trusted_proxies: vec!["127.0.0.1".parse().unwrap()],
+        ..IngestConfig::default()
+    };
+    let api = Api::with(config, None).await;
+    let from = |address| ("x-forwarded-for", address);
+    let mut limited = false;
+    for _ in 0..2_000 {
+        limited |= api.post(&[JSON, from("203.0.113.1")], b"{").await.status == 429;
+        if limited {
+            break;
+        }
+    }
+    assert!(limited, "the rate is no limit");
+    let other = api.post(&[JSON, from("203.0.113.2")], b"{").await;
+    assert_eq!(other.status, 400, "{other:?}");
+}
+
+#[tokio::test]
+async fn more_requests_than_may_be_in_work_are_shed() {
+    let config = IngestConfig {
+        requests_max: 2,
+        ..IngestConfig::default()
+    };
+    let api = Api::with(config, None).await;
+    let head = b"POST /v1/envelopes HTTP/1.1\r\nhost: p\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n";
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(api.addr).await.unwrap();
+        stream.write_all(head).await.unwrap();
+        slow.push(stream);
+    }
+    let shed = ponix_stack::eventually("requests are shed", crate::support::SOON, async || {
+        let answer = api.post(&[JSON], &json("a", "{}", "")).await;
+        anyhow::ensure!(answer.status == 503, "{answer:?}");
+        Ok(answer)
+    })
+    .await
+    .unwrap();
+    assert_eq!(shed.error().1, "overloaded");
+    assert_eq!(shed.header("retry-after"), Some("1"));
+    // The probes are not among them.
+    let health = raw(
+        api.addr,
+        b"GET /health HTTP/1.1\r\nhost: p\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    assert_eq!(parse(&health).status, 200);
+    drop(slow);
+}
+
+#[tokio::test]
+async fn a_thousand_slow_connections_do_not_keep_others_out() {
+    let api = Api::start().await;
+    let mut slow = Vec::new();
+    for _ in 0..1_000 {
+        let mut stream = TcpStream::connect(api.addr).await.unwrap();
+        stream.write_all(b"POST /v1/env").await.unwrap();
+        slow.push(stream);
+    }
+    for _ in 0..20 {
+        let answer = api.post(&[JSON], &json("a", "{}", "")).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+    assert_eq!(slow.len(), 1_000);
+    assert_eq!(api.stored().await, 20);
+}

@@ -1,0 +1,154 @@
+//! A server of the API with a NATS of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ponix_ingest::{ApiKeys, IngestConfig, IngestMetrics, IngestState, router, serve};
+use ponix_nats::async_nats::jetstream;
+use ponix_nats::{
+    ConnectionRole, NatsConfig, NatsMetrics, Publisher, StreamSettings, connect, jetstream_context,
+};
+use ponix_proto::envelope::v1::ProcessedEnvelope;
+use ponix_proto::{DecodedEnvelope, decode_envelope};
+use ponix_stack::Nats;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{Answer, send};
+
+pub(crate) const JSON: (&str, &str) = ("content-type", "application/json");
+pub(crate) const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
+pub(crate) const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const STREAM: &str = "processed_envelopes";
+
+/// The API, its NATS, and the stream behind it.
+pub(crate) struct Api {
+    pub(crate) addr: SocketAddr,
+    pub(crate) nats: Nats,
+    context: jetstream::Context,
+    shutdown: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Api {
+    pub(crate) async fn start() -> Self {
+        Self::with(IngestConfig::default(), None).await
+    }
+
+    pub(crate) async fn with(config: IngestConfig, keys: Option<ApiKeys>) -> Self {
+        Self::with_stream_bytes(config, keys, 64 << 20).await
+    }
+
+    pub(crate) async fn with_stream_bytes(
+        config: IngestConfig,
+        keys: Option<ApiKeys>,
+        bytes_max: u64,
+    ) -> Self {
+        let nats = Nats::start().await.unwrap();
+        let nats_config = NatsConfig {
+            servers: vec![nats.url()],
+            ..NatsConfig::default()
+        };
+        let mut registry = Registry::default();
+        let nats_metrics = NatsMetrics::register(&mut registry);
+        let metrics = IngestMetrics::register(&mut registry);
+        let client = connect(
+            &nats_config,
+            ConnectionRole::Publish,
+            &nats_metrics,
+            Instant::now() + SOON,
+        )
+        .await
+        .unwrap();
+        let context = jetstream_context(client.clone(), &nats_config);
+        let settings = StreamSettings {
+            bytes_max,
+            ..StreamSettings::new(STREAM, vec![format!("{STREAM}.>")])
+        };
+        settings.reconcile(&context).await.unwrap();
+        let publisher = Publisher::new(client, &nats_config, 1024, nats_metrics);
+        let state = IngestState::new(
+            config.clone(),
+            keys,
+            publisher,
+            metrics.clone(),
+            Arc::new(registry),
+            Arc::new(Vec::new),
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let token = shutdown.clone();
+        let serving = tokio::spawn(async move {
+            serve(listener, router(state), &config, metrics, token)
+                .await
+                .unwrap();
+        });
+        Self {
+            addr,
+            nats,
+            context,
+            shutdown,
+            serving,
+        }
+    }
+
+    pub(crate) async fn post(&self, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        send(self.addr, "POST /v1/envelopes", headers, body).await
+    }
+
+    /// Messages in the stream.
+    pub(crate) async fn stored(&self) -> u64 {
+        let stream = self.context.get_stream(STREAM).await.unwrap();
+        stream.cached_info().state.messages
+    }
+
+    /// A message of the stream, as the worker would read it.
+    pub(crate) async fn message(&self, sequence: u64) -> (StoredMessage, DecodedEnvelope) {
+        let stream = self.context.get_stream(STREAM).await.unwrap();
+        let message = stream.get_raw_message(sequence).await.unwrap();
+        let envelope = decode_envelope(&message.payload, i64::MAX / 2).unwrap();
+        (message, envelope)
+    }
+
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        self.serving.await.unwrap();
+    }
+}
+
+pub(crate) type StoredMessage = jetstream::message::StreamMessage;
+
+/// An envelope in JSON with these further members, each with a comma before it.
+pub(crate) fn json(device: &str, data: &str, more: &str) -> Vec<u8> {
+    format!(
+        r#"{{"end_device_id":{},"occurred_at":"2026-03-01T12:00:00Z","data":{data}{more}}}"#,
+        serde_json::to_string(device).unwrap()
+    )
+    .into_bytes()
+}
+
+/// The least envelope a client sends in protobuf.
+pub(crate) fn envelope(device: &str) -> ProcessedEnvelope {
+    ProcessedEnvelope {
+        end_device_id: device.to_owned(),
+        occurred_at: Some(ponix_proto::timestamp_from_ns(1_772_366_400_000_000_000)),
+        data: Some(ponix_proto::Struct::default()),
+        ..ProcessedEnvelope::default()
+    }
+}
+
+/// Keys of two organizations; the second key may send two requests per second.
+pub(crate) fn two_keys() -> ApiKeys {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys");
+    let lines = "{\"key\":\"key-of-organization-a\",\"organization\":\"a\"}\n\
+                 {\"key\":\"key-of-organization-b\",\"organization\":\"b\",\"rate\":2}\n";
+    std::fs::write(&path, lines).unwrap();
+    ApiKeys::from_file(&path).unwrap()
+}

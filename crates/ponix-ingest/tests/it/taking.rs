@@ -1,0 +1,199 @@
+//! What is taken, and what the stream has then.
+
+use ponix_proto::Message as _;
+use uuid::Uuid;
+
+use crate::client::send;
+use crate::support::{Api, JSON, NDJSON, PROTOBUF, envelope, json, two_keys};
+
+#[tokio::test]
+async fn an_envelope_in_json_is_in_the_stream_once_it_is_accepted() {
+    let api = Api::start().await;
+    let body = json("sensor-1", r#"{"t":21.5,"on":[true,null,{"a.b":"x"}]}"#, "");
+    let answer = api
+        .post(&[JSON, ("nats-rollup", "all"), ("nats-ttl", "1s")], &body)
+        .await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let accepted = answer.json();
+    assert_eq!(
+        (&accepted["status"], &accepted["duplicate"]),
+        (&"accepted".into(), &false.into())
+    );
+    let (message, stored) = api.message(1).await;
+    assert_eq!(message.subject.as_str(), "processed_envelopes.sensor-1");
+    let id = accepted["event_id"].as_str().unwrap();
+    assert_eq!(stored.event_id, Some(id.parse().unwrap()));
+    assert_eq!(stored.organization_id, "example-org");
+    assert_eq!(
+        stored.data_json,
+        r#"{"on":[true,null,{"a.b":"x"}],"t":21.5}"#
+    );
+    assert_eq!(stored.occurred_at_ns, 1_772_366_400_000_000_000);
+    // The id, and nothing that the client sent for NATS.
+    let headers: Vec<String> = message
+        .headers
+        .iter()
+        .map(|(name, _)| name.to_string())
+        .collect();
+    assert_eq!(headers, ["Nats-Msg-Id"]);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn the_same_under_api_and_in_protobuf() {
+    let api = Api::start().await;
+    let id = Uuid::now_v7();
+    let sent = ponix_proto::envelope::v1::ProcessedEnvelope {
+        event_id: id.to_string(),
+        ..envelope("sensor-1")
+    };
+    let path = "POST /api/v1/envelopes";
+    let answer = send(api.addr, path, &[PROTOBUF], &sent.encode_to_vec()).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    assert_eq!(answer.json()["event_id"], id.to_string());
+    assert_eq!(api.message(1).await.1.event_id, Some(id));
+}
+
+#[tokio::test]
+async fn lines_are_taken_one_by_one() {
+    let api = Api::start().await;
+    let body = [
+        json("a", "{}", ""),
+        b"\n{\"end_device_id\":\n\r\n".to_vec(),
+        json("c", "{}", ""),
+        b"\r\n".to_vec(),
+        json("a.b", "{}", ""),
+    ]
+    .concat();
+    let answer = api.post(&[NDJSON, ("idempotency-key", "k")], &body).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let answer = answer.json();
+    assert_eq!(
+        (&answer["accepted"], &answer["failed"]),
+        (&2.into(), &2.into())
+    );
+    let lines: Vec<(u64, Option<&str>, bool)> = answer["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| {
+            (
+                result["line"].as_u64().unwrap(),
+                result["error"]["code"].as_str(),
+                result["event_id"].is_string(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            (1, None, true),
+            (2, Some("invalid_json"), false),
+            (4, None, true),
+            (5, Some("invalid_value"), false)
+        ]
+    );
+    assert_eq!(api.stored().await, 2);
+    // Once more: the same lines are the same events.
+    let again = api.post(&[NDJSON, ("idempotency-key", "k")], &body).await;
+    assert_eq!(again.json()["accepted"], 2);
+    assert_eq!(
+        again.json()["results"][0]["event_id"],
+        answer["results"][0]["event_id"]
+    );
+    assert_eq!(api.stored().await, 2);
+}
+
+#[tokio::test]
+async fn the_same_key_is_one_event_and_the_first_content_counts() {
+    let api = Api::start().await;
+    let key = ("idempotency-key", "order 17");
+    let first = api.post(&[JSON, key], &json("a", r#"{"n":1}"#, "")).await;
+    let second = api.post(&[JSON, key], &json("a", r#"{"n":1}"#, "")).await;
+    assert_eq!(
+        (first.status, second.status),
+        (202, 202),
+        "{first:?} {second:?}"
+    );
+    assert_eq!(first.json()["event_id"], second.json()["event_id"]);
+    assert_eq!(second.json()["duplicate"], true);
+    let other = api.post(&[JSON, key], &json("a", r#"{"n":2}"#, "")).await;
+    let (status, code, _) = other.error();
+    assert_eq!((status, code.as_str()), (409, "idempotency_conflict"));
+    assert_eq!(api.stored().await, 1);
+    assert_eq!(api.message(1).await.1.data_json, r#"{"n":1.0}"#);
+}
+
+#[tokio::test]
+async fn the_organization_comes_from_the_key() {
+    let api = Api::with(ponix_ingest::IngestConfig::default(), Some(two_keys())).await;
+    let a = ("authorization", "Bearer key-of-organization-a");
+    let b = ("authorization", "bearer key-of-organization-b");
+    let key = ("idempotency-key", "same");
+    for (credential, organization) in [(a, "a"), (b, "b")] {
+        let more = format!(r#","organization_id":"{organization}""#);
+        let answer = api
+            .post(&[JSON, credential, key], &json("d", "{}", &more))
+            .await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+    // The key of one organization says nothing about another's.
+    assert_eq!(api.stored().await, 2);
+    assert_eq!(api.message(1).await.1.organization_id, "a");
+    assert_eq!(api.message(2).await.1.organization_id, "b");
+    let foreign = api
+        .post(&[JSON, a], &json("d", "{}", r#","organization_id":"b""#))
+        .await;
+    assert_eq!(foreign.error().1, "wrong_organization");
+    assert_eq!(foreign.status, 403);
+    assert_eq!(api.stored().await, 2);
+}
+
+#[tokio::test]
+async fn packed_bodies_are_unpacked() {
+    use async_compression::tokio::bufread::{GzipEncoder, ZstdEncoder};
+    use tokio::io::AsyncReadExt as _;
+    let api = Api::start().await;
+    let body = json("sensor-1", r#"{"t":1}"#, "");
+    let (mut gzip, mut zstd) = (Vec::new(), Vec::new());
+    GzipEncoder::new(&body[..])
+        .read_to_end(&mut gzip)
+        .await
+        .unwrap();
+    ZstdEncoder::new(&body[..])
+        .read_to_end(&mut zstd)
+        .await
+        .unwrap();
+    for (name, packed) in [("gzip", gzip), ("zstd", zstd)] {
+        let answer = api.post(&[JSON, ("content-encoding", name)], &packed).await;
+        assert_eq!(answer.status, 202, "{name}: {answer:?}");
+    }
+    assert_eq!(api.message(2).await.1.data_json, r#"{"t":1.0}"#);
+}
+
+#[tokio::test]
+async fn the_rest_of_the_routes_answers() {
+    let api = Api::start().await;
+    api.post(&[JSON], &json("a", "{}", "")).await;
+    api.post(&[JSON], b"{").await;
+    let get = async |path: &str| send(api.addr, &format!("GET {path}"), &[], b"").await;
+    assert_eq!(get("/health").await.json()["status"], "ok");
+    assert_eq!(get("/ready").await.json()["ready"], true);
+    let stats = get("/stats").await.json();
+    assert_eq!(stats["envelopes"]["accepted"], 1);
+    assert_eq!(stats["envelopes"]["refused"], 1);
+    let metrics = get("/metrics").await.body;
+    for line in [
+        "ponix_ingest_envelopes_accepted_total 1",
+        "ponix_ingest_envelopes_refused_total 1",
+        r#"ponix_ingest_requests_total{route="/v1/envelopes",status="202"} 1"#,
+        r#"ponix_ingest_requests_total{route="/v1/envelopes",status="400"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    let openapi = get("/openapi.json").await.json();
+    assert!(openapi["paths"]["/v1/envelopes"]["post"].is_object());
+    let docs = get("/docs/").await;
+    assert_eq!(docs.status, 200, "{docs:?}");
+    assert!(docs.body.contains("swagger"), "{docs:?}");
+}
