@@ -1,1 +1,27 @@
 #![doc = include_str!("../README.md")]
+
+mod claims;
+mod config;
+mod copy;
+mod error;
+mod metrics;
+mod migrate;
+mod outcome;
+mod partitions;
+mod row_id;
+pub mod seam;
+mod stamp;
+mod status;
+mod store;
+mod tls;
+mod write;
+
+pub use config::{ConfigError, PostgresConfig};
+pub use error::{ErrorKind, StoreError};
+pub use metrics::PostgresMetrics;
+pub use migrate::MigrateError;
+pub use outcome::Written;
+pub use partitions::Pruned;
+pub use status::{Accepted, Ended, MessageStatus, Status};
+pub use store::Postgres;
+pub use write::Incoming;

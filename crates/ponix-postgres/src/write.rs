@@ -1,0 +1,211 @@
+//! A batch of messages in one transaction.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+
+use crate::seam::{Catalog, MessageError, ParsedMessage};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::claims::{Claim, claim};
+use crate::error::shortened;
+use crate::stamp::stamp;
+use crate::status::{self, Status, StatusRow};
+use crate::{Postgres, StoreError, Written};
+
+mod rows;
+
+/// A message to be written.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// The id of the message.
+    pub message_id: Uuid,
+    /// Whose it is; `None` where nobody needs to say who they are.
+    pub organization: Option<String>,
+    /// The entity it is said to hold.
+    pub entity_type: Option<String>,
+    /// When it came in; the same on every delivery.
+    pub received_at: OffsetDateTime,
+    /// The client's address.
+    pub source: Option<String>,
+    /// How often it was delivered again.
+    pub retry_count: u32,
+    /// Its rows, or why it has none.
+    pub parsed: Result<ParsedMessage, MessageError>,
+}
+
+impl Postgres {
+    /// Writes a batch in one transaction: claims the ids, stores the rows, sets the statuses.
+    ///
+    /// Answers one [`Written`] per message in the order of the batch. A message that is wrong fails
+    /// alone, its neighbours are stored. Of several messages with one id the first counts, and the
+    /// others are [`Written::AlreadyDone`] when it was stored. An id that another organization has
+    /// used is refused, and that one's status left alone.
+    ///
+    /// `catalog` must be the one the messages were parsed with, and its tables be there
+    /// ([`Postgres::apply_entities`]).
+    ///
+    /// # Errors
+    /// See [`StoreError`]. Nothing was written, except after an error in the middle of the commit:
+    /// then nothing or everything was, and a repeat tells which. Deadlocks and the like are begun
+    /// again [`PostgresConfig::conflict_retries_max`](crate::PostgresConfig) times.
+    ///
+    /// # Cancel safety
+    /// Nothing or everything was written, as after an error.
+    pub async fn write(
+        &self,
+        catalog: &Catalog,
+        batch: &[Incoming],
+    ) -> Result<Vec<Written>, StoreError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let begun = Instant::now();
+        match self
+            .until_unrivalled(|| self.write_once(catalog, batch))
+            .await
+        {
+            Ok((written, rows)) => {
+                self.metrics().committed(&written, rows, begun.elapsed());
+                Ok(written)
+            }
+            Err(error) => {
+                self.metrics().failed(&error, begun.elapsed());
+                Err(error)
+            }
+        }
+    }
+
+    async fn write_once(
+        &self,
+        catalog: &Catalog,
+        batch: &[Incoming],
+    ) -> Result<(Vec<Written>, u64), StoreError> {
+        self.ensure_days(batch.iter().map(|message| stamp(message.received_at)))
+            .await?;
+        // In the order of the ids: everybody claims in that order.
+        let mut firsts: BTreeMap<Uuid, usize> = BTreeMap::new();
+        for (index, message) in batch.iter().enumerate() {
+            firsts.entry(message.message_id).or_insert(index);
+        }
+        let wanted: Vec<_> = firsts
+            .iter()
+            .map(|(id, index)| (*id, stamp(batch[*index].received_at)))
+            .collect();
+
+        let mut client = self.client().await?;
+        let mut transaction = client.transaction().await?;
+        let claims = claim(&transaction, &wanted).await?;
+        let mut verdicts = vec![None; batch.len()];
+        let mut candidates = Vec::with_capacity(firsts.len());
+        for (index, message) in batch.iter().enumerate() {
+            if firsts.get(&message.message_id) != Some(&index) {
+                continue;
+            }
+            match verdict_before(message, &claims[&message.message_id]) {
+                Some(verdict) => verdicts[index] = Some(verdict),
+                None => candidates.push(index),
+            }
+        }
+        let mut store = rows::Store::new(catalog, batch, &mut verdicts, self.metrics());
+        store.all(&mut transaction, candidates).await?;
+        let rows = store.rows();
+        let statuses = statuses(batch, &verdicts, &claims);
+        status::write(&transaction, &statuses)
+            .await
+            .map_err(|error| self.day_or_conflict(error))?;
+        transaction.commit().await?;
+        client.give_back();
+        Ok((answers(batch, &firsts, &verdicts), rows))
+    }
+}
+
+/// Judges a message by what is known of it, `None` if its rows are to be stored.
+fn verdict_before(message: &Incoming, claim: &Claim) -> Option<Written> {
+    if let Some(known) = &claim.known {
+        if known.organization.as_deref() != message.organization.as_deref() {
+            return Some(Written::Refused {
+                field: Some("message_id".into()),
+                reason: "the id belongs to another message".into(),
+            });
+        }
+        if known.status == Status::Processed {
+            return Some(Written::AlreadyDone);
+        }
+    }
+    let error = message.parsed.as_ref().err()?;
+    Some(Written::Refused {
+        field: error.field.clone(),
+        reason: error.reason.clone(),
+    })
+}
+
+/// Tells the status of every message that was judged, in the order of the ids.
+fn statuses<'a>(
+    batch: &'a [Incoming],
+    verdicts: &[Option<Written>],
+    claims: &HashMap<Uuid, Claim>,
+) -> Vec<StatusRow<'a>> {
+    let judged = batch.iter().zip(verdicts);
+    judged
+        .filter_map(|(message, verdict)| {
+            let (status, error) = match verdict.as_ref()? {
+                Written::Stored | Written::AlreadyDone => (Status::Processed, None),
+                Written::Refused { field, reason } => {
+                    (Status::Failed, Some(sentence(field.as_deref(), reason)))
+                }
+                Written::Retry { reason } => (Status::Processing, Some(shortened(reason))),
+            };
+            let claim = &claims[&message.message_id];
+            if claim
+                .known
+                .as_ref()
+                .is_some_and(|known| known.status == Status::Processed)
+            {
+                return None;
+            }
+            let parsed = message.parsed.as_ref().ok().map(|parsed| &parsed.entity);
+            let entity_type = parsed.or(message.entity_type.as_ref());
+            Some(StatusRow {
+                message_id: message.message_id,
+                received_at: claim.received_at,
+                organization: message.organization.as_deref(),
+                status,
+                entity_type: entity_type.map(String::as_str),
+                source: message.source.as_deref(),
+                retry_count: message.retry_count,
+                error,
+            })
+        })
+        .collect()
+}
+
+/// Writes field and reason as one text.
+fn sentence(field: Option<&str>, reason: &str) -> String {
+    match field {
+        Some(field) => shortened(&format!("{field}: {reason}")),
+        None => shortened(reason),
+    }
+}
+
+/// Gives each message the verdict of the first one with its id.
+fn answers(
+    batch: &[Incoming],
+    firsts: &BTreeMap<Uuid, usize>,
+    verdicts: &[Option<Written>],
+) -> Vec<Written> {
+    let of_first = |message: &Incoming| {
+        let first = &verdicts[firsts[&message.message_id]];
+        first.clone().expect("every first one was judged")
+    };
+    let judged = batch.iter().zip(verdicts);
+    judged
+        .map(|(message, verdict)| match verdict {
+            Some(verdict) => verdict.clone(),
+            None => match of_first(message) {
+                Written::Stored => Written::AlreadyDone,
+                other => other,
+            },
+        })
+        .collect()
+}

@@ -1,0 +1,262 @@
+//! The rows of a batch, and the search for those that are refused.
+
+use std::collections::BTreeMap;
+
+use crate::seam::{Catalog, TableIndex};
+use bytes::Bytes;
+use deadpool_postgres::Transaction;
+use futures::SinkExt;
+use tokio_postgres::error::{DbError, SqlState};
+
+use super::Incoming;
+use crate::copy::{self, CopyRows, Unencodable};
+use crate::error::is_about_rows;
+use crate::row_id::row_id;
+use crate::{PostgresMetrics, StoreError, Written};
+
+/// Stores the rows of messages and notes what became of each.
+pub(super) struct Store<'a> {
+    catalog: &'a Catalog,
+    batch: &'a [Incoming],
+    verdicts: &'a mut [Option<Written>],
+    metrics: &'a PostgresMetrics,
+    rows: u64,
+}
+
+/// Why rows were not stored.
+enum Failure {
+    /// For what is in them: others may pass.
+    Rows(Refusal),
+    /// For something else.
+    Store(StoreError),
+}
+
+/// What PostgreSQL, or the encoding, says of the rows.
+enum Refusal {
+    Server(Box<DbError>),
+    Unencodable { field: String, reason: String },
+}
+
+impl<'a> Store<'a> {
+    pub(super) fn new(
+        catalog: &'a Catalog,
+        batch: &'a [Incoming],
+        verdicts: &'a mut [Option<Written>],
+        metrics: &'a PostgresMetrics,
+    ) -> Self {
+        Self {
+            catalog,
+            batch,
+            verdicts,
+            metrics,
+            rows: 0,
+        }
+    }
+
+    /// Returns how many rows were stored.
+    pub(super) const fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Stores what can be stored of these messages, given by their places in the batch.
+    pub(super) async fn all(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        messages: Vec<usize>,
+    ) -> Result<(), StoreError> {
+        let mut waiting = self.once(transaction, messages).await?;
+        // What a message refers to may have come behind it.
+        loop {
+            let before = waiting.len();
+            if before == 0 || self.rows == 0 {
+                return Ok(());
+            }
+            waiting = self.once(transaction, waiting).await?;
+            if waiting.len() == before {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Goes over messages once, in halves where they are refused, and returns those that wait for
+    /// what they refer to.
+    async fn once(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        messages: Vec<usize>,
+    ) -> Result<Vec<usize>, StoreError> {
+        let mut waiting = Vec::new();
+        let mut groups = vec![messages];
+        while let Some(mut group) = groups.pop() {
+            if group.is_empty() {
+                continue;
+            }
+            let refusal = match self.attempt(transaction, &group).await {
+                Ok(rows) => {
+                    self.rows += rows;
+                    for index in group {
+                        self.verdicts[index] = Some(Written::Stored);
+                    }
+                    continue;
+                }
+                Err(Failure::Rows(refusal)) => refusal,
+                Err(Failure::Store(error)) => return Err(error),
+            };
+            if let [index] = group[..] {
+                let verdict = verdict(transaction, self.catalog, &refusal).await?;
+                if matches!(verdict, Written::Retry { .. }) {
+                    waiting.push(index);
+                }
+                self.verdicts[index] = Some(verdict);
+                continue;
+            }
+            self.metrics.split();
+            let right = group.split_off(group.len() / 2);
+            groups.push(right);
+            groups.push(group);
+        }
+        Ok(waiting)
+    }
+
+    /// Stores all of these messages or nothing.
+    async fn attempt(
+        &self,
+        transaction: &mut Transaction<'_>,
+        messages: &[usize],
+    ) -> Result<u64, Failure> {
+        let tables = self.encode(messages).map_err(Failure::Rows)?;
+        let savepoint = transaction.savepoint("rows").await?;
+        let mut rows = 0;
+        for (table, encoded) in tables {
+            let statement = copy::statement(self.catalog.table(table));
+            match copy_in(&savepoint, &statement, encoded.finish()).await {
+                Ok(copied) => rows += copied,
+                Err(Failure::Rows(refusal)) => {
+                    savepoint.rollback().await?;
+                    return Err(Failure::Rows(refusal));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        savepoint.commit().await?;
+        Ok(rows)
+    }
+
+    /// Encodes rows by table, in the order in which the tables may be filled.
+    fn encode(&self, messages: &[usize]) -> Result<BTreeMap<TableIndex, CopyRows>, Refusal> {
+        let mut tables = BTreeMap::new();
+        for message in messages.iter().map(|index| &self.batch[*index]) {
+            let Ok(parsed) = &message.parsed else {
+                continue;
+            };
+            for (position, row) in parsed.rows.iter().enumerate() {
+                let table = self.catalog.table(row.table);
+                let id = row_id(message.message_id, &table.name, position);
+                let rows = tables.entry(row.table).or_insert_with(CopyRows::new);
+                rows.push(id, row)
+                    .map_err(|Unencodable { column, reason }| {
+                        let field = table.columns[column].name.clone();
+                        Refusal::Unencodable { field, reason }
+                    })?;
+            }
+        }
+        Ok(tables)
+    }
+}
+
+async fn copy_in(
+    transaction: &Transaction<'_>,
+    statement: &str,
+    encoded: Bytes,
+) -> Result<u64, Failure> {
+    let statement = transaction.prepare_cached(statement).await?;
+    let sink = transaction.copy_in(&statement).await?;
+    let mut sink = std::pin::pin!(sink);
+    // A row that is refused may end the COPY before everything is sent; `finish` tells.
+    match sink.send(encoded).await {
+        Ok(()) => Ok(sink.finish().await?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Says what became of a message that was refused alone.
+async fn verdict(
+    transaction: &Transaction<'_>,
+    catalog: &Catalog,
+    refusal: &Refusal,
+) -> Result<Written, StoreError> {
+    let error = match refusal {
+        Refusal::Unencodable { field, reason } => {
+            return Ok(Written::Refused {
+                field: Some(field.clone()),
+                reason: reason.clone(),
+            });
+        }
+        Refusal::Server(error) => error,
+    };
+    let columns = match (error.column(), error.constraint()) {
+        (Some(column), _) => vec![column.to_owned()],
+        (None, Some(constraint)) => columns_of(transaction, error, constraint).await?,
+        (None, None) => Vec::new(),
+    };
+    let field = (!columns.is_empty()).then(|| columns.join(", "));
+    let named = field.as_deref().unwrap_or("it");
+    if error.code() == &SqlState::FOREIGN_KEY_VIOLATION {
+        let reason = format!("what {named} refers to is not there yet");
+        return Ok(Written::Retry { reason });
+    }
+    if error.code() == &SqlState::UNIQUE_VIOLATION {
+        if is_id(catalog, error.table(), &columns) {
+            // The id is derived from the message: this very row was stored before.
+            return Ok(Written::AlreadyDone);
+        }
+        let reason = format!("another message has stored the same {named}");
+        return Ok(Written::Refused { field, reason });
+    }
+    let reason = crate::error::shortened(error.message());
+    Ok(Written::Refused { field, reason })
+}
+
+fn is_id(catalog: &Catalog, table: Option<&str>, columns: &[String]) -> bool {
+    let table = catalog
+        .tables()
+        .find(|own| Some(own.name.as_str()) == table);
+    table.is_some_and(|table| columns == std::slice::from_ref(&table.id_column))
+}
+
+/// Returns the columns of a constraint or unique index in the order of the table.
+async fn columns_of(
+    transaction: &Transaction<'_>,
+    error: &DbError,
+    constraint: &str,
+) -> Result<Vec<String>, StoreError> {
+    const SQL: &str = "SELECT a.attname FROM pg_class t \
+         JOIN pg_namespace n ON n.oid = t.relnamespace \
+         JOIN pg_attribute a ON a.attrelid = t.oid \
+         WHERE n.nspname = $1 AND t.relname = $2 AND a.attnum > 0 AND (\
+         EXISTS (SELECT FROM pg_constraint c WHERE c.conrelid = t.oid AND c.conname = $3 \
+         AND a.attnum = ANY(c.conkey)) \
+         OR EXISTS (SELECT FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid \
+         WHERE x.indrelid = t.oid AND i.relname = $3 AND a.attnum = ANY(x.indkey))) \
+         ORDER BY a.attnum";
+    let statement = transaction.prepare_cached(SQL).await?;
+    let names = [error.schema(), error.table(), Some(constraint)].map(Option::unwrap_or_default);
+    let [schema, table, constraint] = names;
+    let rows = transaction
+        .query(&statement, &[&schema, &table, &constraint])
+        .await?;
+    rows.iter()
+        .map(|row| row.try_get(0).map_err(StoreError::from))
+        .collect()
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(answer) if is_about_rows(answer.code()) => {
+                Self::Rows(Refusal::Server(Box::new(answer.clone())))
+            }
+            _ => Self::Store(error.into()),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Against a real PostgreSQL: what is written is there once, what is wrong fails alone, and kills,
+//! rivals and several instances change nothing about it.
+
+mod faults;
+mod migrating;
+mod partitions;
+mod statuses;
+mod support;
+mod writing;

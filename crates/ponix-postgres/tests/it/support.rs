@@ -1,0 +1,215 @@
+//! One server for all tests that do not harm it, a database for each.
+
+use std::collections::BTreeMap;
+
+use ponix_postgres::seam::{
+    Catalog, Column, MessageError, ParsedMessage, Row, Table, TableIndex, Value,
+};
+use ponix_postgres::{Accepted, Incoming, Postgres, PostgresConfig, PostgresMetrics, Status};
+use secrecy::SecretString;
+use time::OffsetDateTime;
+use time::macros::datetime;
+use tokio::sync::OnceCell;
+use tokio_postgres::NoTls;
+use uuid::Uuid;
+
+pub(crate) const NOON: OffsetDateTime = datetime!(2026-11-21 12:00:00.123456789 UTC);
+
+static SERVER: OnceCell<ponix_stack::Postgres> = OnceCell::const_new();
+
+/// The server that all tests share which do not harm it.
+pub(crate) async fn server() -> &'static ponix_stack::Postgres {
+    SERVER
+        .get_or_init(|| async { ponix_stack::Postgres::start().await.expect("it starts") })
+        .await
+}
+
+/// Where a database on a server is.
+pub(crate) fn config(server: &ponix_stack::Postgres, database: &str) -> PostgresConfig {
+    let (base, _) = server
+        .url()
+        .rsplit_once('/')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .expect("it ends with the database");
+    PostgresConfig {
+        url: SecretString::from(format!("{base}/{database}")),
+        ..PostgresConfig::default()
+    }
+}
+
+/// A client of its own, besides the pool.
+pub(crate) async fn client(config: &PostgresConfig) -> tokio_postgres::Client {
+    use secrecy::ExposeSecret;
+    let url = config.url.expose_secret();
+    let (client, connection) = tokio_postgres::connect(url, NoTls)
+        .await
+        .expect("it connects");
+    tokio::spawn(connection);
+    client
+}
+
+/// A database of its own, with our tables and those of [`catalog`].
+pub(crate) struct Database {
+    pub(crate) config: PostgresConfig,
+    pub(crate) postgres: Postgres,
+    pub(crate) sql: tokio_postgres::Client,
+    pub(crate) catalog: Catalog,
+}
+
+impl Database {
+    /// On the shared server.
+    pub(crate) async fn new(name: &str) -> Self {
+        Self::on(server().await, name).await
+    }
+
+    pub(crate) async fn on(server: &ponix_stack::Postgres, name: &str) -> Self {
+        let config = empty(server, name).await;
+        let postgres = connect(&config);
+        postgres.migrate().await.expect("the migrations pass");
+        let catalog = catalog();
+        let sql = client(&config).await;
+        sql.batch_execute(
+            "CREATE TABLE customers (id uuid PRIMARY KEY, customer_key bigint NOT NULL UNIQUE); \
+             CREATE TABLE orders (id uuid PRIMARY KEY, order_key bigint NOT NULL UNIQUE, \
+             customer_key bigint REFERENCES customers (customer_key), \
+             total_price numeric(7,2), comment text)",
+        )
+        .await
+        .expect("it passes");
+        Self {
+            config,
+            postgres,
+            sql,
+            catalog,
+        }
+    }
+
+    pub(crate) async fn count(&self, what: &str) -> i64 {
+        let sql = format!("SELECT count(*) FROM {what}");
+        let row = self.sql.query_one(&sql, &[]).await;
+        row.expect("it answers").get(0)
+    }
+
+    /// How many messages have which status.
+    pub(crate) async fn statuses(&self) -> BTreeMap<String, i64> {
+        let sql = "SELECT status, count(*) FROM message_status GROUP BY status";
+        let rows = self.sql.query(sql, &[]).await.expect("it answers");
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    pub(crate) async fn status(&self, id: Uuid) -> Option<Status> {
+        let status = self.postgres.status(None, id).await;
+        status.expect("it answers").map(|known| known.status)
+    }
+
+    pub(crate) async fn error(&self, id: Uuid) -> Option<String> {
+        let status = self.postgres.status(None, id).await;
+        status.expect("it answers").and_then(|known| known.error)
+    }
+}
+
+/// Makes an empty database.
+pub(crate) async fn empty(server: &ponix_stack::Postgres, name: &str) -> PostgresConfig {
+    let admin = client(&config(server, server.database())).await;
+    let sql = format!("CREATE DATABASE {name}");
+    admin.batch_execute(&sql).await.expect("it is made");
+    config(server, name)
+}
+
+pub(crate) fn connect(config: &PostgresConfig) -> Postgres {
+    Postgres::connect(config.clone(), PostgresMetrics::default()).expect("a valid configuration")
+}
+
+pub(crate) fn catalog() -> Catalog {
+    let columns = |names: &[&str]| names.iter().map(|n| Column { name: (*n).into() }).collect();
+    Catalog {
+        tables: vec![
+            Table {
+                name: "customers".into(),
+                id_column: "id".into(),
+                columns: columns(&["customer_key"]),
+            },
+            Table {
+                name: "orders".into(),
+                id_column: "id".into(),
+                columns: columns(&["order_key", "customer_key", "total_price", "comment"]),
+            },
+        ],
+    }
+}
+
+/// The id of a message by a small number.
+pub(crate) fn id(number: u64) -> Uuid {
+    Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 | u128::from(number))
+}
+
+pub(crate) fn incoming(number: u64, parsed: Result<ParsedMessage, MessageError>) -> Incoming {
+    Incoming {
+        message_id: id(number),
+        organization: Some("acme".into()),
+        entity_type: None,
+        received_at: NOON,
+        source: Some("192.0.2.1".into()),
+        retry_count: 0,
+        parsed,
+    }
+}
+
+pub(crate) fn accepted(number: u64) -> Accepted {
+    Accepted {
+        message_id: id(number),
+        organization: Some("acme".into()),
+        entity_type: Some("Order".into()),
+        received_at: NOON,
+        source: Some("192.0.2.1".into()),
+    }
+}
+
+pub(crate) fn customer(number: u64, key: i64) -> Incoming {
+    let row = Row {
+        table: TableIndex(0),
+        values: vec![Value::Integer(key)],
+    };
+    incoming(
+        number,
+        Ok(ParsedMessage {
+            entity: "Customer".into(),
+            rows: vec![row],
+        }),
+    )
+}
+
+/// An order whose key is the message's number.
+pub(crate) fn order(number: u64) -> Incoming {
+    priced(number, 995, None)
+}
+
+/// An order of a customer, who may be there or not.
+pub(crate) fn order_of(number: u64, customer: i64) -> Incoming {
+    priced(number, 995, Some(customer))
+}
+
+/// An order with a price in hundredths; more than seven digits do not fit into the column.
+pub(crate) fn priced(number: u64, cents: i64, customer: Option<i64>) -> Incoming {
+    let values = vec![
+        Value::Integer(number as i64),
+        customer.map_or(Value::Null, Value::Integer),
+        Value::Decimal(rust_decimal::Decimal::new(cents, 2)),
+        Value::Text("ring twice".into()),
+    ];
+    let row = Row {
+        table: TableIndex(1),
+        values,
+    };
+    incoming(
+        number,
+        Ok(ParsedMessage {
+            entity: "Order".into(),
+            rows: vec![row],
+        }),
+    )
+}
+
+pub(crate) fn orders(numbers: std::ops::Range<u64>) -> Vec<Incoming> {
+    numbers.map(order).collect()
+}
