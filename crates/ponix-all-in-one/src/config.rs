@@ -5,6 +5,7 @@
 
 mod clickhouse;
 mod environment;
+mod ingest;
 mod nats;
 mod reference;
 mod service;
@@ -20,6 +21,7 @@ use self::variables::Variable;
 
 use self::clickhouse::ClickHouseVariables;
 use self::environment::{Problem, unknown_names};
+use self::ingest::IngestVariables;
 
 /// Everything the service can be told.
 #[derive(Debug, Clone)]
@@ -27,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) service: ServiceVariables,
     pub(crate) nats: NatsVariables,
     pub(crate) clickhouse: ClickHouseVariables,
+    pub(crate) ingest: IngestVariables,
 }
 
 /// A configuration as far as it could be read, with everything that is wrong with it.
@@ -51,16 +54,21 @@ impl Reading {
             ClickHouseVariables::read(environment);
         settings.extend(nats_settings);
         settings.extend(clickhouse_settings);
+        let (ingest, ingest_settings, ingest_problems) = IngestVariables::read(environment);
+        settings.extend(ingest_settings);
         problems.extend(nats_problems);
         problems.extend(clickhouse_problems);
+        problems.extend(ingest_problems);
         problems.extend(environment.problems());
         problems.extend(nats.iter().flat_map(NatsVariables::check));
         problems.extend(clickhouse.iter().flat_map(ClickHouseVariables::check));
-        let config = match (service, nats, clickhouse) {
-            (Some(service), Some(nats), Some(clickhouse)) => Some(Config {
+        problems.extend(ingest.iter().flat_map(IngestVariables::check));
+        let config = match (service, nats, clickhouse, ingest) {
+            (Some(service), Some(nats), Some(clickhouse), Some(ingest)) => Some(Config {
                 service,
                 nats,
                 clickhouse,
+                ingest,
             })
             .filter(|_| problems.is_empty()),
             _ => None,
@@ -89,6 +97,7 @@ pub(crate) fn variables() -> Vec<Variable> {
         ServiceVariables::variables(),
         NatsVariables::variables(),
         ClickHouseVariables::variables(),
+        IngestVariables::variables(),
     ]
     .concat()
 }

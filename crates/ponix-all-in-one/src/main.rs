@@ -5,6 +5,7 @@ mod cli;
 mod clock;
 mod config;
 mod envelopes;
+mod http;
 mod janitor;
 mod logging;
 mod migrate;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ponix_clickhouse::ClickHouseMetrics;
+use ponix_ingest::IngestMetrics;
 use ponix_nats::NatsMetrics;
 use ponix_runner::{Outcome, Runner, Shutdown, Signals, Startup};
 use prometheus_client::registry::Registry;
@@ -11,9 +12,9 @@ use tokio::time::Instant;
 
 use crate::admin::Admin;
 use crate::config::Config;
-use crate::envelopes;
 use crate::nats::Nats;
 use crate::readiness::{Parts, Readiness};
+use crate::{envelopes, http};
 
 /// The start-up ends by itself, with its reason, this long before the runner would cut it off.
 const STARTUP_MARGIN: Duration = Duration::from_millis(500);
@@ -24,6 +25,7 @@ pub(crate) async fn run(config: Config, signals: Signals) -> Outcome {
     let metrics = Metrics {
         nats: NatsMetrics::register(&mut registry),
         clickhouse: ClickHouseMetrics::register(&mut registry),
+        ingest: IngestMetrics::register(&mut registry),
     };
     let service = &config.service;
     let runner = Runner::new()
@@ -31,16 +33,17 @@ pub(crate) async fn run(config: Config, signals: Signals) -> Outcome {
         .with_startup_timeout(service.startup_timeout_secs)
         .with_grace_time(service.shutdown_timeout_secs);
     let readiness = Readiness::new(runner.shutdown());
+    let registry = Arc::new(registry);
     let admin = Admin {
         readiness: readiness.clone(),
-        registry: Arc::new(registry),
+        registry: Arc::clone(&registry),
     };
     let admin_addr = service.admin_addr;
     runner
         .with_background_process("admin", move |shutdown: Shutdown| async move {
             admin.serve(admin_addr, shutdown.soft().clone()).await
         })
-        .with_startup(|startup| start(config, startup, metrics, readiness))
+        .with_startup(|startup| start(config, startup, metrics, registry, readiness))
         .run()
         .await
 }
@@ -50,6 +53,7 @@ pub(crate) async fn run(config: Config, signals: Signals) -> Outcome {
 struct Metrics {
     nats: NatsMetrics,
     clickhouse: ClickHouseMetrics,
+    ingest: IngestMetrics,
 }
 
 /// Stores → NATS → pipelines. Every step may be repeated.
@@ -57,6 +61,7 @@ async fn start(
     config: Config,
     startup: Startup,
     metrics: Metrics,
+    registry: Arc<Registry>,
     readiness: Readiness,
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + config.service.startup_timeout_secs - STARTUP_MARGIN;
@@ -76,6 +81,15 @@ async fn start(
         clickhouse,
         metrics.clickhouse,
         &mut parts,
+    )
+    .await?;
+    http::start(
+        &config,
+        &startup,
+        &nats,
+        metrics.ingest,
+        registry,
+        readiness.clone(),
     )
     .await?;
     readiness.started(parts);

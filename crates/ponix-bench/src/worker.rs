@@ -37,6 +37,7 @@ impl Worker {
         let admin = free_addr()?;
         let process = Process::builder("ponix-all-in-one", program)
             .env("PONIX_ADMIN_ADDR", admin.to_string())
+            .env("PONIX_INGEST_ENABLED", "false")
             .env("PONIX_INTERVAL_SECS", "0")
             .env("PONIX_NATS_URL", servers.nats.url())
             .env("PONIX_CLICKHOUSE_URL", servers.clickhouse.url())

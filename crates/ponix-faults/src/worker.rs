@@ -39,6 +39,7 @@ impl Worker {
         let process = Process::builder("worker", binary().await?)
             .envs(env)
             .env("PONIX_ADMIN_ADDR", admin.to_string())
+            .env("PONIX_INGEST_ENABLED", "false")
             .env("RUST_LOG", "")
             .env("FAILPOINTS", failpoints)
             .args(args)

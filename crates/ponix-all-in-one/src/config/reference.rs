@@ -49,6 +49,8 @@ fn section_of(name: &str) -> &'static str {
         "NATS"
     } else if name.starts_with("PONIX_CLICKHOUSE_") {
         "ClickHouse"
+    } else if name.starts_with("PONIX_INGEST_") {
+        "HTTP API"
     } else {
         "Service"
     }

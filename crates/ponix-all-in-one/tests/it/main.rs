@@ -5,6 +5,7 @@ mod admin;
 mod batches;
 mod configuring;
 mod dead_letters;
+mod http_api;
 mod migrating;
 mod other_settings;
 mod outages;

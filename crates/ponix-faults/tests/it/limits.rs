@@ -20,7 +20,9 @@ async fn rows_refused_in_numbers_stop_the_intake_and_are_stored_after_the_mend()
     });
     world.publishing().publish(events).await?;
     let worker = world.launch_worker("", &[]).await?;
-    worker.not_ready("the intake of envelopes has stopped").await?;
+    worker
+        .not_ready("the intake of envelopes has stopped")
+        .await?;
     // Every batch is held by now or will be; none may be dead-lettered meanwhile.
     worker
         .metrics_when("held batches", |m| {
@@ -50,7 +52,9 @@ async fn a_table_that_goes_away_stops_the_intake_until_it_is_back() -> Result<()
         .execute("RENAME TABLE processed_envelopes TO elsewhere")
         .await?;
     world.publishing().publish(good(500)).await?;
-    worker.not_ready("the intake of envelopes has stopped").await?;
+    worker
+        .not_ready("the intake of envelopes has stopped")
+        .await?;
     world
         .execute("RENAME TABLE elsewhere TO processed_envelopes")
         .await?;

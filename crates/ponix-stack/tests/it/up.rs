@@ -28,6 +28,7 @@ impl Up {
         let admin = free_addr();
         let process = up
             .env("PONIX_ADMIN_ADDR", admin.to_string())
+            .env("PONIX_INGEST_ADDR", free_addr().to_string())
             .start()
             .unwrap();
         let up = Self {
@@ -169,7 +170,11 @@ async fn a_taken_port_is_told_in_one_line_and_nothing_starts() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     let (up, data) = builder();
-    let up = up.env("PONIX_ADMIN_ADDR", &addr).start().unwrap();
+    let up = up
+        .env("PONIX_ADMIN_ADDR", &addr)
+        .env("PONIX_INGEST_ADDR", free_addr().to_string())
+        .start()
+        .unwrap();
 
     assert_eq!(up.wait().await.unwrap().code(), Some(1));
     let log = up.log().unwrap();
@@ -188,6 +193,7 @@ async fn a_wrong_configuration_of_the_service_has_its_exit_code() {
     let (up, _data) = builder();
     let up = up
         .env("PONIX_ADMIN_ADDR", free_addr().to_string())
+        .env("PONIX_INGEST_ADDR", free_addr().to_string())
         .env("PONIX_NATS_BATCH_SIZE", "many")
         .start()
         .unwrap();

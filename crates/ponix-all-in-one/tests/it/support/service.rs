@@ -89,12 +89,21 @@ impl Service {
 
     /// Where the admin endpoint listens: on a port that was free, which the log tells.
     pub(crate) fn admin_addr(&self) -> anyhow::Result<SocketAddr> {
+        self.listens("admin endpoint")
+    }
+
+    /// Where the HTTP API listens.
+    pub(crate) fn api_addr(&self) -> anyhow::Result<SocketAddr> {
+        self.listens("http api")
+    }
+
+    fn listens(&self, what: &str) -> anyhow::Result<SocketAddr> {
         let log = self.process.log()?;
         let addr = log
-            .split("admin endpoint listens addr=")
+            .split(&format!("{what} listens addr="))
             .nth(1)
             .and_then(|rest| rest.split_whitespace().next())
-            .context("the admin endpoint does not listen yet")?;
+            .with_context(|| format!("the {what} does not listen yet"))?;
         Ok(addr.parse()?)
     }
 

@@ -80,6 +80,7 @@ impl World {
     pub(crate) fn service(&self) -> ServiceBuilder {
         ServiceBuilder::new()
             .env("PONIX_ADMIN_ADDR", "127.0.0.1:0")
+            .env("PONIX_INGEST_ADDR", "127.0.0.1:0")
             .env("PONIX_INTERVAL_SECS", 0)
             .env("PONIX_STARTUP_TIMEOUT_SECS", SOON.as_secs())
             .env("PONIX_SHUTDOWN_TIMEOUT_SECS", SOON.as_secs())

@@ -13,6 +13,7 @@ const NATS_MONITORING_PORT: &str = "PONIX_UP_NATS_MONITORING_PORT";
 const CLICKHOUSE_PORT: &str = "PONIX_UP_CLICKHOUSE_PORT";
 const DATA_DIR: &str = "PONIX_UP_DATA_DIR";
 const ADMIN_ADDR: &str = "PONIX_ADMIN_ADDR";
+const INGEST_ADDR: &str = "PONIX_INGEST_ADDR";
 const USERNAME: &str = "PONIX_CLICKHOUSE_USERNAME";
 const PASSWORD: &str = "PONIX_CLICKHOUSE_PASSWORD";
 const INTERVAL: &str = "PONIX_INTERVAL_SECS";
@@ -43,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) nats_monitoring_port: u16,
     pub(crate) clickhouse_port: u16,
     pub(crate) admin_addr: SocketAddr,
+    /// Where the HTTP API answers.
+    pub(crate) ingest_addr: SocketAddr,
     pub(crate) data_dir: PathBuf,
     pub(crate) user: String,
     pub(crate) password: String,
@@ -70,16 +73,16 @@ impl Settings {
             None => Ok(default),
             Some(text) => parse_port(text).with_context(|| format!("{name}={text}")),
         };
+        let addr = |name, default: u16| match text(name)? {
+            None => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, default))),
+            Some(text) => text.parse().with_context(|| format!("{name}={text}")),
+        };
         let mut settings = Self {
             nats_port: port(NATS_PORT, 4222)?,
             nats_monitoring_port: port(NATS_MONITORING_PORT, 8222)?,
             clickhouse_port: port(CLICKHOUSE_PORT, 8123)?,
-            admin_addr: match text(ADMIN_ADDR)? {
-                None => (Ipv4Addr::LOCALHOST, 9090).into(),
-                Some(text) => text
-                    .parse()
-                    .with_context(|| format!("{ADMIN_ADDR}={text}"))?,
-            },
+            admin_addr: addr(ADMIN_ADDR, 9090)?,
+            ingest_addr: addr(INGEST_ADDR, 8080)?,
             data_dir: text(DATA_DIR)?.unwrap_or(".ponix/data").into(),
             user: text(USERNAME)?.unwrap_or(DEFAULT_USER).into(),
             password: text(PASSWORD)?.unwrap_or(DEFAULT_USER).into(),
@@ -97,6 +100,7 @@ impl Settings {
             (NATS_MONITORING_PORT, local(self.nats_monitoring_port)),
             (CLICKHOUSE_PORT, local(self.clickhouse_port)),
             (ADMIN_ADDR, self.admin_addr),
+            (INGEST_ADDR, self.ingest_addr),
         ]
         .into_iter()
         .filter_map(|(variable, addr)| Some((variable, addr.port(), why_not(addr)?)))
@@ -140,6 +144,7 @@ impl Settings {
             (USERNAME, self.user.clone()),
             (PASSWORD, self.password.clone()),
             (ADMIN_ADDR, self.admin_addr.to_string()),
+            (INGEST_ADDR, self.ingest_addr.to_string()),
         ];
         // A row each second, so that there is something to see.
         let interval = [(INTERVAL, "1".to_owned())];
@@ -250,6 +255,7 @@ mod tests {
             ("PONIX_UP_NATS_PORT", "0"),
             ("PONIX_UP_CLICKHOUSE_PORT", "port"),
             ("PONIX_ADMIN_ADDR", "localhost"),
+            ("PONIX_INGEST_ADDR", "8080"),
         ] {
             let error = format!("{:#}", settings(&[(name, value)]).unwrap_err());
             assert!(error.starts_with(&format!("{name}={value}: ")), "{error}");

@@ -166,9 +166,10 @@ async fn announce(settings: &Settings) -> Infallible {
         sleep(LOOK).await;
     }
     say(format_args!(
-        "ponix is up: NATS at {}, ClickHouse at {}, service at http://{}/readyz; newest rows: {}",
+        "ponix is up: NATS at {}, ClickHouse at {}, HTTP API at http://{}/docs, service at http://{}/readyz; newest rows: {}",
         settings.nats_url(),
         settings.clickhouse_url(),
+        settings.ingest_addr,
         settings.admin_addr,
         settings.show_rows()
     ));

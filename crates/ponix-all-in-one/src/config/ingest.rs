@@ -1,0 +1,131 @@
+//! Variables of the HTTP API.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ponix_ingest::{IngestConfig, TlsFiles};
+
+use super::environment::Problem;
+use super::value::{Any, Value};
+use super::variables::variables;
+
+variables! {
+    /// What the service is told about its HTTP API.
+    struct IngestVariables, "PONIX_INGEST_" {
+        /// Serve the HTTP API.
+        plain enabled: bool = "true", Any;
+        /// Where it answers.
+        plain addr: SocketAddr = "127.0.0.1:8080", Any;
+        /// File of the API keys, one JSON object per line; required unless the address is a
+        /// loopback one.
+        plain api_keys_file: Option<PathBuf> = "", Any;
+        /// Organization of requests when there is no file of API keys.
+        plain organization: String = "example-org", Any;
+        /// Certificate chain for TLS, a PEM file; needs `PONIX_INGEST_TLS_KEY`.
+        plain tls_cert: Option<PathBuf> = "", Any;
+        /// Key of that certificate, a PEM file.
+        plain tls_key: Option<PathBuf> = "", Any;
+        /// Bytes of a body at most, after decompression.
+        plain body_bytes_max: u64 = "1048576", 1..=(1 << 30);
+        /// How many times its compressed size a body may have, above 64 KiB.
+        plain decompression_ratio_max: u64 = "100", 1..=10_000;
+        /// Lines of an NDJSON body at most.
+        plain batch_lines_max: u64 = "10000", 1..=1_000_000;
+        /// Members of the objects in one envelope at most.
+        plain keys_max: u64 = "1000", 1..=1_000_000;
+        /// Header lines of a request at most.
+        plain headers_max: u64 = "64", 1..=1_000;
+        /// Bytes of the request line and the headers at most.
+        plain header_bytes_max: u64 = "16384", 8192..=(1 << 20);
+        /// Time the headers of a request may take, also between two requests on a connection.
+        plain header_timeout_secs: Duration = "5", 0.1..=600.0;
+        /// Time the body of a request may take.
+        plain body_timeout_secs: Duration = "10", 0.1..=3_600.0;
+        /// Time a PubAck may take before the answer is 503.
+        plain publish_timeout_secs: Duration = "5", 0.1..=60.0;
+        /// Connections at a time at most; more wait.
+        plain connections_max: u64 = "4096", 1..=1_000_000;
+        /// Requests in work at a time at most; more are answered with 503.
+        plain requests_max: u64 = "1024", 1..=1_000_000;
+        /// Requests per second of one API key that has no rate of its own; 0 is no limit.
+        plain key_rate: u64 = "0", 0..=10_000_000;
+        /// Requests per second of one client address; 0 is no limit.
+        plain address_rate: u64 = "0", 0..=10_000_000;
+        /// Addresses of proxies whose `X-Forwarded-For` counts, separated by commas.
+        plain trusted_proxies: Addresses = "", Any;
+        /// Ids given by clients that are remembered to tell a repeat from a conflict (409).
+        plain remembered_ids_max: u64 = "10000", 1..=10_000_000;
+    }
+}
+
+/// IP addresses, separated by commas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Addresses(Vec<IpAddr>);
+
+impl Value for Addresses {
+    type Bounds = Any;
+
+    fn parse(text: &str, bounds: &Any) -> Result<Self, String> {
+        let addresses = text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
+        let parsed: Result<_, _> = addresses.map(str::parse).collect();
+        parsed.map(Self).map_err(|_| Self::describe(bounds))
+    }
+
+    fn describe(_: &Any) -> String {
+        "IP addresses separated by commas, such as 10.0.0.1,fd00::1".into()
+    }
+}
+
+impl IngestVariables {
+    /// Checks what concerns several variables.
+    pub(super) fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            problems.push(Problem::new(
+                "PONIX_INGEST_TLS_CERT",
+                "and PONIX_INGEST_TLS_KEY go together: set both or none",
+            ));
+        }
+        if self.enabled && self.api_keys_file.is_none() && !self.addr.ip().is_loopback() {
+            problems.push(Problem::new(
+                "PONIX_INGEST_API_KEYS_FILE",
+                format!(
+                    "is not set, and PONIX_INGEST_ADDR {} is no loopback address: name a file of API keys, listen on 127.0.0.1, or set PONIX_INGEST_ENABLED=false",
+                    self.addr
+                ),
+            ));
+        }
+        problems
+    }
+
+    /// Returns the API's part; `drain_timeout` is what its open requests get at the end.
+    pub(crate) fn api(&self, stream: &str, drain_timeout: Duration) -> IngestConfig {
+        let files = self.tls_cert.clone().zip(self.tls_key.clone());
+        let rate = |rate: u64| u32::try_from(rate).unwrap_or(u32::MAX);
+        IngestConfig {
+            stream: stream.to_owned(),
+            default_organization: self.organization.clone(),
+            body_bytes_max: self.body_bytes_max as usize,
+            decompression_ratio_max: self.decompression_ratio_max as usize,
+            batch_lines_max: self.batch_lines_max as usize,
+            keys_max: self.keys_max as usize,
+            headers_max: self.headers_max as usize,
+            header_bytes_max: self.header_bytes_max as usize,
+            header_timeout: self.header_timeout_secs,
+            body_timeout: self.body_timeout_secs,
+            publish_timeout: self.publish_timeout_secs,
+            connections_max: self.connections_max as usize,
+            requests_max: self.requests_max as usize,
+            key_rate: rate(self.key_rate),
+            address_rate: rate(self.address_rate),
+            trusted_proxies: self.trusted_proxies.0.clone(),
+            remembered_ids_max: self.remembered_ids_max as usize,
+            drain_timeout,
+            tls: files.map(|(cert, key)| TlsFiles { cert, key }),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Events over HTTP: from the request to the row, and what a start refuses.
+
+use std::net::TcpListener;
+
+use ponix_stack::Signal;
+use serde_json::Value;
+
+use crate::support::{Service, World, http};
+
+const NDJSON: &str = "Content-Type: application/x-ndjson\r\n";
+
+async fn post(service: &Service, headers: &str, body: &str) -> (u16, Value) {
+    let addr = service.api_addr().unwrap();
+    let (status, body) = http::post(addr, "/v1/envelopes", headers, body)
+        .await
+        .unwrap();
+    (status, serde_json::from_str(&body).unwrap())
+}
+
+fn lines(count: usize) -> String {
+    (0..count)
+        .map(|n| {
+            format!(
+                "{{\"end_device_id\":\"d{n}\",\"occurred_at\":\"2026-03-01T12:00:00.5Z\",\"data\":{{\"n\":{n}}}}}\n"
+            )
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_accepted_is_a_row_each_also_when_it_is_sent_again() {
+    let world = World::new("http_rows").await;
+    let service = world.service().start_ready().await;
+    let headers = format!("{NDJSON}Idempotency-Key: first\r\n");
+    for _ in 0..2 {
+        let (status, answer) = post(&service, &headers, &lines(1_000)).await;
+        assert_eq!(
+            (status, &answer["accepted"]),
+            (202, &1_000.into()),
+            "{answer}"
+        );
+    }
+    world.stored(1_000).await;
+    let row = "SELECT toString((organization_id, occurred_at, data.n::Float64)) \
+               FROM envelopes WHERE end_device_id = 'd7'";
+    assert_eq!(
+        world.text(row).await,
+        "('example-org','2026-03-01 12:00:00.500000000',7)"
+    );
+    let metrics = service.metrics().await;
+    assert_eq!(metrics.sum("ponix_ingest_envelopes_accepted_total"), 2_000);
+    assert_eq!(metrics.sum("ponix_ingest_envelopes_duplicate_total"), 1_000);
+    service.stop().await;
+    world.assert_events(1_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_in_work_is_answered_before_the_service_ends() {
+    let world = World::new("http_drain").await;
+    let service = world.service().start_ready().await;
+    let addr = service.api_addr().unwrap();
+    let body = lines(5_000);
+    let sending =
+        tokio::spawn(async move { http::post(addr, "/v1/envelopes", NDJSON, &body).await });
+    service
+        .metrics_when("a request in work", |m| {
+            m.get("ponix_ingest_requests_in_flight") >= 1
+                || m.sum("ponix_ingest_envelopes_accepted_total") > 0
+        })
+        .await;
+    assert_eq!(service.stop_by(Signal::SIGTERM).await, 0);
+    let (status, answer) = sending.await.unwrap().unwrap();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!((status, &answer["accepted"]), (202, &5_000.into()));
+    // What the first run took in, it or the next one stores.
+    let next = world.service().start_ready().await;
+    world.stored(5_000).await;
+    next.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_asked_for_where_there_is_a_file_of_them() {
+    let world = World::new("http_keys").await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let key = "a-key-of-one-test-only";
+    let line = format!("{{\"key\":\"{key}\",\"organization\":\"org-of-the-key\"}}\n");
+    std::fs::write(file.path(), line).unwrap();
+    let service = world
+        .service()
+        .env("PONIX_INGEST_API_KEYS_FILE", file.path().display())
+        .start_ready()
+        .await;
+    let (status, answer) = post(&service, NDJSON, &lines(1)).await;
+    assert_eq!((status, &answer["code"]), (401, &"unauthorized".into()));
+    let headers = format!("{NDJSON}Authorization: Bearer {key}\r\n");
+    assert_eq!(post(&service, &headers, &lines(1)).await.0, 202);
+    world.stored(1).await;
+    let organization = "SELECT organization_id FROM envelopes";
+    assert_eq!(world.text(organization).await, "org-of-the-key");
+    assert!(!service.log().contains(key), "{}", service.log());
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_for_all_needs_keys_and_a_taken_one_is_told() {
+    let world = World::new("http_start").await;
+    let open = world.service().env("PONIX_INGEST_ADDR", "0.0.0.0:0");
+    let (code, log) = open.run().await;
+    assert_eq!(code, 64, "{log}");
+    assert!(
+        log.contains("PONIX_INGEST_API_KEYS_FILE is not set"),
+        "{log}"
+    );
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let (code, log) = world.service().env("PONIX_INGEST_ADDR", addr).run().await;
+    assert_eq!(code, 1, "{log}");
+    let told = format!("cannot listen on {addr} (PONIX_INGEST_ADDR)");
+    assert!(log.contains(&told), "{log}");
+
+    let off = world.service().env("PONIX_INGEST_ENABLED", "false");
+    let service = off.env("PONIX_INGEST_ADDR", addr).start_ready().await;
+    assert!(service.api_addr().is_err());
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_says_why_it_is_not_ready() {
+    let world = World::with_own_clickhouse("http_ready").await;
+    let service = world.service().start_ready().await;
+    world.clickhouse.kill().await.unwrap();
+    service.not_ready("clickhouse cannot be used").await;
+    let addr = service.api_addr().unwrap();
+    let (status, body) = http::get(addr, "/ready").await.unwrap();
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("clickhouse cannot be used"), "{body}");
+    // JetStream takes events all the same: that is what it is for.
+    assert_eq!(post(&service, NDJSON, &lines(10)).await.0, 202);
+    world.clickhouse.restart().await.unwrap();
+    world.stored(10).await;
+    service.stop().await;
+}
