@@ -3,6 +3,7 @@
 mod claims;
 mod config;
 mod copy;
+mod entities;
 mod error;
 mod metrics;
 mod migrate;
@@ -17,6 +18,7 @@ mod tls;
 mod write;
 
 pub use config::{ConfigError, PostgresConfig};
+pub use entities::{EntitiesError, Obstacle};
 pub use error::{ErrorKind, StoreError};
 pub use metrics::PostgresMetrics;
 pub use migrate::MigrateError;
