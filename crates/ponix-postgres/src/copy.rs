@@ -61,12 +61,23 @@ impl CopyRows {
 
 /// Returns the statement that reads the rows of a table.
 pub(crate) fn statement(table: &Table) -> String {
-    let columns = table.columns.iter().map(|column| quoted(&column.name));
-    let columns: Vec<_> = std::iter::once(quoted(&table.id_column))
-        .chain(columns)
-        .collect();
-    let (table, columns) = (quoted(&table.name), columns.join(", "));
-    format!("COPY {table} ({columns}) FROM STDIN BINARY")
+    copy_statement(&quoted(&table.name), &table.id_column, &columns(table))
+}
+
+/// Returns the names of the columns without the id.
+pub(crate) fn columns(table: &Table) -> Vec<&str> {
+    table
+        .columns
+        .iter()
+        .map(|column| column.name.as_str())
+        .collect()
+}
+
+/// Returns the statement that reads rows into a table, whose name is quoted already.
+pub(crate) fn copy_statement(table: &str, id_column: &str, columns: &[&str]) -> String {
+    let all = std::iter::once(&id_column).chain(columns);
+    let columns: Vec<_> = all.map(|column| quoted(column)).collect();
+    format!("COPY {table} ({}) FROM STDIN BINARY", columns.join(", "))
 }
 
 /// Quotes the name of a table or column.

@@ -123,6 +123,11 @@ impl PostgresMetrics {
         self.conflicts.get()
     }
 
+    /// Returns how often a batch was cut in two.
+    pub fn splits(&self) -> u64 {
+        self.splits.get()
+    }
+
     pub(crate) fn committed(&self, written: &[Written], rows: u64, took: Duration) {
         for message in written {
             let result = message.label();

@@ -14,6 +14,7 @@ use crate::status::{self, Status, StatusRow};
 use crate::{Postgres, StoreError, Written};
 
 mod rows;
+mod suspects;
 
 /// A message to be written.
 #[derive(Debug, Clone)]

@@ -1,14 +1,16 @@
 //! The rows of a batch, and the search for those that are refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::seam::{Catalog, TableIndex};
+use crate::seam::{Catalog, Row, Table, TableIndex};
 use bytes::Bytes;
 use deadpool_postgres::Transaction;
 use futures::SinkExt;
+use tokio_postgres::Statement;
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::Incoming;
+use super::suspects::{Staged, suspects};
 use crate::copy::{self, CopyRows, Unencodable};
 use crate::error::is_about_rows;
 use crate::row_id::row_id;
@@ -24,7 +26,7 @@ pub(super) struct Store<'a> {
 }
 
 /// Why rows were not stored.
-enum Failure {
+pub(super) enum Failure {
     /// For what is in them: others may pass.
     Rows(Refusal),
     /// For something else.
@@ -32,7 +34,7 @@ enum Failure {
 }
 
 /// What PostgreSQL, or the encoding, says of the rows.
-enum Refusal {
+pub(super) enum Refusal {
     Server(Box<DbError>),
     Unencodable { field: String, reason: String },
 }
@@ -110,12 +112,65 @@ impl<'a> Store<'a> {
                 self.verdicts[index] = Some(verdict);
                 continue;
             }
+            let (found, verdict) = self.found_at_once(transaction, &group, &refusal).await?;
+            if !found.is_empty() {
+                group.retain(|index| !found.contains(index));
+                if matches!(verdict, Written::Retry { .. }) {
+                    waiting.extend(&found);
+                }
+                for index in found {
+                    self.verdicts[index] = Some(verdict.clone());
+                }
+                groups.push(group);
+                continue;
+            }
             self.metrics.split();
             let right = group.split_off(group.len() / 2);
             groups.push(right);
             groups.push(group);
         }
         Ok(waiting)
+    }
+
+    /// Looks for all messages that the same constraint refuses for what is in the database.
+    async fn found_at_once(
+        &self,
+        transaction: &mut Transaction<'_>,
+        messages: &[usize],
+        refusal: &Refusal,
+    ) -> Result<(BTreeSet<usize>, Written), StoreError> {
+        let verdict = verdict(transaction, self.catalog, refusal).await?;
+        let nothing = BTreeSet::new();
+        let Refusal::Server(error) = refusal else {
+            return Ok((nothing, verdict));
+        };
+        let named = |own: &&Table| Some(own.name.as_str()) == error.table();
+        let Some(table) = self.catalog.tables().find(named) else {
+            return Ok((nothing, verdict));
+        };
+        let mut rows = CopyRows::new();
+        let mut owners = HashMap::new();
+        for index in messages {
+            let message = &self.batch[*index];
+            for (position, row) in rows_of(message) {
+                if self.catalog.table(row.table).name != table.name {
+                    continue;
+                }
+                let id = row_id(message.message_id, &table.name, position);
+                owners.insert(id, *index);
+                if rows.push(id, row).is_err() {
+                    return Ok((nothing, verdict));
+                }
+            }
+        }
+        let staged = Staged {
+            id_column: &table.id_column,
+            columns: copy::columns(table),
+            rows: rows.finish(),
+        };
+        let ids = suspects(transaction, error, staged).await?;
+        let found = ids.iter().filter_map(|id| owners.get(id).copied());
+        Ok((found.collect(), verdict))
     }
 
     /// Stores all of these messages or nothing.
@@ -129,6 +184,7 @@ impl<'a> Store<'a> {
         let mut rows = 0;
         for (table, encoded) in tables {
             let statement = copy::statement(self.catalog.table(table));
+            let statement = savepoint.prepare_cached(&statement).await?;
             match copy_in(&savepoint, &statement, encoded.finish()).await {
                 Ok(copied) => rows += copied,
                 Err(Failure::Rows(refusal)) => {
@@ -146,10 +202,7 @@ impl<'a> Store<'a> {
     fn encode(&self, messages: &[usize]) -> Result<BTreeMap<TableIndex, CopyRows>, Refusal> {
         let mut tables = BTreeMap::new();
         for message in messages.iter().map(|index| &self.batch[*index]) {
-            let Ok(parsed) = &message.parsed else {
-                continue;
-            };
-            for (position, row) in parsed.rows.iter().enumerate() {
+            for (position, row) in rows_of(message) {
                 let table = self.catalog.table(row.table);
                 let id = row_id(message.message_id, &table.name, position);
                 let rows = tables.entry(row.table).or_insert_with(CopyRows::new);
@@ -164,13 +217,18 @@ impl<'a> Store<'a> {
     }
 }
 
-async fn copy_in(
+/// Numbers the rows of a message; one that was not parsed has none.
+fn rows_of(message: &Incoming) -> impl Iterator<Item = (usize, &Row)> {
+    let rows = message.parsed.as_ref().map(|parsed| &parsed.rows[..]);
+    rows.unwrap_or_default().iter().enumerate()
+}
+
+pub(super) async fn copy_in(
     transaction: &Transaction<'_>,
-    statement: &str,
+    statement: &Statement,
     encoded: Bytes,
 ) -> Result<u64, Failure> {
-    let statement = transaction.prepare_cached(statement).await?;
-    let sink = transaction.copy_in(&statement).await?;
+    let sink = transaction.copy_in(statement).await?;
     let mut sink = std::pin::pin!(sink);
     // A row that is refused may end the COPY before everything is sent; `finish` tells.
     match sink.send(encoded).await {
@@ -225,7 +283,7 @@ fn is_id(catalog: &Catalog, table: Option<&str>, columns: &[String]) -> bool {
 }
 
 /// Returns the columns of a constraint or unique index in the order of the table.
-async fn columns_of(
+pub(super) async fn columns_of(
     transaction: &Transaction<'_>,
     error: &DbError,
     constraint: &str,

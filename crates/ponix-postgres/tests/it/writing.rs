@@ -1,9 +1,15 @@
 //! A batch: each message once, bad ones alone.
 
+use std::time::Duration;
+
 use ponix_postgres::seam::MessageError;
 use ponix_postgres::{ErrorKind, Status, Written};
 
-use crate::support::{Database, connect, customer, id, incoming, order, order_of, orders, priced};
+use ponix_stack::eventually;
+
+use crate::support::{
+    Database, accepted, connect, customer, id, incoming, order, order_of, orders, priced,
+};
 
 fn stored(written: &[Written]) -> usize {
     written
@@ -308,4 +314,98 @@ async fn a_database_that_may_not_be_written_to_is_fatal() {
         (error.kind(), error.code()),
         (ErrorKind::Fatal, Some("25006"))
     );
+}
+
+#[tokio::test]
+async fn thousands_that_one_key_refuses_are_found_without_halving() {
+    let db = Database::new("write_thousands").await;
+    let waiting: Vec<_> = (0..2_000).map(|number| order_of(number, 7)).collect();
+    let written = db
+        .postgres
+        .write(&db.catalog, &waiting)
+        .await
+        .expect("written");
+    assert!(
+        written
+            .iter()
+            .all(|one| matches!(one, Written::Retry { .. }))
+    );
+
+    let mut taken = orders(0..2_000);
+    db.postgres
+        .write(&db.catalog, &taken)
+        .await
+        .expect("written");
+    for (number, one) in (10_000..).zip(&mut taken) {
+        one.message_id = id(number);
+    }
+    let written = db
+        .postgres
+        .write(&db.catalog, &taken)
+        .await
+        .expect("written");
+    assert!(
+        written
+            .iter()
+            .all(|one| matches!(one, Written::Refused { .. }))
+    );
+    assert_eq!(db.postgres.metrics().splits(), 0);
+    assert_eq!(db.count("orders").await, 2_000);
+}
+
+#[tokio::test]
+async fn what_is_processed_is_not_written_again_even_if_its_row_is_gone() {
+    let db = Database::new("write_gone").await;
+    db.postgres
+        .write(&db.catalog, &orders(0..3))
+        .await
+        .expect("written");
+    db.sql
+        .batch_execute("DELETE FROM orders")
+        .await
+        .expect("deleted");
+    let written = db
+        .postgres
+        .write(&db.catalog, &orders(0..3))
+        .await
+        .expect("written");
+    assert!(written.iter().all(|one| *one == Written::AlreadyDone));
+    assert_eq!(db.count("orders").await, 0);
+}
+
+#[tokio::test]
+async fn a_writer_waits_for_the_one_that_holds_the_claim_and_sees_what_it_did() {
+    let mut db = Database::new("write_waits").await;
+    db.postgres
+        .record_accepted(&[accepted(1)])
+        .await
+        .expect("noted");
+    let rival = db.sql.transaction().await.expect("begun");
+    rival
+        .batch_execute(
+            "SELECT FROM message_claims FOR NO KEY UPDATE; \
+             UPDATE message_status SET status = 'processed'",
+        )
+        .await
+        .expect("locked");
+    let (postgres, catalog) = (db.postgres.clone(), db.catalog.clone());
+    let writer = tokio::spawn(async move { postgres.write(&catalog, &[order(1)]).await });
+    eventually("a writer that waits", Duration::from_secs(30), || async {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+             AND datname = current_database()";
+        let row = rival
+            .query_one(sql, &[])
+            .await
+            .map_err(|error| error.to_string())?;
+        let waiting: i64 = row.get(0);
+        (waiting == 1)
+            .then_some(())
+            .ok_or(format!("{waiting} wait"))
+    })
+    .await
+    .expect("it waits");
+    rival.commit().await.expect("committed");
+    let written = writer.await.expect("no panic").expect("written");
+    assert_eq!(written, [Written::AlreadyDone]);
+    assert_eq!(db.count("orders").await, 0);
 }
