@@ -8,6 +8,8 @@
 //! It starts a PostgreSQL of its own. Rows are those of an order: id, five values of fixed width, a
 //! decimal, two texts; keys on id and on the order's number. The numbers are medians.
 
+#![expect(clippy::print_stdout, reason = "it prints what it measured")]
+
 use std::pin::pin;
 use std::time::Instant;
 
@@ -34,6 +36,7 @@ const TYPES: [Type; 8] = [
     Type::TEXT,
 ];
 
+#[expect(clippy::struct_field_names, reason = "they are the columns of the table")]
 struct Order {
     id: Uuid,
     order_key: i64,
