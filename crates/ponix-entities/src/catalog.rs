@@ -23,7 +23,7 @@ pub struct Catalog {
 #[derive(Debug, Clone)]
 pub struct Entity {
     pub(crate) name: String,
-    pub(crate) entity_type: EntityType,
+    pub(crate) kind: EntityType,
     pub(crate) doc: Option<String>,
     pub(crate) prefix: Option<String>,
     pub(crate) fields: Vec<Field>,
@@ -132,7 +132,7 @@ impl Entity {
 
     /// Returns where its rows come from.
     pub fn entity_type(&self) -> EntityType {
-        self.entity_type
+        self.kind
     }
 
     /// Returns the first value of its lines.
@@ -326,7 +326,7 @@ impl Entity {
         }
         let values = self.fields.iter().zip(texts).map(|(field, text)| {
             field
-                .from_text(text)
+                .read_text(text)
                 .map_err(|reason| MessageError::at(field.name(), reason))
         });
         values.collect()
@@ -350,7 +350,7 @@ impl Entity {
         }
         let values = self.fields.iter().map(|field| {
             let value = match object.get(field.name()) {
-                Some(json) => field.from_json(json),
+                Some(json) => field.read_json(json),
                 None => field.absent(),
             };
             value.map_err(|reason| MessageError::at(format!("{place}{}", field.name()), reason))
@@ -404,7 +404,7 @@ impl Derivation {
             let value = match origin {
                 Origin::Parent(index) => field.check(parent[*index].clone()),
                 Origin::Item(name) => match members.and_then(|members| members.get(name)) {
-                    Some(json) => field.from_json(json),
+                    Some(json) => field.read_json(json),
                     None => field.absent(),
                 },
                 Origin::Constant(value) => Ok(value.clone()),

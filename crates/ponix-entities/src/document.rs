@@ -45,7 +45,7 @@ pub(crate) struct Metadata {
 pub(crate) struct Spec {
     /// Where its rows come from.
     #[serde(rename = "type")]
-    pub(crate) entity_type: EntityType,
+    pub(crate) kind: EntityType,
     /// First value of its text lines: `O` for `O|…`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -84,7 +84,7 @@ pub(crate) struct Field {
     pub(crate) name: Spanned<String>,
     /// What it holds.
     #[serde(rename = "type")]
-    pub(crate) field_type: TypeName,
+    pub(crate) kind: TypeName,
     /// Digits of a Decimal, 1 to 28.
     #[serde(default)]
     #[schemars(with = "Option<u8>")]

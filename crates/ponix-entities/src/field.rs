@@ -31,7 +31,7 @@ impl Field {
     }
 
     /// Reads the value of a text line; an empty one is none.
-    pub(crate) fn from_text(&self, text: &str) -> Result<Value, String> {
+    pub(crate) fn read_text(&self, text: &str) -> Result<Value, String> {
         if text.is_empty() {
             return self.absent();
         }
@@ -69,7 +69,7 @@ impl Field {
     }
 
     /// Reads the value of a JSON message; `null` is none.
-    pub(crate) fn from_json(&self, json: &Json) -> Result<Value, String> {
+    pub(crate) fn read_json(&self, json: &Json) -> Result<Value, String> {
         let value = match (self.column.field_type, json) {
             (FieldType::Json, json) if !json.is_null() => Value::Json(json.to_string()),
             (_, Json::Null) => return self.absent(),
@@ -93,7 +93,7 @@ impl Field {
             (
                 FieldType::Decimal { .. } | FieldType::Date | FieldType::DateTime,
                 Json::String(text),
-            ) if !text.is_empty() => return self.from_text(text),
+            ) if !text.is_empty() => return self.read_text(text),
             (_, other) => {
                 return Err(format!(
                     "{} is not {}",

@@ -66,7 +66,7 @@ fn value(field: &Field) -> Json {
             let digits = "1".repeat(most.min(5));
             let upper = "A".repeat(most.min(1));
             let guesses = [name, digits, upper, format!("{}#000000001", "Clerk")];
-            let fits = |guess: &&String| field.from_text(guess).is_ok();
+            let fits = |guess: &&String| field.read_text(guess).is_ok();
             json!(guesses.iter().find(fits).unwrap_or(&guesses[0]))
         }
         FieldType::Integer | FieldType::Float | FieldType::Decimal { .. } => {

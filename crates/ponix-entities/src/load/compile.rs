@@ -61,7 +61,7 @@ fn entity(document: &Document, complaints: &mut Complaints<'_>) -> Entity {
             "prefix must not be empty or have '|', '{' or line breaks",
         );
     }
-    if spec.prefix.is_none() && spec.entity_type != EntityType::Derived {
+    if spec.prefix.is_none() && spec.kind != EntityType::Derived {
         complaints.at(
             name,
             "prefix is missing: only a derived entity may have none",
@@ -89,7 +89,7 @@ fn entity(document: &Document, complaints: &mut Complaints<'_>) -> Entity {
     let table = table(document, &fields, complaints);
     Entity {
         name: name.value.clone(),
-        entity_type: spec.entity_type,
+        kind: spec.kind,
         doc: document.metadata.doc.clone(),
         prefix: spec.prefix.as_ref().map(|prefix| prefix.value.clone()),
         lists: spec.lists.iter().map(|list| list.value.clone()).collect(),
@@ -112,9 +112,9 @@ fn field(field: &document::Field, complaints: &mut Complaints<'_>) -> Field {
     }
     let field_type = field_type(field, complaints);
     let constraints = &field.constraints;
-    let is_text = field.field_type == TypeName::String;
+    let is_text = field.kind == TypeName::String;
     let is_number = matches!(
-        field.field_type,
+        field.kind,
         TypeName::Integer | TypeName::Float | TypeName::Decimal
     );
     if let Some(length) = &constraints.max_length
@@ -176,7 +176,7 @@ fn field(field: &document::Field, complaints: &mut Complaints<'_>) -> Field {
         default: None,
     };
     if let Some(default) = &field.default {
-        match compiled.from_json(&default.value) {
+        match compiled.read_json(&default.value) {
             Ok(value) => compiled.default = Some(value),
             Err(reason) => complaints.at(default, format!("default {reason}")),
         }
@@ -186,12 +186,12 @@ fn field(field: &document::Field, complaints: &mut Complaints<'_>) -> Field {
 
 fn field_type(field: &document::Field, complaints: &mut Complaints<'_>) -> FieldType {
     let digits = [&field.precision, &field.scale];
-    if field.field_type != TypeName::Decimal
+    if field.kind != TypeName::Decimal
         && let Some(given) = digits.into_iter().flatten().next()
     {
         complaints.at(given, "precision and scale are for a Decimal");
     }
-    match field.field_type {
+    match field.kind {
         TypeName::String => FieldType::String {
             max_length: field.constraints.max_length.as_ref().map(|most| most.value),
         },
@@ -328,7 +328,7 @@ fn derivation(
     complaints: &mut Complaints<'_>,
 ) {
     let (name, spec) = (&document.metadata.name, &document.spec);
-    let derivation = match (&spec.derivation, spec.entity_type) {
+    let derivation = match (&spec.derivation, spec.kind) {
         (Some(derivation), EntityType::Derived) => derivation,
         (None, EntityType::Derived) => {
             complaints.at(name, "derivation is missing: a derived entity needs one");
@@ -351,7 +351,7 @@ fn derivation(
         return;
     };
     let of = &catalog.entities[parent];
-    if of.entity_type == EntityType::Derived {
+    if of.kind == EntityType::Derived {
         complaints.at(&derivation.parent, "the parent is derived itself");
     }
     if let Some(list) = &derivation.repeated_for
@@ -428,7 +428,7 @@ fn origin(
         return item();
     }
     if let Some(constant) = &origin.constant {
-        let value = field.from_json(&constant.value).unwrap_or_else(|reason| {
+        let value = field.read_json(&constant.value).unwrap_or_else(|reason| {
             complaints.at(constant, format!("constant {reason}"));
             Value::Null
         });

@@ -1,0 +1,224 @@
+//! What may be declared, and what is told about what may not.
+
+use std::path::Path;
+
+use ponix_entities::{Catalog, ddl, schema};
+
+use crate::tpch_catalog;
+
+/// An entity with this in place of its fields and persistence.
+fn entity(name: &str, prefix: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: ponix.dev/v1\nkind: Entity\nmetadata:\n  name: {name}\nspec:\n  type: root\n  prefix: {prefix}\n{spec}"
+    )
+}
+
+/// What is wrong with these files, without the folder.
+fn complaints(files: &[(&str, &str)]) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let path = format!("{}/", folder.path().display());
+    match Catalog::load(folder.path()) {
+        Ok(_) => Vec::new(),
+        Err(errors) => {
+            let errors = errors.0.iter();
+            errors
+                .map(|error| error.to_string().replace(&path, ""))
+                .collect()
+        }
+    }
+}
+
+/// What is wrong with one field and one more line of the persistence.
+fn of_field(field: &str, more: &str) -> Vec<String> {
+    let spec = format!("  fields:\n    - {field}\n  persistence:\n    table: ts\n{more}");
+    complaints(&[("t.yaml", &entity("T", "T", &spec))])
+}
+
+#[test]
+fn the_example_is_sound_and_its_tables_come_in_order() {
+    let catalog = tpch_catalog();
+    let tables: Vec<&str> = catalog.tables().map(|table| table.name.as_str()).collect();
+    assert_eq!(
+        tables,
+        ["customers", "orders", "order_line_items", "products"]
+    );
+    let sql = ddl(&catalog);
+    assert!(
+        sql.contains("CREATE TABLE IF NOT EXISTS \"orders\""),
+        "{sql}"
+    );
+    assert!(
+        sql.contains("\"total_price\" numeric(12,2) NOT NULL"),
+        "{sql}"
+    );
+    assert!(
+        sql.contains("UNIQUE (\"order_key\", \"line_number\")"),
+        "{sql}"
+    );
+}
+
+#[test]
+fn unknown_keys_and_wrong_types_are_told_with_their_place() {
+    let fields = "{name: a, typ: Integer}";
+    let told = of_field(fields, "");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("t.yaml:9:"), "{told:?}");
+    assert!(told[0].contains("typ"), "{told:?}");
+    let told = of_field("{name: a, type: Int}", "");
+    assert!(
+        told[0].starts_with("t.yaml:9:") && told[0].contains("Int"),
+        "{told:?}"
+    );
+    let told = complaints(&[("a.yaml", "apiVersion: [\n")]);
+    assert!(told[0].starts_with("a.yaml:"), "{told:?}");
+    let told = complaints(&[]);
+    assert!(told[0].ends_with(": there is no *.yaml file"), "{told:?}");
+}
+
+#[test]
+fn every_problem_of_every_file_is_told_at_once() {
+    let one = entity(
+        "one",
+        "O",
+        "  fields:\n    - {name: A, type: Integer}\n  persistence: {table: t}\n",
+    );
+    let two = entity(
+        "Two",
+        "O",
+        "  fields:\n    - {name: a, type: Integer}\n  persistence: {table: t}\n",
+    );
+    let told = complaints(&[("a.yaml", &one), ("b.yaml", &two)]);
+    let expected = [
+        "a.yaml:4:9: name \"one\" must be letters and digits, an upper-case letter first",
+        "a.yaml:9:14: field \"A\" must be 1 to 63 lower-case letters, digits or '_', a letter first",
+    ];
+    for line in expected {
+        assert!(
+            told.iter().any(|told| told == line),
+            "{line} is not in {told:#?}"
+        );
+    }
+    for what in ["table \"t\" is in ", "prefix \"O\" is in "] {
+        assert!(
+            told.iter()
+                .any(|told| told.starts_with("b.yaml:") && told.contains(what)),
+            "{told:#?}"
+        );
+    }
+}
+
+#[test]
+fn constraints_that_contradict_the_type_are_refused() {
+    for (field, what) in [
+        (
+            "{name: a, type: Integer, constraints: {max_length: 3}}",
+            "max_length is for a String",
+        ),
+        (
+            "{name: a, type: String, constraints: {minimum: 3}}",
+            "minimum and maximum are numbers",
+        ),
+        (
+            "{name: a, type: Integer, constraints: {minimum: 3, maximum: 2}}",
+            "maximum 2 is less than minimum 3",
+        ),
+        (
+            "{name: a, type: String, constraints: {pattern: '('}}",
+            "pattern is no regular expression",
+        ),
+        (
+            "{name: a, type: Date, constraints: {enum: [x]}}",
+            "enum is for a String",
+        ),
+        (
+            "{name: a, type: Integer, default: x}",
+            "default \"\\\"x\\\"\" is not a whole number",
+        ),
+        (
+            "{name: a, type: Integer, default: 1, constraints: {minimum: 3}}",
+            "default 1 is less than 3",
+        ),
+        (
+            "{name: a, type: Integer, scale: 3}",
+            "precision and scale are for a Decimal",
+        ),
+        (
+            "{name: a, type: Decimal, precision: 3, scale: 4}",
+            "1 to 28 digits",
+        ),
+        (
+            "{name: entity_type, type: Integer}",
+            "is a member of every message",
+        ),
+        ("{name: id, type: Integer}", "name another id_column"),
+    ] {
+        let told = of_field(field, "");
+        assert!(
+            told.iter().any(|told| told.contains(what)),
+            "{field}: {told:?}"
+        );
+        assert!(told[0].starts_with("t.yaml:"), "{told:?}");
+    }
+    assert_eq!(of_field("{name: a, type: Integer}", ""), [] as [String; 0]);
+}
+
+#[test]
+fn names_that_lead_nowhere_are_told() {
+    for (more, what) in [
+        ("    unique: [[b]]\n", "unique: there is no field \"b\""),
+        (
+            "    indexes: [[a], [b]]\n",
+            "indexes: there is no field \"b\"",
+        ),
+        (
+            "    foreign_keys: [{fields: [a], entity: X, references: [x]}]\n",
+            "there is no entity \"X\"",
+        ),
+        (
+            "    foreign_keys: [{fields: [a], entity: T, references: [a]}]\n",
+            "a is not declared unique in \"T\"",
+        ),
+        ("    id_column: a\n", "id_column \"a\" is a field too"),
+    ] {
+        let told = of_field("{name: a, type: Integer}", more);
+        assert!(
+            told.iter().any(|told| told.contains(what)),
+            "{more}: {told:?}"
+        );
+    }
+}
+
+#[test]
+fn circles_and_orphans_are_told() {
+    let derived = |name: &str, parent: &str| {
+        entity(name, name, &format!("  fields:\n    - {{name: a, type: Integer}}\n  persistence: {{table: t{}}}\n  derivation: {{parent: {parent}}}\n", name.to_lowercase()))
+            .replace("type: root", "type: derived")
+    };
+    let told = complaints(&[
+        ("a.yaml", &derived("A", "B")),
+        ("b.yaml", &derived("B", "A")),
+    ]);
+    assert!(
+        told.iter().any(|told| told.contains("a circle")),
+        "{told:?}"
+    );
+    let told = complaints(&[("a.yaml", &derived("A", "Z"))]);
+    assert!(
+        told.iter()
+            .any(|told| told.contains("parent \"Z\" is no entity")),
+        "{told:?}"
+    );
+}
+
+/// With `PONIX_WRITE_SCHEMA=1` the file is written instead.
+#[test]
+fn the_schema_for_editors_is_that_of_the_code() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("entity.schema.json");
+    if std::env::var_os("PONIX_WRITE_SCHEMA").is_some() {
+        std::fs::write(&path, schema()).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), schema());
+}

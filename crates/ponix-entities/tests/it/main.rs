@@ -1,0 +1,17 @@
+//! Entities from files, messages by them.
+
+mod declaring;
+mod reading;
+
+use std::path::{Path, PathBuf};
+
+use ponix_entities::Catalog;
+
+/// The folder of the example.
+fn tpch() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/tpch")
+}
+
+fn tpch_catalog() -> Catalog {
+    Catalog::load(&tpch()).unwrap_or_else(|err| panic!("{err}"))
+}

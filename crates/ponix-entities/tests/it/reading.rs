@@ -1,0 +1,235 @@
+//! Messages become rows, or an error that names the field.
+
+use ponix_entities::{Catalog, Format, TableIndex, Value, sample};
+use proptest::prelude::*;
+
+use crate::tpch_catalog;
+
+const ORDER: &str = "O|1|370|O|172799.49|1996-01-02|5-LOW|Clerk#000000951|0|nstructions sleep";
+const LINE: &str = "L|1|1552|93|1|17|24710.35|0.04|0.02|N|O|1996-03-13|TRUCK|egular courts";
+const ITEM: &str = r#"{"product_key":1552,"supplier_key":93,"line_number":1,"quantity":17,"extended_price":24710.35,"discount":"0.04","tax":0.02,"return_flag":"N","line_status":"O","ship_date":"1996-03-13","ship_mode":"TRUCK"}"#;
+
+fn order(more: &str) -> String {
+    format!(
+        r#"{{"entity_type":"Order","order_key":1,"customer_key":370,"order_status":"O","total_price":172799.49,"order_date":"1996-01-02","order_priority":"5-LOW","clerk":"Clerk#000000951"{more}}}"#
+    )
+}
+
+fn refused(catalog: &Catalog, format: Format, message: &str) -> String {
+    catalog
+        .parse(format, message.as_bytes(), None)
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn a_line_and_the_same_in_json_are_the_same_row() {
+    let catalog = tpch_catalog();
+    let line = catalog.parse(Format::Line, ORDER.as_bytes(), None).unwrap();
+    let json = order(r#","comment":"nstructions sleep""#);
+    let json = catalog.parse(Format::Json, json.as_bytes(), None).unwrap();
+    assert_eq!(line, json);
+    assert_eq!((line.entity.as_str(), line.rows.len()), ("Order", 1));
+    let values = &line.rows[0].values;
+    assert_eq!(values[0], Value::Integer(1));
+    assert_eq!(values[3], Value::Decimal("172799.49".parse().unwrap()));
+    assert_eq!(values[7], Value::Integer(0), "the default");
+    // Files of TPC-H end each line with a bar.
+    let with_bar = format!("{ORDER}|\n");
+    let with_bar = catalog
+        .parse(Format::Line, with_bar.as_bytes(), None)
+        .unwrap();
+    assert_eq!(with_bar, line);
+}
+
+#[test]
+fn line_items_of_an_order_are_rows_of_their_own() {
+    let catalog = tpch_catalog();
+    let items = format!(
+        r#","line_items":[{ITEM},{}]"#,
+        ITEM.replace("\"line_number\":1", "\"line_number\":2")
+    );
+    let parsed = catalog
+        .parse(Format::Json, order(&items).as_bytes(), None)
+        .unwrap();
+    let tables: Vec<&str> = parsed
+        .rows
+        .iter()
+        .map(|row| catalog.table(row.table).name.as_str())
+        .collect();
+    assert_eq!(tables, ["orders", "order_line_items", "order_line_items"]);
+    // The parent's key, and the same as a line of its own.
+    let line = catalog.parse(Format::Line, LINE.as_bytes(), None).unwrap();
+    assert_eq!(line.entity, "OrderLineItem");
+    assert_eq!(parsed.rows[1].values[..12], line.rows[0].values[..12]);
+    assert_eq!(parsed.rows[2].values[3], Value::Integer(2));
+    assert_eq!(line.rows[0].table, TableIndex(2));
+}
+
+#[test]
+fn messages_are_told_apart_without_being_read() {
+    let catalog = tpch_catalog();
+    let name = |format, message: &str, hint| catalog.identify(format, message.as_bytes(), hint);
+    assert_eq!(name(Format::Line, ORDER, None), Some("Order"));
+    assert_eq!(name(Format::Line, "L", None), Some("OrderLineItem"));
+    assert_eq!(name(Format::Line, "X|1", None), None);
+    assert_eq!(name(Format::Json, &order(""), None), Some("Order"));
+    assert_eq!(name(Format::Json, "{}", Some("Customer")), Some("Customer"));
+    assert_eq!(name(Format::Json, "{}", None), None);
+    assert_eq!(name(Format::Json, "{", None), None);
+}
+
+#[test]
+fn what_does_not_fit_is_told_by_field() {
+    let catalog = tpch_catalog();
+    for (message, told) in [
+        ("X|1", "no entity has the prefix \"X\""),
+        ("", "no entity has the prefix \"\""),
+        ("O|1|2", "Order: 2 values, expected 9"),
+        (
+            &ORDER.replace("|370|", "|x|"),
+            "Order.customer_key: \"x\" is not a whole number",
+        ),
+        (
+            &ORDER.replace("|370|", "|0|"),
+            "Order.customer_key: 0 is less than 1",
+        ),
+        (
+            &ORDER.replace("|370|", "||"),
+            "Order.customer_key: is missing",
+        ),
+        (
+            &ORDER.replace("|O|", "|Q|"),
+            "Order.order_status: \"Q\" is not one of O, F, P",
+        ),
+        (
+            &ORDER.replace("172799.49", "1.234"),
+            "Order.total_price: 1.234 has more than 2 digits behind the point",
+        ),
+        (
+            &ORDER.replace("172799.49", "12345678901"),
+            "Order.total_price: 12345678901 has more than 10 digits before the point",
+        ),
+        (
+            &ORDER.replace("1996-01-02", "1996-02-30"),
+            "Order.order_date: \"1996-02-30\" is not a day such as 2026-03-01",
+        ),
+        (
+            &ORDER.replace("Clerk#", "Clerk "),
+            "Order.clerk: \"Clerk 000000951\" does not match the pattern",
+        ),
+        (
+            &ORDER.replace("sleep", "\0"),
+            "Order.comment: has a NUL character",
+        ),
+        (
+            &format!("{ORDER}{}", "x".repeat(80)),
+            "Order.comment: has 97 characters, at most 79 fit",
+        ),
+    ] {
+        assert_eq!(refused(&catalog, Format::Line, message), told, "{message}");
+    }
+    let binary = catalog.parse(Format::Line, b"O|\xff", None).unwrap_err();
+    assert_eq!(binary.to_string(), "not UTF-8 from byte 2 on");
+}
+
+#[test]
+fn json_that_does_not_fit_is_told_by_field() {
+    let catalog = tpch_catalog();
+    let item = |from: &str, to: &str| {
+        order(&format!(
+            r#","line_items":[{ITEM},{}]"#,
+            ITEM.replace(from, to)
+        ))
+    };
+    for (message, told) in [
+        ("{}".to_owned(), "entity_type: is missing"),
+        ("[]".to_owned(), "the message is not an object"),
+        (
+            r#"{"entity_type":"Nothing"}"#.to_owned(),
+            "entity_type: there is no entity \"Nothing\"",
+        ),
+        (order(r#","x":1"#), "Order.x: is no field of the entity"),
+        (
+            order(r#","line_items":{}"#),
+            "Order.line_items: is not a list",
+        ),
+        (
+            order(r#","line_items":[1]"#),
+            "Order.line_items.0.item: is not an object",
+        ),
+        (
+            order(r#","ship_priority":1.5"#),
+            "Order.ship_priority: 1.5 is not a whole number of 64 bits",
+        ),
+        (
+            order(r#","ship_priority":"1""#),
+            "Order.ship_priority: \"\\\"1\\\"\" is not a whole number",
+        ),
+        (
+            item("\"line_number\":1,", ""),
+            "Order.line_items.1.line_number: is missing",
+        ),
+        (
+            item("\"N\"", "\"X\""),
+            "Order.line_items.1.return_flag: \"X\" is not one of R, A, N",
+        ),
+        (
+            item("\"tax\"", "\"taxes\""),
+            "Order.line_items.1.taxes: is no field of the item",
+        ),
+    ] {
+        assert_eq!(refused(&catalog, Format::Json, &message), told, "{message}");
+    }
+    for (message, told) in [
+        (order(r#","comment":"a","comment":"b""#), "is there twice"),
+        (order(r#","comment":"\u0000""#), "NUL character"),
+        (
+            "{\"a\":".repeat(33) + "1" + &"}".repeat(33),
+            "nested deeper than 32 levels",
+        ),
+        ("{\"a\":".repeat(100_000), "nested deeper than 32 levels"),
+        ("{".to_owned(), "line 1 column 1"),
+    ] {
+        let found = refused(&catalog, Format::Json, &message);
+        assert!(found.contains(told), "{found}");
+    }
+}
+
+#[test]
+fn samples_can_be_read() {
+    let catalog = tpch_catalog();
+    for entity in catalog.entities() {
+        let sample = sample(&catalog, entity);
+        let line = sample.line.unwrap();
+        let line = catalog.parse(Format::Line, line.as_bytes(), None);
+        assert_eq!(line.unwrap().entity, entity.name());
+        let json = catalog.parse(Format::Json, sample.json.as_bytes(), None);
+        let rows = json
+            .unwrap_or_else(|err| panic!("{err}: {}", sample.json))
+            .rows;
+        let derived = usize::from(entity.name() == "Order");
+        assert_eq!(rows.len(), 1 + derived, "{}", sample.json);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), json: bool) {
+        let format = if json { Format::Json } else { Format::Line };
+        let catalog = tpch_catalog();
+        let _ = catalog.identify(format, &bytes, None);
+        prop_assert!(catalog.parse(format, &bytes, None).is_err());
+    }
+
+    #[test]
+    fn a_line_with_one_odd_value_is_read_or_told(index in 0_usize..9, value in "\\PC{0,20}") {
+        let mut values: Vec<&str> = ORDER.split('|').collect();
+        values[index + 1] = &value;
+        let catalog = tpch_catalog();
+        match catalog.parse(Format::Line, values.join("|").as_bytes(), None) {
+            Ok(parsed) => prop_assert_eq!(parsed.rows[0].values.len(), 9),
+            Err(err) => prop_assert_eq!(err.entity.as_deref(), Some("Order")),
+        }
+    }
+}
