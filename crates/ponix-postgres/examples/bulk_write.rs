@@ -36,7 +36,10 @@ const TYPES: [Type; 8] = [
     Type::TEXT,
 ];
 
-#[expect(clippy::struct_field_names, reason = "they are the columns of the table")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "they are the columns of the table"
+)]
 struct Order {
     id: Uuid,
     order_key: i64,

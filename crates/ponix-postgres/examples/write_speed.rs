@@ -7,16 +7,35 @@
 //!
 //! It starts a PostgreSQL of its own.
 
+#![expect(clippy::print_stdout, reason = "it prints what it measured")]
+
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use ponix_postgres::seam::{Catalog, Column, ParsedMessage, Row, Table, TableIndex, Value};
+use ponix_entities::{Catalog, ParsedMessage, Row, TableIndex, Value};
 use ponix_postgres::{Accepted, Incoming, Postgres, PostgresConfig, PostgresMetrics};
 use rust_decimal::Decimal;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 const MESSAGES: usize = 300_000;
+const ORDER: &str = "apiVersion: ponix.dev/v1
+kind: Entity
+metadata: {name: Order}
+spec:
+  type: root
+  prefix: O
+  fields:
+    - {name: order_key, type: Integer}
+    - {name: customer_key, type: Integer}
+    - {name: order_status, type: String}
+    - {name: total_price, type: Decimal, precision: 15, scale: 2}
+    - {name: order_date, type: Date}
+    - {name: ship_priority, type: Integer}
+    - {name: comment, type: String}
+  persistence: {table: orders, unique: [[order_key]]}
+";
 
 fn batch(first: usize, count: usize, now: OffsetDateTime) -> Vec<Incoming> {
     (first..first + count)
@@ -55,33 +74,10 @@ async fn main() -> Result<()> {
     };
     let postgres = Postgres::connect(config, PostgresMetrics::default())?;
     postgres.migrate().await?;
-    let names = [
-        "order_key",
-        "customer_key",
-        "order_status",
-        "total_price",
-        "order_date",
-        "ship_priority",
-        "comment",
-    ];
-    let catalog = Catalog {
-        tables: vec![Table {
-            name: "orders".into(),
-            id_column: "id".into(),
-            columns: names.iter().map(|n| Column { name: (*n).into() }).collect(),
-        }],
-    };
-    let (client, connection) =
-        tokio_postgres::connect(&server.url(), tokio_postgres::NoTls).await?;
-    tokio::spawn(connection);
-    client
-        .batch_execute(
-            "CREATE TABLE orders (id uuid PRIMARY KEY, order_key bigint NOT NULL UNIQUE, \
-                     customer_key bigint NOT NULL, order_status text NOT NULL, \
-                     total_price numeric(15,2) NOT NULL, order_date date NOT NULL, \
-                     ship_priority bigint NOT NULL, comment text NOT NULL)",
-        )
-        .await?;
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("order.yaml"), ORDER)?;
+    let catalog = Arc::new(Catalog::load(folder.path())?);
+    postgres.apply_entities(&catalog).await?;
     let mut first = 0;
     let now =
         OffsetDateTime::from(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_795_000_000));

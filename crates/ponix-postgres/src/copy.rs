@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
-use crate::seam::{Row, Table, Value};
+use ponix_entities::{Row, Table, Value, quoted};
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// A length that says NULL.
@@ -80,11 +80,6 @@ pub(crate) fn copy_statement(table: &str, id_column: &str, columns: &[&str]) -> 
     format!("COPY {table} ({}) FROM STDIN BINARY", columns.join(", "))
 }
 
-/// Quotes the name of a table or column.
-pub(crate) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 fn put(buffer: &mut BytesMut, value: &Value) -> Result<(), String> {
     match value {
         Value::Null => buffer.put_i32(NULL),
@@ -120,7 +115,7 @@ fn put_sql(buffer: &mut BytesMut, value: &impl ToSql, sql_type: &Type) -> Result
 
 #[cfg(test)]
 mod tests {
-    use crate::seam::TableIndex;
+    use ponix_entities::TableIndex;
 
     use super::*;
 
@@ -145,10 +140,5 @@ mod tests {
             &[0xff, 0xff],
         ];
         assert_eq!(body, expected.concat());
-    }
-
-    #[test]
-    fn names_are_quoted() {
-        assert_eq!(quoted(r#"or"der"#), r#""or""der""#);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ponix_entities::Catalog;
 use tokio_postgres::Transaction;
 
 use crate::error::{is_about_rows, shortened};
@@ -78,6 +79,21 @@ fn listed(obstacles: &[Obstacle]) -> String {
 }
 
 impl Postgres {
+    /// Makes and extends the tables of entities, and returns the statements that took.
+    ///
+    /// See [`Postgres::extend_tables`].
+    ///
+    /// # Errors
+    /// See [`EntitiesError`]; all or nothing is done.
+    ///
+    /// # Cancel safety
+    /// All or nothing is done.
+    pub async fn apply_entities(&self, catalog: &Catalog) -> Result<Vec<String>, EntitiesError> {
+        let tables: Vec<_> = catalog.tables().map(|table| table.name.as_str()).collect();
+        self.extend_tables(&tables, &ponix_entities::ddl(catalog))
+            .await
+    }
+
     /// Makes and extends tables as `ddl` would make them, and returns the statements that took.
     ///
     /// `ddl` names tables without a schema, those of `tables` and no others.

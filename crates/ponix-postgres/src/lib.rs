@@ -10,7 +10,6 @@ mod migrate;
 mod outcome;
 mod partitions;
 mod row_id;
-pub mod seam;
 mod stamp;
 mod status;
 mod store;

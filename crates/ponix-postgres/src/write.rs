@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use crate::seam::{Catalog, MessageError, ParsedMessage};
+use ponix_entities::{Catalog, MessageError, ParsedMessage};
 use time::OffsetDateTime;
 use uuid::Uuid;
 

@@ -1,8 +1,9 @@
 //! What has to be done to a table, and what must not.
 
+use ponix_entities::quoted;
+
 use super::Obstacle;
 use super::shape::{Column, Shape};
-use crate::copy::quoted;
 
 /// What to do, or why not.
 #[derive(Debug, Default)]
@@ -97,7 +98,13 @@ impl Plan {
         if !column.nullable && column.default.is_none() {
             let problem =
                 "it is new and not nullable, and the rows that are there have no value".into();
-            let remedy = "make the field nullable, or give it a default".into();
+            let remedy = format!(
+                "make the field nullable, or add the column with its values yourself: ALTER TABLE {} \
+                 ADD COLUMN {} {} NOT NULL DEFAULT …",
+                quoted(table),
+                quoted(&column.name),
+                column.sql_type
+            );
             return self.refuse(table, &column.name, problem, remedy);
         }
         let sql = format!(

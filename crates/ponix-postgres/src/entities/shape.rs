@@ -64,7 +64,7 @@ pub(super) async fn read(
          JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.attnum \
          WHERE t.relnamespace = to_regnamespace(quote_ident($1)) AND t.relname = ANY($2) \
          AND x.indpred IS NULL AND x.indexprs IS NULL \
-         GROUP BY 1, 2, 3, 4 ORDER BY 1, 2";
+         GROUP BY 1, 2, 3, 4 ORDER BY 1, 4 DESC, 2";
     const CONSTRAINTS: &str = "SELECT t.relname::text, c.conname::text, pg_get_constraintdef(c.oid) \
          FROM pg_class t JOIN pg_constraint c ON c.conrelid = t.oid \
          WHERE t.relnamespace = to_regnamespace(quote_ident($1)) AND t.relname = ANY($2) \

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::seam::{Catalog, Row, Table, TableIndex};
 use bytes::Bytes;
 use deadpool_postgres::Transaction;
 use futures::SinkExt;
+use ponix_entities::{Catalog, Row, Table, TableIndex, quoted};
 use tokio_postgres::Statement;
 use tokio_postgres::error::{DbError, SqlState};
+use uuid::Uuid;
 
 use super::Incoming;
 use super::suspects::{Staged, suspects};
@@ -104,8 +105,17 @@ impl<'a> Store<'a> {
                 Err(Failure::Rows(refusal)) => refusal,
                 Err(Failure::Store(error)) => return Err(error),
             };
+            let done = self.stored_before(transaction, &group, &refusal).await?;
+            if !done.is_empty() {
+                group.retain(|index| !done.contains(index));
+                for index in done {
+                    self.verdicts[index] = Some(Written::AlreadyDone);
+                }
+                groups.push(group);
+                continue;
+            }
             if let [index] = group[..] {
-                let verdict = verdict(transaction, self.catalog, &refusal).await?;
+                let verdict = verdict(transaction, &refusal).await?;
                 if matches!(verdict, Written::Retry { .. }) {
                     waiting.push(index);
                 }
@@ -132,6 +142,60 @@ impl<'a> Store<'a> {
         Ok(waiting)
     }
 
+    /// Looks for messages whose very rows are there: their claims were forgotten, and the ids of
+    /// their rows, which are derived from the messages', tell.
+    async fn stored_before(
+        &self,
+        transaction: &Transaction<'_>,
+        messages: &[usize],
+        refusal: &Refusal,
+    ) -> Result<BTreeSet<usize>, StoreError> {
+        let Some((error, table)) = self.refused_by(refusal) else {
+            return Ok(BTreeSet::new());
+        };
+        if error.code() != &SqlState::UNIQUE_VIOLATION {
+            return Ok(BTreeSet::new());
+        }
+        let mut owners = HashMap::new();
+        for (index, id, _) in self.rows_in(table, messages) {
+            owners.insert(id, index);
+        }
+        let ids: Vec<_> = owners.keys().collect();
+        let (name, id) = (quoted(&table.name), quoted(&table.id_column));
+        let sql = format!("SELECT {id} FROM {name} WHERE {id} = ANY($1)");
+        let rows = transaction.query(&sql, &[&ids]).await?;
+        let stored = rows.iter().map(|row| row.try_get::<_, Uuid>(0));
+        let mut found = BTreeSet::new();
+        for id in stored {
+            found.extend(owners.get(&id?));
+        }
+        Ok(found)
+    }
+
+    /// Returns the table that refused rows.
+    fn refused_by<'e>(&self, refusal: &'e Refusal) -> Option<(&'e DbError, &'a Table)> {
+        let Refusal::Server(error) = refusal else {
+            return None;
+        };
+        let named = |own: &&Table| Some(own.name.as_str()) == error.table();
+        Some((error, self.catalog.tables().find(named)?))
+    }
+
+    /// Returns the rows of messages in a table, each with its message and its id.
+    fn rows_in(&self, table: &Table, messages: &[usize]) -> Vec<(usize, Uuid, &'a Row)> {
+        let mut found = Vec::new();
+        for index in messages {
+            let message = &self.batch[*index];
+            for (position, row) in rows_of(message) {
+                if self.catalog.table(row.table).name == table.name {
+                    let id = row_id(message.message_id, &table.name, position);
+                    found.push((*index, id, row));
+                }
+            }
+        }
+        found
+    }
+
     /// Looks for all messages that the same constraint refuses for what is in the database.
     async fn found_at_once(
         &self,
@@ -139,28 +203,17 @@ impl<'a> Store<'a> {
         messages: &[usize],
         refusal: &Refusal,
     ) -> Result<(BTreeSet<usize>, Written), StoreError> {
-        let verdict = verdict(transaction, self.catalog, refusal).await?;
+        let verdict = verdict(transaction, refusal).await?;
         let nothing = BTreeSet::new();
-        let Refusal::Server(error) = refusal else {
-            return Ok((nothing, verdict));
-        };
-        let named = |own: &&Table| Some(own.name.as_str()) == error.table();
-        let Some(table) = self.catalog.tables().find(named) else {
+        let Some((error, table)) = self.refused_by(refusal) else {
             return Ok((nothing, verdict));
         };
         let mut rows = CopyRows::new();
         let mut owners = HashMap::new();
-        for index in messages {
-            let message = &self.batch[*index];
-            for (position, row) in rows_of(message) {
-                if self.catalog.table(row.table).name != table.name {
-                    continue;
-                }
-                let id = row_id(message.message_id, &table.name, position);
-                owners.insert(id, *index);
-                if rows.push(id, row).is_err() {
-                    return Ok((nothing, verdict));
-                }
+        for (index, id, row) in self.rows_in(table, messages) {
+            owners.insert(id, index);
+            if rows.push(id, row).is_err() {
+                return Ok((nothing, verdict));
             }
         }
         let staged = Staged {
@@ -238,11 +291,7 @@ pub(super) async fn copy_in(
 }
 
 /// Says what became of a message that was refused alone.
-async fn verdict(
-    transaction: &Transaction<'_>,
-    catalog: &Catalog,
-    refusal: &Refusal,
-) -> Result<Written, StoreError> {
+async fn verdict(transaction: &Transaction<'_>, refusal: &Refusal) -> Result<Written, StoreError> {
     let error = match refusal {
         Refusal::Unencodable { field, reason } => {
             return Ok(Written::Refused {
@@ -264,22 +313,11 @@ async fn verdict(
         return Ok(Written::Retry { reason });
     }
     if error.code() == &SqlState::UNIQUE_VIOLATION {
-        if is_id(catalog, error.table(), &columns) {
-            // The id is derived from the message: this very row was stored before.
-            return Ok(Written::AlreadyDone);
-        }
         let reason = format!("another message has stored the same {named}");
         return Ok(Written::Refused { field, reason });
     }
     let reason = crate::error::shortened(error.message());
     Ok(Written::Refused { field, reason })
-}
-
-fn is_id(catalog: &Catalog, table: Option<&str>, columns: &[String]) -> bool {
-    let table = catalog
-        .tables()
-        .find(|own| Some(own.name.as_str()) == table);
-    table.is_some_and(|table| columns == std::slice::from_ref(&table.id_column))
 }
 
 /// Returns the columns of a constraint or unique index in the order of the table.

@@ -5,12 +5,13 @@
 
 use bytes::Bytes;
 use deadpool_postgres::Transaction;
+use ponix_entities::quoted;
 use tokio_postgres::error::{DbError, SqlState};
 use uuid::Uuid;
 
 use super::rows::{Failure, columns_of, copy_in};
 use crate::StoreError;
-use crate::copy::{copy_statement, quoted};
+use crate::copy::copy_statement;
 
 /// The rows of a table that was refused, and of the one it refers to, as COPY takes them.
 pub(super) struct Staged<'a> {

@@ -42,26 +42,44 @@ async fn a_trusted_certificate_is_taken_for_its_name_alone() {
     write_as_server(&data, "server.crt", &made.cert.pem());
     write_as_server(&data, "server.key", &made.signing_key.serialize_pem());
     let sql = client(&plain).await;
-    sql.batch_execute("ALTER SYSTEM SET ssl = on").await.expect("set");
-    sql.batch_execute("SELECT pg_reload_conf()").await.expect("read again");
+    sql.batch_execute("ALTER SYSTEM SET ssl = on")
+        .await
+        .expect("set");
+    sql.batch_execute("SELECT pg_reload_conf()")
+        .await
+        .expect("read again");
 
     let folder = tempfile::tempdir().expect("made");
     let authority = folder.path().join("ca.pem");
     fs::write(&authority, made.cert.pem()).expect("written");
     let root = format!("sslrootcert={}", authority.display());
     for mode in ["require", "verify-full"] {
-        let trusting = connect(&with(&plain, "localhost", &format!("sslmode={mode}&{root}")));
-        eventually("an encrypted answer", Duration::from_secs(30), || is_encrypted(&trusting))
-            .await
-            .expect("it is trusted");
+        let trusting = connect(&with(
+            &plain,
+            "localhost",
+            &format!("sslmode={mode}&{root}"),
+        ));
+        eventually("an encrypted answer", Duration::from_secs(30), || {
+            is_encrypted(&trusting)
+        })
+        .await
+        .expect("it is trusted");
     }
-    let other_name = connect(&with(&plain, "127.0.0.1", &format!("sslmode=require&{root}")));
+    let other_name = connect(&with(
+        &plain,
+        "127.0.0.1",
+        &format!("sslmode=require&{root}"),
+    ));
     let error = format!("{:?}", other_name.ping().await.expect_err("another name"));
     assert!(error.contains("NotValidForName"), "{error}");
 
     let stranger = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("made");
     fs::write(&authority, stranger.cert.pem()).expect("written");
-    let distrusting = connect(&with(&plain, "localhost", &format!("sslmode=require&{root}")));
+    let distrusting = connect(&with(
+        &plain,
+        "localhost",
+        &format!("sslmode=require&{root}"),
+    ));
     let error = format!("{:?}", distrusting.ping().await.expect_err("not trusted"));
     assert!(error.contains("InvalidCertificate"), "{error}");
 }

@@ -1,8 +1,9 @@
 //! Tables follow the entities where nothing is lost by it.
 
+use ponix_entities::Catalog;
 use ponix_postgres::{EntitiesError, ErrorKind, Obstacle, Postgres};
 
-use crate::support::{client, connect, empty, server};
+use crate::support::{CUSTOMER, ORDER, catalog_of, client, connect, empty, server};
 
 const TABLES: [&str; 2] = ["customers", "orders"];
 const CUSTOMERS: &str =
@@ -104,7 +105,8 @@ async fn what_would_lose_data_is_refused_all_at_once_and_nothing_is_done() {
              field of another name, or change the column yourself: ALTER TABLE \"orders\" ALTER \
              COLUMN \"order_key\" TYPE integer",
             "table orders, column size: it is new and not nullable, and the rows that are there \
-             have no value; make the field nullable, or give it a default",
+             have no value; make the field nullable, or add the column with its values yourself: \
+             ALTER TABLE \"orders\" ADD COLUMN \"size\" bigint NOT NULL DEFAULT …",
             "table orders, column clerk: no field is declared for it any more; declare the field \
              again, or drop its values yourself: ALTER TABLE \"orders\" DROP COLUMN \"clerk\"",
         ]
@@ -161,4 +163,41 @@ async fn many_instances_make_the_tables_at_once() {
         makers += usize::from(!steps.is_empty());
     }
     assert_eq!(makers, 1);
+}
+
+fn catalog(order: &str) -> Catalog {
+    catalog_of(&[CUSTOMER, order])
+}
+
+#[tokio::test]
+async fn entities_extend_their_tables() {
+    let config = empty(server().await, "extend_entities").await;
+    let postgres = connect(&config);
+    let made = postgres
+        .apply_entities(&catalog(ORDER))
+        .await
+        .expect("made");
+    assert!(made.len() >= 4, "{made:?}");
+    let again = postgres
+        .apply_entities(&catalog(ORDER))
+        .await
+        .expect("compared");
+    assert_eq!(again, Vec::<String>::new());
+
+    let clerk = "\n    - {name: clerk, type: String, nullable: true, constraints: {max_length: 15}}\n  persistence";
+    let longer = ORDER.replace("\n  persistence", clerk);
+    let steps = postgres
+        .apply_entities(&catalog(&longer))
+        .await
+        .expect("extended");
+    assert_eq!(
+        steps,
+        ["ALTER TABLE \"orders\" ADD COLUMN \"clerk\" character varying(15)"]
+    );
+
+    let refused = postgres.apply_entities(&catalog(ORDER)).await;
+    let Err(EntitiesError::Refused { obstacles }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(obstacles[0].subject, "column clerk");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ponix_postgres::seam::Catalog;
+use ponix_entities::Catalog;
 use ponix_postgres::{ErrorKind, Incoming, Postgres, PostgresConfig, Written};
 use ponix_stack::eventually;
 

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ponix_postgres::seam::{
-    Catalog, Column, MessageError, ParsedMessage, Row, Table, TableIndex, Value,
-};
+use ponix_entities::{Catalog, MessageError, ParsedMessage, Row, TableIndex, Value};
 use ponix_postgres::{Accepted, Incoming, Postgres, PostgresConfig, PostgresMetrics, Status};
 use secrecy::SecretString;
 use time::OffsetDateTime;
@@ -68,14 +66,7 @@ impl Database {
         postgres.migrate().await.expect("the migrations pass");
         let catalog = catalog();
         let sql = client(&config).await;
-        sql.batch_execute(
-            "CREATE TABLE customers (id uuid PRIMARY KEY, customer_key bigint NOT NULL UNIQUE); \
-             CREATE TABLE orders (id uuid PRIMARY KEY, order_key bigint NOT NULL UNIQUE, \
-             customer_key bigint REFERENCES customers (customer_key), \
-             total_price numeric(7,2), comment text)",
-        )
-        .await
-        .expect("it passes");
+        postgres.apply_entities(&catalog).await.expect("made");
         Self {
             config,
             postgres,
@@ -120,22 +111,51 @@ pub(crate) fn connect(config: &PostgresConfig) -> Postgres {
     Postgres::connect(config.clone(), PostgresMetrics::default()).expect("a valid configuration")
 }
 
+pub(crate) const CUSTOMER: &str = "apiVersion: ponix.dev/v1
+kind: Entity
+metadata: {name: Customer}
+spec:
+  type: reference
+  prefix: C
+  fields:
+    - {name: customer_key, type: Integer}
+  persistence:
+    table: customers
+    unique: [[customer_key]]
+";
+
+pub(crate) const ORDER: &str = "apiVersion: ponix.dev/v1
+kind: Entity
+metadata: {name: Order}
+spec:
+  type: root
+  prefix: O
+  fields:
+    - {name: order_key, type: Integer}
+    - {name: customer_key, type: Integer, nullable: true}
+    - {name: total_price, type: Decimal, precision: 7, scale: 2}
+    - {name: comment, type: String, nullable: true}
+  persistence:
+    table: orders
+    unique: [[order_key]]
+    foreign_keys:
+      - {fields: [customer_key], entity: Customer, references: [customer_key]}
+    indexes: [[customer_key]]
+";
+
+/// Customers and orders, which may refer to them; the tables have the numbers 0 and 1.
 pub(crate) fn catalog() -> Catalog {
-    let columns = |names: &[&str]| names.iter().map(|n| Column { name: (*n).into() }).collect();
-    Catalog {
-        tables: vec![
-            Table {
-                name: "customers".into(),
-                id_column: "id".into(),
-                columns: columns(&["customer_key"]),
-            },
-            Table {
-                name: "orders".into(),
-                id_column: "id".into(),
-                columns: columns(&["order_key", "customer_key", "total_price", "comment"]),
-            },
-        ],
+    catalog_of(&[CUSTOMER, ORDER])
+}
+
+/// The entities of these documents.
+pub(crate) fn catalog_of(documents: &[&str]) -> Catalog {
+    let folder = tempfile::tempdir().expect("made");
+    for (number, document) in documents.iter().enumerate() {
+        let path = folder.path().join(format!("{number}.yaml"));
+        std::fs::write(path, document).expect("written");
     }
+    Catalog::load(folder.path()).expect("they are valid")
 }
 
 /// The id of a message by a small number.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ponix_postgres::seam::MessageError;
+use ponix_entities::MessageError;
 use ponix_postgres::{ErrorKind, Status, Written};
 
 use ponix_stack::eventually;
