@@ -155,9 +155,13 @@ impl ApiKey {
                 "the key must have at least {KEY_BYTES_MIN} printable ASCII characters and no white space"
             ));
         }
-        if line.organization.is_empty() || line.organization.len() > ORGANIZATION_BYTES_MAX {
+        let organization = &line.organization;
+        if organization.is_empty()
+            || organization.len() > ORGANIZATION_BYTES_MAX
+            || organization.chars().any(char::is_control)
+        {
             return Err(format!(
-                "the organization must have 1 to {ORGANIZATION_BYTES_MAX} bytes"
+                "the organization must have 1 to {ORGANIZATION_BYTES_MAX} bytes and no control characters"
             ));
         }
         if line.rate == Some(0) {

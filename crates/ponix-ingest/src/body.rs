@@ -35,24 +35,34 @@ impl ContentType {
     /// Reads the header `Content-Type`; parameters such as a charset do not count.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
         let unsupported = || {
-            ApiError::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
+            unsupported(
                 "send Content-Type application/json, application/x-ndjson or application/x-protobuf",
             )
         };
-        let text = headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .ok_or_else(unsupported)?;
-        let essence = text.split(';').next().unwrap_or_default().trim();
-        match essence.to_ascii_lowercase().as_str() {
+        match essence(headers).as_str() {
             "application/json" => Ok(Self::Json),
             "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Self::NdJson),
             "application/x-protobuf" | "application/protobuf" => Ok(Self::Protobuf),
             _ => Err(unsupported()),
         }
     }
+}
+
+/// The header `Content-Type` without its parameters, in lower case; empty when there is none.
+pub(crate) fn essence(headers: &HeaderMap) -> String {
+    let text = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let essence = text.unwrap_or_default().split(';').next();
+    essence.unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+pub(crate) fn unsupported(message: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        message,
+    )
 }
 
 /// Reads and unpacks a whole body.
@@ -81,6 +91,35 @@ pub(crate) async fn read(
         Some(Encoding::Gzip) => unpack(GzipDecoder::new(&packed[..]), packed.len(), limits).await,
         Some(Encoding::Zstd) => unpack(ZstdDecoder::new(&packed[..]), packed.len(), limits).await,
     }
+}
+
+/// Returns the lines that are not empty, each with its index and without white space around it.
+///
+/// # Errors
+/// No line, or too many.
+pub(crate) fn lines(bytes: &Bytes, lines_max: usize) -> Result<Vec<(usize, Bytes)>, ApiError> {
+    let lines: Vec<(usize, Bytes)> = bytes
+        .split(|byte| *byte == b'\n')
+        .map(<[u8]>::trim_ascii)
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty())
+        .map(|(index, line)| (index, bytes.slice_ref(line)))
+        .collect();
+    if lines.is_empty() {
+        return Err(ApiError::bad("empty_body", "the body has no line"));
+    }
+    if lines.len() > lines_max {
+        let message = format!(
+            "the body has {} lines, at most {lines_max} are taken",
+            lines.len()
+        );
+        return Err(ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_many_lines",
+            message,
+        ));
+    }
+    Ok(lines)
 }
 
 enum Encoding {

@@ -47,6 +47,30 @@ pub struct IngestConfig {
     pub tls: Option<TlsFiles>,
 }
 
+/// What the HTTP API is told about raw messages; the limits of [`IngestConfig`] count for them too.
+#[derive(Debug, Clone)]
+pub struct MessagesConfig {
+    /// First tokens of the subjects; the entity is the last one.
+    pub subject_prefix: String,
+    /// Messages go into JetStream; without, straight into the store.
+    pub nats_enabled: bool,
+    /// Statuses that wait to be written at most; more are left to the worker.
+    pub statuses_queued_max: usize,
+    /// Time a request may wait for a final status at most.
+    pub status_wait_max: Duration,
+}
+
+impl Default for MessagesConfig {
+    fn default() -> Self {
+        Self {
+            subject_prefix: "messages.ingest".to_owned(),
+            nats_enabled: true,
+            statuses_queued_max: 65_536,
+            status_wait_max: Duration::from_secs(30),
+        }
+    }
+}
+
 /// Where the server's certificate is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {

@@ -20,7 +20,7 @@ use crate::publish::{id_of_key, idempotency_key};
 use crate::state::{Counts, IngestState};
 
 /// Envelopes of one request that wait for their PubAck at the same time.
-const IN_FLIGHT_PER_REQUEST: usize = 512;
+pub(crate) const IN_FLIGHT_PER_REQUEST: usize = 512;
 
 /// An envelope that JetStream has.
 #[derive(Debug, Serialize, ToSchema)]
@@ -165,13 +165,19 @@ impl Sender<'_> {
         let published = match read {
             Ok(accepted) => {
                 let event_id = accepted.event_id;
-                let published = self.state.publishing.publish(accepted, bytes).await;
+                let source = accepted.id_given.then_some(bytes);
+                let publishing = &self.state.publishing;
+                let published = publishing.publish(event_id, accepted.message, source).await;
                 published.map(|duplicate| (event_id, duplicate))
             }
             Err(err) => Err(err),
         };
         match published {
             Ok((event_id, duplicate)) => {
+                self.state.metrics.accepted.inc();
+                if duplicate {
+                    self.state.metrics.duplicates.inc();
+                }
                 Counts::add(&counts.accepted, 1);
                 Counts::add(&counts.duplicates, u64::from(duplicate));
                 Ok(EnvelopeAccepted {
@@ -202,28 +208,7 @@ impl Sender<'_> {
     }
 
     async fn lines(&self, bytes: &Bytes) -> Result<Response, ApiError> {
-        let lines: Vec<(usize, Bytes)> = bytes
-            .split(|byte| *byte == b'\n')
-            .map(<[u8]>::trim_ascii)
-            .enumerate()
-            .filter(|(_, line)| !line.is_empty())
-            .map(|(index, line)| (index, bytes.slice_ref(line)))
-            .collect();
-        let most = self.state.config.batch_lines_max;
-        if lines.is_empty() {
-            return Err(ApiError::bad("empty_body", "the body has no line"));
-        }
-        if lines.len() > most {
-            let message = format!(
-                "the body has {} lines, at most {most} are taken",
-                lines.len()
-            );
-            return Err(ApiError::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too_many_lines",
-                message,
-            ));
-        }
+        let lines = body::lines(bytes, self.state.config.batch_lines_max)?;
         let sent = lines
             .into_iter()
             .map(|(index, line)| self.line(index, line));
@@ -249,7 +234,7 @@ impl Sender<'_> {
     clippy::disallowed_methods,
     reason = "the one place that reads the clock of the machine"
 )]
-fn now_ns() -> i64 {
+pub(crate) fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     i64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(i64::MAX)
 }

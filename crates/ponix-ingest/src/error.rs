@@ -56,6 +56,12 @@ impl ApiError {
         self
     }
 
+    /// Says which line of a batch is meant.
+    pub(crate) fn in_line(mut self, line: usize) -> Self {
+        self.message = format!("line {line}: {}", self.message);
+        self
+    }
+
     pub(crate) fn retry_after(mut self, secs: u64) -> Self {
         self.retry_after_secs = Some(secs);
         self

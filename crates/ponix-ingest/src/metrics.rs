@@ -17,6 +17,11 @@ pub struct IngestMetrics {
     pub(crate) duplicates: Counter,
     pub(crate) refused: Counter,
     pub(crate) publish_latency: Histogram,
+    pub(crate) messages_published: Counter,
+    pub(crate) messages_duplicate: Counter,
+    pub(crate) messages_refused: Counter,
+    pub(crate) statuses_queued: Gauge,
+    pub(crate) statuses_dropped: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,7 +42,13 @@ impl IngestMetrics {
             refused: Counter::default(),
             // 0.25 ms to 8 s.
             publish_latency: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+            messages_published: Counter::default(),
+            messages_duplicate: Counter::default(),
+            messages_refused: Counter::default(),
+            statuses_queued: Gauge::default(),
+            statuses_dropped: Counter::default(),
         };
+        metrics.register_messages(registry);
         registry.register(
             "ponix_ingest_requests",
             "Requests answered",
@@ -74,5 +85,38 @@ impl IngestMetrics {
             metrics.publish_latency.clone(),
         );
         metrics
+    }
+
+    fn register_messages(&self, registry: &mut Registry) {
+        registry.register(
+            "messages_published",
+            "Raw messages that JetStream has acknowledged",
+            self.messages_published.clone(),
+        );
+        registry.register(
+            "nats_publish_latency_seconds",
+            "From publish to PubAck",
+            self.publish_latency.clone(),
+        );
+        registry.register(
+            "ponix_ingest_messages_duplicate",
+            "Raw messages among them that the stream had already",
+            self.messages_duplicate.clone(),
+        );
+        registry.register(
+            "ponix_ingest_messages_refused",
+            "Raw messages answered with an error",
+            self.messages_refused.clone(),
+        );
+        registry.register(
+            "ponix_ingest_statuses_queued",
+            "Statuses that wait to be written",
+            self.statuses_queued.clone(),
+        );
+        registry.register(
+            "ponix_ingest_statuses_dropped",
+            "Statuses that found no room among those that wait",
+            self.statuses_dropped.clone(),
+        );
     }
 }

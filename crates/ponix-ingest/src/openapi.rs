@@ -7,7 +7,9 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::envelopes::{EnvelopeAccepted, EnvelopeBody, EnvelopesAccepted, LineResult};
 use crate::error::ErrorBody;
+use crate::messages::{BatchAccepted, BatchLine, MessageAccepted, UnknownStatus};
 use crate::state::IngestState;
+use crate::store::MessageStatus;
 
 /// The description of the API.
 #[derive(Debug, OpenApi)]
@@ -24,6 +26,20 @@ use crate::state::IngestState;
     modifiers(&ApiKey)
 )]
 pub(crate) struct ApiDoc;
+
+/// The part that concerns raw messages.
+#[derive(Debug, OpenApi)]
+#[openapi(
+    paths(crate::messages::post, crate::messages::batch, crate::messages::status),
+    components(schemas(
+        MessageAccepted,
+        BatchAccepted,
+        BatchLine,
+        MessageStatus,
+        UnknownStatus
+    ))
+)]
+pub(crate) struct MessagesDoc;
 
 struct ApiKey;
 

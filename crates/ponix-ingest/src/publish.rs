@@ -1,4 +1,4 @@
-//! From an accepted envelope to its PubAck.
+//! From an accepted message to its PubAck.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
 use lru::LruCache;
-use ponix_nats::{PubAck, Publisher};
+use ponix_nats::{OutgoingMessage, PubAck, Publisher};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::envelope::Accepted;
 use crate::error::ApiError;
 use crate::metrics::IngestMetrics;
+use crate::store::StoreUnavailable;
 
 /// Longest `Idempotency-Key`, in bytes.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
@@ -42,22 +42,24 @@ impl Publishing {
         }
     }
 
-    /// Publishes one envelope and returns whether the stream had it already. `source` are the bytes
-    /// the client sent for it.
+    /// Returns the same with nothing remembered.
+    pub(crate) fn with_own_memory(&self, remembered_ids_max: usize) -> Self {
+        let (publisher, metrics) = (self.publisher.clone(), self.metrics.clone());
+        Self::new(publisher, self.timeout, remembered_ids_max, metrics)
+    }
+
+    /// Publishes one message and returns whether the stream had it already. `source` are the bytes
+    /// the client sent for it, where the client chose the id.
     pub(crate) async fn publish(
         &self,
-        accepted: Accepted,
-        source: &[u8],
+        id: Uuid,
+        message: OutgoingMessage,
+        source: Option<&[u8]>,
     ) -> Result<bool, ApiError> {
-        let Accepted {
-            event_id,
-            id_given,
-            message,
-        } = accepted;
         // Before the stream sees it: a stream keeps the first of an id and forgets what it said.
-        let hash = id_given.then(|| *blake3::hash(source).as_bytes());
+        let hash = source.map(|source| *blake3::hash(source).as_bytes());
         if let Some(hash) = hash {
-            self.check_conflict(event_id, hash)?;
+            self.check_conflict(id, hash)?;
         }
         let start = Instant::now();
         let published = tokio::time::timeout(self.timeout, self.publisher.publish(message)).await;
@@ -66,21 +68,36 @@ impl Publishing {
             .publish_latency
             .observe(start.elapsed().as_secs_f64());
         if let Some(hash) = hash {
-            self.remembered().put(event_id, hash);
-        }
-        self.metrics.accepted.inc();
-        if duplicate {
-            self.metrics.duplicates.inc();
+            // Two at the same time both pass the first check: the stream tells which came second.
+            if duplicate {
+                self.check_conflict(id, hash)?;
+            }
+            self.remembered().put(id, hash);
         }
         Ok(duplicate)
     }
 
-    fn check_conflict(&self, event_id: Uuid, hash: [u8; 32]) -> Result<(), ApiError> {
-        match self.remembered().get(&event_id) {
+    /// Waits for a store as long as for a stream.
+    pub(crate) async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreUnavailable>>,
+    ) -> Result<T, ApiError> {
+        match tokio::time::timeout(self.timeout, work).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(err)) => {
+                tracing::warn!(error = %err, "the store does not answer a request");
+                Err(ApiError::outcome_unknown())
+            }
+            Err(_) => Err(ApiError::outcome_unknown()),
+        }
+    }
+
+    fn check_conflict(&self, id: Uuid, hash: [u8; 32]) -> Result<(), ApiError> {
+        match self.remembered().get(&id) {
             Some(first) if *first != hash => Err(ApiError::new(
                 StatusCode::CONFLICT,
                 "idempotency_conflict",
-                format!("{event_id} was accepted with another content: the first one counts"),
+                format!("{id} was accepted with another content: the first one counts"),
             )),
             _ => Ok(()),
         }

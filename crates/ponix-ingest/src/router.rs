@@ -16,19 +16,30 @@ use utoipa::OpenApi as _;
 use crate::auth::{authenticate, client_address};
 use crate::error::{ApiError, method_not_allowed};
 use crate::metrics::RequestLabels;
-use crate::openapi::ApiDoc;
+use crate::openapi::{ApiDoc, MessagesDoc};
 use crate::state::{Counts, IngestState};
-use crate::{envelopes, openapi};
+use crate::{envelopes, messages, openapi};
 
 /// Where a request comes from; [`serve`](crate::serve()) tells.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
+/// Whose request it is, as trusted proxies tell.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientAddress(pub(crate) IpAddr);
+
 /// Returns all routes.
 pub fn router(state: IngestState) -> Router {
-    let ingest = Router::new()
-        .route("/v1/envelopes", post(envelopes::post))
-        .route_layer(middleware::from_fn_with_state(state.clone(), admit));
+    let mut ingest = Router::new().route("/v1/envelopes", post(envelopes::post));
+    let mut openapi = ApiDoc::openapi();
+    if state.messages.is_some() {
+        ingest = ingest
+            .route("/ingest/message", post(messages::post))
+            .route("/ingest/batch", post(messages::batch))
+            .route("/ingest/status/{message_id}", get(messages::status));
+        openapi.merge(MessagesDoc::openapi());
+    }
+    let ingest = ingest.route_layer(middleware::from_fn_with_state(state.clone(), admit));
     Router::new()
         .nest("/api", ingest.clone())
         .merge(ingest)
@@ -36,7 +47,7 @@ pub fn router(state: IngestState) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/stats", get(stats))
-        .merge(openapi::routes(ApiDoc::openapi()))
+        .merge(openapi::routes(openapi))
         .fallback(|| async {
             ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no such route")
         })
@@ -73,6 +84,7 @@ async fn admit(
     state.limits.of_credential(&credential)?;
     let _place = state.limits.admit()?;
     request.extensions_mut().insert(credential);
+    request.extensions_mut().insert(ClientAddress(address));
     Ok(next.run(request).await)
 }
 
@@ -126,12 +138,20 @@ async fn metrics(State(state): State<IngestState>) -> Response {
 async fn stats(State(state): State<IngestState>) -> Json<serde_json::Value> {
     let counts = &state.counts;
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    Json(json!({
+    let mut stats = json!({
         "requests": read(&counts.requests),
         "envelopes": {
             "accepted": read(&counts.accepted),
             "duplicates": read(&counts.duplicates),
             "refused": read(&counts.refused),
         },
-    }))
+    });
+    if state.messages.is_some() {
+        stats["messages"] = json!({
+            "accepted": read(&counts.messages_accepted),
+            "duplicates": read(&counts.messages_duplicates),
+            "refused": read(&counts.messages_refused),
+        });
+    }
+    Json(stats)
 }

@@ -8,13 +8,30 @@ use prometheus_client::registry::Registry;
 
 use crate::auth::ApiKeys;
 use crate::body::BodyLimits;
-use crate::config::IngestConfig;
+use crate::config::{IngestConfig, MessagesConfig};
 use crate::limits::Limits;
+use crate::message::MessageFormat;
 use crate::metrics::IngestMetrics;
 use crate::publish::Publishing;
+use crate::store::{MessageStore, StatusQueue, StatusWriter, status_writer};
 
 /// Tells why the service is not ready; nothing when it is.
 pub type Reasons = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
+/// Names the entity that a payload seems to hold, cheaply; the last argument is the one that the
+/// request names.
+pub type Identify = Arc<dyn Fn(MessageFormat, &[u8], Option<&str>) -> Option<String> + Send + Sync>;
+
+/// What raw messages need.
+#[derive(Clone)]
+pub(crate) struct Messages {
+    pub(crate) config: Arc<MessagesConfig>,
+    pub(crate) store: Arc<dyn MessageStore>,
+    pub(crate) identify: Identify,
+    pub(crate) queue: StatusQueue,
+    /// Ids of messages are no ids of envelopes: a memory of their own.
+    pub(crate) publishing: Publishing,
+}
 
 /// The state of the HTTP API. Clones share it.
 #[derive(Clone)]
@@ -27,6 +44,7 @@ pub struct IngestState {
     pub(crate) registry: Arc<Registry>,
     pub(crate) reasons: Reasons,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) messages: Option<Messages>,
 }
 
 impl std::fmt::Debug for IngestState {
@@ -45,6 +63,9 @@ pub(crate) struct Counts {
     pub(crate) accepted: AtomicU64,
     pub(crate) duplicates: AtomicU64,
     pub(crate) refused: AtomicU64,
+    pub(crate) messages_accepted: AtomicU64,
+    pub(crate) messages_duplicates: AtomicU64,
+    pub(crate) messages_refused: AtomicU64,
 }
 
 impl Counts {
@@ -84,7 +105,33 @@ impl IngestState {
             registry,
             reasons,
             counts: Arc::default(),
+            messages: None,
         }
+    }
+
+    /// Adds the routes of raw messages. The [`StatusWriter`] must run as long as they are served.
+    #[must_use]
+    pub fn with_messages(
+        mut self,
+        config: MessagesConfig,
+        store: Arc<dyn MessageStore>,
+        identify: Identify,
+    ) -> (Self, StatusWriter) {
+        let (queue, writer) = status_writer(
+            Arc::clone(&store),
+            config.statuses_queued_max,
+            self.metrics.clone(),
+        );
+        self.messages = Some(Messages {
+            config: Arc::new(config),
+            store,
+            identify,
+            queue,
+            publishing: self
+                .publishing
+                .with_own_memory(self.config.remembered_ids_max),
+        });
+        (self, writer)
     }
 
     pub(crate) fn body_limits(&self) -> BodyLimits {

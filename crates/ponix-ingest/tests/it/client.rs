@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Longer than any limit of the server in these tests.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An answer of the server.
 #[derive(Debug)]
@@ -78,10 +78,10 @@ pub(crate) async fn send(
 ) -> Answer {
     let mut request = format!("{method_and_path} HTTP/1.1\r\nhost: ponix\r\nconnection: close\r\n");
     for (name, value) in headers {
-        request.push_str(&format!("{name}: {value}\r\n"));
+        request.extend([*name, ": ", *value, "\r\n"]);
     }
     if !body.is_empty() || method_and_path.starts_with("POST") {
-        request.push_str(&format!("content-length: {}\r\n", body.len()));
+        request += &["content-length: ", &body.len().to_string(), "\r\n"].concat();
     }
     request.push_str("\r\n");
     let bytes = [request.as_bytes(), body].concat();

@@ -1,8 +1,11 @@
 //! The HTTP API on a real NATS.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod bad_requests;
 mod client;
 mod limits;
+mod memory_store;
+mod messages;
 mod nats_down;
 mod support;
 mod taking;

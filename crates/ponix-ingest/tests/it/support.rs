@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ponix_ingest::{ApiKeys, IngestConfig, IngestMetrics, IngestState, router, serve};
+use ponix_ingest::{
+    ApiKeys, IngestConfig, IngestMetrics, IngestState, MessageFormat, MessagesConfig, router, serve,
+};
 use ponix_nats::async_nats::jetstream;
 use ponix_nats::{
     ConnectionRole, NatsConfig, NatsMetrics, Publisher, StreamSettings, connect, jetstream_context,
@@ -19,18 +21,22 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{Answer, send};
+use crate::memory_store::MemoryStore;
 
 pub(crate) const JSON: (&str, &str) = ("content-type", "application/json");
 pub(crate) const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
 pub(crate) const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 pub(crate) const STREAM: &str = "processed_envelopes";
+
+pub(crate) const MESSAGES: &str = "MESSAGES";
 
 /// The API, its NATS, and the stream behind it.
 pub(crate) struct Api {
     pub(crate) addr: SocketAddr,
     pub(crate) nats: Nats,
     context: jetstream::Context,
+    pub(crate) store: Arc<MemoryStore>,
     shutdown: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -48,6 +54,15 @@ impl Api {
         config: IngestConfig,
         keys: Option<ApiKeys>,
         bytes_max: u64,
+    ) -> Self {
+        Self::with_messages(config, keys, bytes_max, MessagesConfig::default()).await
+    }
+
+    pub(crate) async fn with_messages(
+        config: IngestConfig,
+        keys: Option<ApiKeys>,
+        bytes_max: u64,
+        messages: MessagesConfig,
     ) -> Self {
         let nats = Nats::start().await.unwrap();
         let nats_config = NatsConfig {
@@ -71,6 +86,11 @@ impl Api {
             ..StreamSettings::new(STREAM, vec![format!("{STREAM}.>")])
         };
         settings.reconcile(&context).await.unwrap();
+        let settings = StreamSettings {
+            bytes_max,
+            ..StreamSettings::new(MESSAGES, vec!["messages.ingest.>".to_owned()])
+        };
+        settings.reconcile(&context).await.unwrap();
         let publisher = Publisher::new(client, &nats_config, 1024, nats_metrics);
         let state = IngestState::new(
             config.clone(),
@@ -80,16 +100,22 @@ impl Api {
             Arc::new(registry),
             Arc::new(Vec::new),
         );
+        let store = Arc::new(MemoryStore::default());
+        let (state, writer) = state.with_messages(messages, store.clone(), Arc::new(identify));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let token = shutdown.clone();
         let serving = tokio::spawn(async move {
+            let writing = tokio::spawn(writer.run(CancellationToken::new()));
             serve(listener, router(state), &config, metrics, token)
                 .await
                 .unwrap();
+            // Ends by itself: the state is gone with the router.
+            writing.await.unwrap();
         });
         Self {
+            store,
             addr,
             nats,
             context,
@@ -104,8 +130,18 @@ impl Api {
 
     /// Messages in the stream.
     pub(crate) async fn stored(&self) -> u64 {
-        let stream = self.context.get_stream(STREAM).await.unwrap();
+        self.stored_in(STREAM).await
+    }
+
+    pub(crate) async fn stored_in(&self, stream: &str) -> u64 {
+        let stream = self.context.get_stream(stream).await.unwrap();
         stream.cached_info().state.messages
+    }
+
+    /// A raw message of its stream.
+    pub(crate) async fn raw_message(&self, sequence: u64) -> StoredMessage {
+        let stream = self.context.get_stream(MESSAGES).await.unwrap();
+        stream.get_raw_message(sequence).await.unwrap()
     }
 
     /// A message of the stream, as the worker would read it.
@@ -151,4 +187,13 @@ pub(crate) fn two_keys() -> ApiKeys {
                  {\"key\":\"key-of-organization-b\",\"organization\":\"b\",\"rate\":2}\n";
     std::fs::write(&path, lines).unwrap();
     ApiKeys::from_file(&path).unwrap()
+}
+
+fn identify(format: MessageFormat, payload: &[u8], hint: Option<&str>) -> Option<String> {
+    match format {
+        MessageFormat::Json => hint.map(str::to_owned),
+        MessageFormat::Line => payload
+            .starts_with(b"L|")
+            .then(|| "OrderLineItem".to_owned()),
+    }
 }

@@ -1,0 +1,268 @@
+//! One raw message: what it may be, and what travels with it.
+
+mod json;
+
+use bytes::Bytes;
+use ponix_nats::OutgoingMessage;
+use ponix_nats::async_nats::HeaderMap as NatsHeaders;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use self::json::TopLevel;
+use crate::error::ApiError;
+
+/// Header of a message in the stream: `text/plain` or `application/json`.
+pub const CONTENT_TYPE_HEADER: &str = "Ponix-Content-Type";
+/// Header of a message in the stream: the entity that the request named, if it did.
+pub const ENTITY_HEADER: &str = "Ponix-Entity";
+/// Header of a message in the stream: the client's address.
+pub const SOURCE_HEADER: &str = "Ponix-Source";
+/// Header of a message in the stream: when it came in, RFC 3339 in UTC.
+pub const RECEIVED_AT_HEADER: &str = "Ponix-Received-At";
+/// Header of a message in the stream: how often it was sent again after a dead letter.
+pub const RETRY_COUNT_HEADER: &str = "Ponix-Retry-Count";
+/// Header of a message in the stream: whose it is.
+pub const ORGANIZATION_HEADER: &str = "Ponix-Organization";
+
+/// Last token of the subject of messages whose entity is not known.
+const DEFAULT_ENTITY: &str = "default";
+/// Longest name of an entity, in bytes.
+const ENTITY_BYTES_MAX: usize = 64;
+
+/// How a raw message is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageFormat {
+    /// A line `PREFIX|value|value`.
+    Line,
+    /// A JSON object.
+    Json,
+}
+
+impl MessageFormat {
+    /// Returns what the header [`CONTENT_TYPE_HEADER`] says.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Line => "text/plain",
+            Self::Json => "application/json",
+        }
+    }
+}
+
+/// A raw message as it came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IncomingMessage {
+    /// Its identity: a repeat has the same.
+    pub message_id: Uuid,
+    /// Whose it is.
+    pub organization: String,
+    /// The entity it seems to hold.
+    pub entity_type: Option<String>,
+    /// The entity that the request named.
+    pub hint: Option<String>,
+    /// How the payload is written.
+    pub format: MessageFormat,
+    /// The message as it was sent, without the line's end.
+    pub payload: Bytes,
+    /// When it came in.
+    pub received_at: OffsetDateTime,
+    /// The client's address.
+    pub source: String,
+}
+
+impl IncomingMessage {
+    /// Returns the time it came in, RFC 3339 in UTC.
+    pub(crate) fn received_at_text(&self) -> String {
+        // Only a year beyond 9999 has no such text.
+        self.received_at.format(&Rfc3339).unwrap_or_default()
+    }
+
+    /// Makes the message for the stream. No header of the client's is among its headers.
+    pub(crate) fn outgoing(&self, subject_prefix: &str) -> OutgoingMessage {
+        let entity = self.entity_type.as_deref().map(snake_case);
+        let entity = entity.as_deref().unwrap_or(DEFAULT_ENTITY);
+        let mut headers = NatsHeaders::new();
+        headers.insert(CONTENT_TYPE_HEADER, self.format.content_type());
+        if let Some(hint) = &self.hint {
+            headers.insert(ENTITY_HEADER, hint.as_str());
+        }
+        headers.insert(SOURCE_HEADER, self.source.as_str());
+        headers.insert(RECEIVED_AT_HEADER, self.received_at_text().as_str());
+        headers.insert(RETRY_COUNT_HEADER, "0");
+        // A header cannot hold line ends; keys with such an organization are refused when read.
+        let organization = self.organization.replace(char::is_control, "");
+        headers.insert(ORGANIZATION_HEADER, organization.as_str());
+        OutgoingMessage {
+            subject: format!("{subject_prefix}.{entity}"),
+            id: Some(self.message_id),
+            headers,
+            payload: self.payload.clone(),
+        }
+    }
+}
+
+/// What a payload says of itself.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Described {
+    pub(crate) message_id: Option<Uuid>,
+    pub(crate) entity_type: Option<String>,
+}
+
+/// Checks a payload as far as that needs no entity.
+///
+/// # Errors
+/// What is wrong, with the field.
+pub(crate) fn describe(
+    format: MessageFormat,
+    payload: &[u8],
+    keys_max: usize,
+) -> Result<Described, ApiError> {
+    let text = std::str::from_utf8(payload).map_err(|err| {
+        let message = format!("the body is not UTF-8 from byte {} on", err.valid_up_to());
+        ApiError::bad("invalid_utf8", message)
+    })?;
+    match format {
+        MessageFormat::Line => line(text).map(|()| Described::default()),
+        MessageFormat::Json => object(text, keys_max),
+    }
+}
+
+fn line(text: &str) -> Result<(), ApiError> {
+    if text.contains('\n') {
+        let message = "the body has more than one line: send it to /ingest/batch";
+        return Err(ApiError::bad("several_lines", message));
+    }
+    match text.find(|c: char| c.is_control() && c != '\t') {
+        Some(at) => {
+            let message = format!("the line has a control character at byte {at}");
+            Err(ApiError::bad("invalid_value", message))
+        }
+        None => Ok(()),
+    }
+}
+
+fn object(text: &str, keys_max: usize) -> Result<Described, ApiError> {
+    let TopLevel {
+        message_id,
+        entity_type,
+    } = json::read(text, keys_max)?;
+    let message_id = message_id.map(|id| match Uuid::try_parse(&id) {
+        Ok(id) if !id.is_nil() => Ok(id),
+        _ => Err(ApiError::bad("invalid_value", "message_id is not a UUID").at("message_id")),
+    });
+    if let Some(name) = &entity_type {
+        check_entity(name, "entity_type")?;
+    }
+    Ok(Described {
+        message_id: message_id.transpose()?,
+        entity_type,
+    })
+}
+
+/// Checks the name of an entity: it becomes part of a subject and a header.
+pub(crate) fn check_entity(name: &str, field: &'static str) -> Result<(), ApiError> {
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if begins && name.len() <= ENTITY_BYTES_MAX && name.bytes().all(plain) {
+        return Ok(());
+    }
+    let message = format!(
+        "{field} must be a letter and then at most {} letters, digits or '_'",
+        ENTITY_BYTES_MAX - 1
+    );
+    Err(ApiError::bad("invalid_value", message).at(field))
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::with_capacity(name.len() + 4);
+    let mut chars = name.chars().peekable();
+    let mut before: Option<char> = None;
+    while let Some(c) = chars.next() {
+        if c.is_ascii_uppercase() {
+            let word_ends = before.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+            let word_begins = before.is_some_and(|b| b.is_ascii_uppercase())
+                && chars.peek().is_some_and(char::is_ascii_lowercase);
+            if word_ends || word_begins {
+                snake.push('_');
+            }
+        }
+        snake.push(c.to_ascii_lowercase());
+        before = Some(c);
+    }
+    snake
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entities_are_tokens_of_a_subject() {
+        for (name, token) in [
+            ("Order", "order"),
+            ("OrderLineItem", "order_line_item"),
+            ("HTTPCall2Go", "http_call2_go"),
+            ("line_item", "line_item"),
+        ] {
+            assert_eq!(snake_case(name), token);
+        }
+        for wrong in ["", "a.b", "*", ">", "1a", "a b", "ä", "a\r\n"] {
+            assert!(check_entity(wrong, "entity").is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_payload_says_what_it_is() {
+        let id = "0190f3a8-0000-7000-8000-000000000001";
+        let text = format!(r#"{{"message_id":"{id}","entity_type":"Order","n":[{{"a":1}}]}}"#);
+        let described = describe(MessageFormat::Json, text.as_bytes(), 100).unwrap();
+        assert_eq!(described.message_id, Some(id.parse().unwrap()));
+        assert_eq!(described.entity_type.as_deref(), Some("Order"));
+        assert!(describe(MessageFormat::Line, b"O|1|\xc3\xa4|", 100).is_ok());
+    }
+
+    #[test]
+    fn payloads_that_no_entity_could_have() {
+        let says = |format, text: &[u8]| {
+            let error = describe(format, text, 40).unwrap_err();
+            (error.body().code, error.body().message)
+        };
+        let keys: Vec<String> = (0..41).map(|n| format!("\"{n}\":0")).collect();
+        let keys = format!("{{{}}}", keys.join(","));
+        let deep = |levels| format!("{}{}", r#"{"a":"#.repeat(levels), "1") + &"}".repeat(levels);
+        assert!(describe(MessageFormat::Json, deep(32).as_bytes(), 100).is_ok());
+        for (text, message) in [
+            ("{\"a\":", "EOF while parsing a value at line 1 column 5"),
+            (
+                "[1]",
+                "invalid type: sequence, expected an object at line 1 column 0",
+            ),
+            (
+                r#"{"a":1,"a":2}"#,
+                "duplicate key \"a\" at line 1 column 10",
+            ),
+            (r#"{"a":1e400}"#, "number out of range at line 1 column 10"),
+            (r#"{"a":NaN}"#, "expected value at line 1 column 6"),
+            (
+                r#"{"a":"\ud800"}"#,
+                "unexpected end of hex escape at line 1 column 13",
+            ),
+            (
+                r#"{"a":"\u0000"}"#,
+                "a text has NUL, which cannot be stored at line 1 column 13",
+            ),
+            (&deep(33), "more than 32 levels at line 1 column 161"),
+            (&deep(100_000), "more than 32 levels at line 1 column 161"),
+            (&keys, "more than 40 keys at line 1 column 275"),
+            ("{} {}", "trailing characters at line 1 column 4"),
+        ] {
+            let (code, said) = says(MessageFormat::Json, text.as_bytes());
+            assert_eq!((code.as_str(), said.as_str()), ("invalid_json", message));
+        }
+        assert_eq!(says(MessageFormat::Line, b"O|\xff").0, "invalid_utf8");
+        assert_eq!(says(MessageFormat::Line, b"O|\0").0, "invalid_value");
+        assert_eq!(says(MessageFormat::Line, b"O|1\nO|2").0, "several_lines");
+        let id = says(MessageFormat::Json, br#"{"message_id":"7"}"#);
+        assert_eq!(id.1, "message_id is not a UUID");
+    }
+}

@@ -1,0 +1,189 @@
+//! Where the status of every message is kept: what the HTTP API needs of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde::Serialize;
+use time::OffsetDateTime;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::message::IncomingMessage;
+use crate::metrics::IngestMetrics;
+
+/// Messages whose status is written at once at most.
+const RECORD_BATCH_MAX: usize = 1_000;
+/// Pause after the store could not be written.
+const RECORD_PAUSE: Duration = Duration::from_millis(500);
+
+/// The store does not answer now.
+#[derive(Debug, thiserror::Error)]
+#[error("the store of the messages does not answer")]
+pub struct StoreUnavailable(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+/// A message that JetStream has acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedMessage {
+    /// Its identity.
+    pub message_id: Uuid,
+    /// Whose it is.
+    pub organization: String,
+    /// The entity it seems to hold.
+    pub entity_type: Option<String>,
+    /// When it came in.
+    pub received_at: OffsetDateTime,
+    /// The client's address.
+    pub source: String,
+}
+
+/// What became of a message so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MessageStatus {
+    /// Its identity.
+    pub message_id: Uuid,
+    /// `accepted`, `processing`, `processed`, `failed` or `dead_letter`.
+    #[schema(example = "processed")]
+    pub status: String,
+    /// The entity it holds, where that is known.
+    pub entity_type: Option<String>,
+    /// When it came in.
+    #[serde(with = "time::serde::rfc3339")]
+    pub received_at: OffsetDateTime,
+    /// When it reached a final status.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub processed_at: Option<OffsetDateTime>,
+    /// Why it is where it is, if not all is well.
+    pub error: Option<String>,
+    /// How often it was delivered again.
+    pub retry_count: u32,
+}
+
+impl MessageStatus {
+    /// Tells whether nothing more happens to the message by itself.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self.status.as_str(), "processed" | "failed" | "dead_letter")
+    }
+}
+
+/// What became of a message in the synchronous mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Persisted {
+    /// Its rows are there now.
+    Stored,
+    /// They were there already.
+    AlreadyDone,
+    /// It is wrong; nothing of it was stored.
+    Refused {
+        /// The field that is meant, where there is one.
+        field: Option<String>,
+        /// What is wrong, in words for the client.
+        reason: String,
+    },
+}
+
+/// Keeps messages and their status; the service implements it over its database.
+pub trait MessageStore: Send + Sync + 'static {
+    /// Returns the status of an organization's message; `None` also for another organization's.
+    fn status<'a>(
+        &'a self,
+        organization: &'a str,
+        message_id: Uuid,
+    ) -> BoxFuture<'a, Result<Option<MessageStatus>, StoreUnavailable>>;
+
+    /// Records messages that JetStream has; never moves a status backwards.
+    fn record_accepted<'a>(
+        &'a self,
+        messages: &'a [AcceptedMessage],
+    ) -> BoxFuture<'a, Result<(), StoreUnavailable>>;
+
+    /// Stores messages at once and returns what became of each, in their order. With `atomic`
+    /// nothing is stored when one of them is refused.
+    fn persist<'a>(
+        &'a self,
+        messages: &'a [IncomingMessage],
+        atomic: bool,
+    ) -> BoxFuture<'a, Result<Vec<Persisted>, StoreUnavailable>>;
+}
+
+/// Writes the status `accepted` behind the answers. [`StatusWriter::run`] must be running.
+pub struct StatusWriter {
+    queue: mpsc::Receiver<AcceptedMessage>,
+    metrics: IngestMetrics,
+    store: Arc<dyn MessageStore>,
+}
+
+impl std::fmt::Debug for StatusWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StatusWriter").finish_non_exhaustive()
+    }
+}
+
+/// The way to a [`StatusWriter`].
+#[derive(Debug, Clone)]
+pub(crate) struct StatusQueue {
+    queue: mpsc::Sender<AcceptedMessage>,
+    metrics: IngestMetrics,
+}
+
+pub(crate) fn status_writer(
+    store: Arc<dyn MessageStore>,
+    queued_max: usize,
+    metrics: IngestMetrics,
+) -> (StatusQueue, StatusWriter) {
+    let (sender, receiver) = mpsc::channel(queued_max.max(1));
+    let queue = StatusQueue {
+        queue: sender,
+        metrics: metrics.clone(),
+    };
+    let writer = StatusWriter {
+        queue: receiver,
+        metrics,
+        store,
+    };
+    (queue, writer)
+}
+
+impl StatusQueue {
+    /// Leaves a status to be written. One that finds no room is counted and left out: the worker
+    /// writes the status of every message anyway.
+    pub(crate) fn push(&self, message: AcceptedMessage) {
+        if self.queue.try_send(message).is_err() {
+            self.metrics.statuses_dropped.inc();
+        } else {
+            self.metrics.statuses_queued.inc();
+        }
+    }
+}
+
+impl StatusWriter {
+    /// Writes until the last clone of the state is gone and all is written, or until `give_up`.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: statuses that are not written yet are lost, the messages are not.
+    pub async fn run(mut self, give_up: CancellationToken) {
+        let mut batch = Vec::with_capacity(RECORD_BATCH_MAX);
+        while self.queue.recv_many(&mut batch, RECORD_BATCH_MAX).await > 0 {
+            let writing = write(self.store.as_ref(), &batch);
+            let written = give_up.run_until_cancelled(writing).await.is_some();
+            self.metrics.statuses_queued.dec_by(batch.len() as i64);
+            if !written {
+                return;
+            }
+            batch.clear();
+        }
+    }
+}
+
+async fn write(store: &dyn MessageStore, batch: &[AcceptedMessage]) {
+    let mut told = false;
+    while let Err(err) = store.record_accepted(batch).await {
+        if !told {
+            tracing::warn!(error = %err, "statuses cannot be written, trying again");
+            told = true;
+        }
+        tokio::time::sleep(RECORD_PAUSE).await;
+    }
+}

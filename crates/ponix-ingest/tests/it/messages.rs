@@ -1,0 +1,336 @@
+//! Raw messages and their status.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ponix_ingest::{IngestConfig, MessagesConfig};
+use ponix_stack::eventually;
+use uuid::Uuid;
+
+use crate::client::{Answer, send};
+use crate::support::{Api, JSON, MESSAGES, NDJSON, SOON, two_keys};
+
+const TEXT: (&str, &str) = ("content-type", "text/plain; charset=utf-8");
+const ID: &str = "0190f3a8-0000-7000-8000-000000000001";
+
+async fn message(api: &Api, headers: &[(&str, &str)], body: &str) -> Answer {
+    send(api.addr, "POST /ingest/message", headers, body.as_bytes()).await
+}
+
+async fn batch(api: &Api, query: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let route = format!("POST /api/ingest/batch{query}");
+    send(api.addr, &route, headers, body.as_bytes()).await
+}
+
+async fn status(api: &Api, headers: &[(&str, &str)], id_and_query: &str) -> Answer {
+    let route = format!("GET /ingest/status/{id_and_query}");
+    send(api.addr, &route, headers, b"").await
+}
+
+async fn synchronous() -> Api {
+    let messages = MessagesConfig {
+        nats_enabled: false,
+        ..MessagesConfig::default()
+    };
+    Api::with_messages(IngestConfig::default(), None, 64 << 20, messages).await
+}
+
+#[tokio::test]
+async fn a_line_is_in_the_stream_with_all_that_travels_with_it() {
+    let api = Api::start().await;
+    let headers = [
+        TEXT,
+        ("nats-rollup", "all"),
+        ("nats-ttl", "1s"),
+        ("ponix-source", "evil"),
+    ];
+    let answer = message(&api, &headers, "L|1|2|\r\n").await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let accepted = answer.json();
+    assert_eq!(accepted["status"], "accepted");
+    let stored = api.raw_message(1).await;
+    assert_eq!(stored.subject.as_str(), "messages.ingest.order_line_item");
+    assert_eq!(&stored.payload[..], b"L|1|2|");
+    let mut found: Vec<(String, String)> = stored
+        .headers
+        .iter()
+        .map(|(name, values)| (name.to_string(), values[0].to_string()))
+        .collect();
+    found.sort();
+    let expected = [
+        ("Nats-Msg-Id", accepted["message_id"].as_str().unwrap()),
+        ("Ponix-Content-Type", "text/plain"),
+        ("Ponix-Organization", "example-org"),
+        ("Ponix-Received-At", accepted["timestamp"].as_str().unwrap()),
+        ("Ponix-Retry-Count", "0"),
+        ("Ponix-Source", "127.0.0.1"),
+    ];
+    assert_eq!(found, expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    let other = message(&api, &[TEXT], "?|1").await;
+    assert_eq!(other.status, 202);
+    let stored = api.raw_message(2).await;
+    assert_eq!(stored.subject.as_str(), "messages.ingest.default");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn an_id_is_one_message_and_the_first_content_counts() {
+    let api = Api::start().await;
+    let body = format!(r#"{{"message_id":"{ID}","entity_type":"Order","n":1}}"#);
+    for _ in 0..2 {
+        let answer = message(&api, &[JSON], &body).await;
+        assert_eq!(
+            (answer.status, answer.json()["message_id"].as_str()),
+            (202, Some(ID))
+        );
+    }
+    let stored = api.raw_message(1).await;
+    assert_eq!(stored.subject.as_str(), "messages.ingest.order");
+    let other = message(&api, &[JSON], &body.replace("1}", "2}")).await;
+    assert_eq!(
+        other.error(),
+        (
+            409,
+            "idempotency_conflict".to_owned(),
+            format!("{ID} was accepted with another content: the first one counts")
+        )
+    );
+    // The same key for an envelope is another thing.
+    let key = ("idempotency-key", "k");
+    assert_eq!(message(&api, &[TEXT, key], "O|1").await.status, 202);
+    assert_eq!(message(&api, &[TEXT, key], "O|2").await.status, 409);
+    let envelope = api
+        .post(&[JSON, key], &crate::support::json("a", "{}", ""))
+        .await;
+    assert_eq!(envelope.status, 202, "{envelope:?}");
+    assert_eq!(api.stored_in(MESSAGES).await, 2);
+}
+
+#[tokio::test]
+async fn a_batch_takes_what_is_good_or_nothing() {
+    let api = Api::start().await;
+    let body = "{\"n\":1}\n[1]\n\n{\"n\":2}\n";
+    let key = ("idempotency-key", "k");
+    let answer = batch(&api, "?atomic=true", &[NDJSON, key], body).await;
+    assert_eq!(
+        answer.error(),
+        (
+            400,
+            "invalid_json".to_owned(),
+            "line 2: invalid type: sequence, expected an object at line 1 column 0".to_owned()
+        )
+    );
+    assert_eq!(api.stored_in(MESSAGES).await, 0);
+    for _ in 0..2 {
+        let answer = batch(&api, "?entity=Order", &[NDJSON, key], body).await;
+        let answer = (answer.status, answer.json());
+        assert_eq!(answer.0, 202);
+        assert_eq!(
+            (&answer.1["accepted"], &answer.1["failed"]),
+            (&2.into(), &1.into())
+        );
+        assert_eq!(answer.1["results"][1]["line"], 2);
+        assert_eq!(answer.1["results"][1]["error"]["code"], "invalid_json");
+        assert_eq!(api.stored_in(MESSAGES).await, 2);
+    }
+    let stored = api.raw_message(2).await;
+    assert_eq!(
+        stored.headers.get("Ponix-Entity").unwrap().as_str(),
+        "Order"
+    );
+    let answer = batch(&api, "?atomic=true", &[TEXT], &"O|1\n".repeat(3_000)).await;
+    assert_eq!(answer.json()["accepted"], 3_000);
+    assert_eq!(api.stored_in(MESSAGES).await, 3_002);
+}
+
+#[tokio::test]
+async fn a_status_is_told_to_its_organization_alone() {
+    let api = Api::with(IngestConfig::default(), Some(two_keys())).await;
+    let a = ("authorization", "Bearer key-of-organization-a");
+    let b = ("authorization", "Bearer key-of-organization-b");
+    let answer = message(&api, &[TEXT, a], "L|1").await;
+    let id: Uuid = answer.json()["message_id"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let path = id.to_string();
+    let found = eventually("the status is written", SOON, async || {
+        let answer = status(&api, &[a], &path).await;
+        anyhow::ensure!(answer.status == 200, "{answer:?}");
+        Ok(answer.json())
+    })
+    .await
+    .unwrap();
+    assert_eq!(found["status"], "accepted");
+    assert_eq!(found["entity_type"], "OrderLineItem");
+    assert_eq!(found["received_at"], answer.json()["timestamp"]);
+    assert_eq!(found["processed_at"], serde_json::Value::Null);
+    let foreign = status(&api, &[b], &path).await;
+    assert_eq!(foreign.status, 404);
+    let unknown = serde_json::json!({"message_id": id, "status": "unknown"});
+    assert_eq!(foreign.json(), unknown);
+    let waiting = format!("{path}?wait=30s");
+    let headers = &[a];
+    let finish = async { api.store.finish(id, "processed") };
+    let (answer, ()) = tokio::join!(status(&api, headers, &waiting), finish);
+    assert_eq!(answer.json()["status"], "processed");
+    let wrong = status(&api, &[a], "7").await.error();
+    assert_eq!(
+        wrong,
+        (
+            400,
+            "invalid_value".to_owned(),
+            "message_id is not a UUID".to_owned()
+        )
+    );
+    api.store.down.store(true, Ordering::Relaxed);
+    let down = status(&api, &[a], &path).await;
+    assert_eq!(down.error().0, 503);
+    assert!(!down.body.contains("secret"), "{down:?}");
+}
+
+#[tokio::test]
+async fn statuses_wait_for_the_store_and_answers_do_not() {
+    let api = Api::start().await;
+    api.store.down.store(true, Ordering::Relaxed);
+    for _ in 0..10 {
+        assert_eq!(message(&api, &[TEXT], "O|1").await.status, 202);
+    }
+    assert_eq!(api.store.len(), 0);
+    api.store.down.store(false, Ordering::Relaxed);
+    let store = api.store.clone();
+    api.stop().await;
+    assert_eq!(store.len(), 10);
+}
+
+#[tokio::test]
+async fn without_nats_messages_are_stored_at_once() {
+    let api = synchronous().await;
+    let answer = message(&api, &[TEXT], "O|1").await;
+    assert_eq!(
+        (answer.status, &answer.json()["status"]),
+        (200, &"persisted".into())
+    );
+    let refused = message(&api, &[TEXT], "X|1").await;
+    assert_eq!(
+        refused.error(),
+        (
+            400,
+            "invalid_message".to_owned(),
+            "prefix X is not known".to_owned()
+        )
+    );
+    assert_eq!(refused.json()["field"], "prefix");
+    let answer = batch(&api, "", &[TEXT], "O|1\nX|1\nO|2").await.json();
+    assert_eq!(
+        (&answer["accepted"], &answer["failed"]),
+        (&2.into(), &1.into())
+    );
+    let none = batch(&api, "?atomic=true", &[TEXT], "O|3\nX|1").await;
+    assert_eq!(none.error().2, "line 2: prefix X is not known");
+    assert_eq!(api.store.len(), 3);
+    assert_eq!(api.stored_in(MESSAGES).await, 0);
+    api.store.down.store(true, Ordering::Relaxed);
+    let down = message(&api, &[TEXT], "O|1").await;
+    let unknown = "outcome unknown: send again with the same Idempotency-Key";
+    assert_eq!(
+        down.error(),
+        (503, "unavailable".to_owned(), unknown.to_owned())
+    );
+}
+
+#[tokio::test]
+async fn messages_that_are_none() {
+    let api = Api::start().await;
+    let type_message = "send Content-Type text/plain or application/json";
+    for (headers, query, body, expected) in [
+        (
+            &[TEXT][..],
+            "",
+            "",
+            (400, "empty_body", "the body is empty"),
+        ),
+        (
+            &[],
+            "",
+            "O|1",
+            (415, "unsupported_media_type", type_message),
+        ),
+        (
+            &[NDJSON],
+            "",
+            "{}",
+            (415, "unsupported_media_type", type_message),
+        ),
+        (
+            &[TEXT],
+            "",
+            "O|1\nO|2",
+            (
+                400,
+                "several_lines",
+                "the body has more than one line: send it to /ingest/batch",
+            ),
+        ),
+        (
+            &[TEXT],
+            "?entity=*",
+            "O|1",
+            (
+                400,
+                "invalid_value",
+                "entity must be a letter and then at most 63 letters, digits or '_'",
+            ),
+        ),
+        (
+            &[TEXT],
+            "?Entity=Order",
+            "O|1",
+            (
+                400,
+                "unknown_parameter",
+                "the parameters of this route are: entity",
+            ),
+        ),
+    ] {
+        let route = format!("POST /ingest/message{query}");
+        let answer = send(api.addr, &route, headers, body.as_bytes()).await;
+        let (status, code, message) = answer.error();
+        assert_eq!(
+            (status, code.as_str(), message.as_str()),
+            expected,
+            "{body}"
+        );
+    }
+    assert_eq!(api.stored_in(MESSAGES).await, 0);
+}
+
+#[tokio::test]
+async fn a_nats_that_hangs_is_an_outcome_unknown_for_each_line() {
+    let config = IngestConfig {
+        publish_timeout: Duration::from_millis(500),
+        ..IngestConfig::default()
+    };
+    let api = Api::with(config, None).await;
+    api.nats.pause().await.unwrap();
+    let key = ("idempotency-key", "k");
+    let unknown = "outcome unknown: send again with the same Idempotency-Key";
+    let lines = batch(&api, "", &[TEXT, key], "O|1\nO|2").await.json();
+    let all = batch(&api, "?atomic=true", &[TEXT, key], "O|1\nO|2").await;
+    api.nats.resume().await.unwrap();
+    assert_eq!(lines["failed"], 2);
+    assert_eq!(lines["results"][0]["error"]["message"], unknown);
+    assert_eq!(
+        all.error(),
+        (503, "unavailable".to_owned(), unknown.to_owned())
+    );
+    eventually("the retry is accepted", SOON, async || {
+        let answer = batch(&api, "?atomic=true", &[TEXT, key], "O|1\nO|2").await;
+        anyhow::ensure!(answer.status == 202, "{answer:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(api.stored_in(MESSAGES).await, 2);
+}
