@@ -7,5 +7,6 @@ mod limits;
 mod memory_store;
 mod messages;
 mod nats_down;
+mod serving;
 mod support;
 mod taking;

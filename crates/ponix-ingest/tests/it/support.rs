@@ -152,8 +152,13 @@ impl Api {
         (message, envelope)
     }
 
-    pub(crate) async fn stop(self) {
+    /// Lets no new connection in.
+    pub(crate) fn begin_stop(&self) {
         self.shutdown.cancel();
+    }
+
+    pub(crate) async fn stop(self) {
+        self.begin_stop();
         self.serving.await.unwrap();
     }
 }
