@@ -137,12 +137,44 @@ impl Postgres {
     /// # Cancel safety
     /// What was under way is noted or not; noting it again does no harm.
     pub async fn record_accepted(&self, messages: &[Accepted]) -> Result<(), StoreError> {
+        // One statement, which waits for nobody that works on claims which are there.
+        const SQL: &str = "WITH given AS (SELECT * FROM UNNEST($1::uuid[], $2::timestamptz[], \
+             $3::text[], $4::text[], $5::text[]) \
+             AS given (message_id, received_at, organization, entity_type, source)), \
+             claimed AS (INSERT INTO message_claims (message_id, received_at) \
+             SELECT message_id, received_at FROM given ON CONFLICT DO NOTHING \
+             RETURNING message_id) \
+             INSERT INTO message_status (message_id, received_at, organization, status, \
+             entity_type, source) \
+             SELECT message_id, received_at, organization, 'accepted', entity_type, source \
+             FROM given JOIN claimed USING (message_id) ON CONFLICT DO NOTHING";
+        if messages.is_empty() {
+            return Ok(());
+        }
         let rows = distinct(messages, |message| message.message_id);
-        let updates: Vec<_> = rows
-            .iter()
-            .map(|message| status_row(message, Status::Accepted, 0, None))
-            .collect();
-        self.record(&updates).await
+        let ids: Vec<_> = rows.iter().map(|row| row.message_id).collect();
+        let received_at: Vec<_> = rows.iter().map(|row| stamp(row.received_at)).collect();
+        let texts = |of: fn(&Accepted) -> Option<&str>| -> Vec<_> {
+            rows.iter().map(|row| of(row).map(text)).collect()
+        };
+        let organizations = texts(|row| row.organization.as_deref());
+        let entity_types = texts(|row| row.entity_type.as_deref());
+        let sources = texts(|row| row.source.as_deref());
+        self.until_unrivalled(|| async {
+            self.ensure_days(received_at.iter().copied()).await?;
+            let client = self.client().await?;
+            let statement = client.prepare_cached(SQL).await?;
+            client
+                .execute(
+                    &statement,
+                    &[&ids, &received_at, &organizations, &entity_types, &sources],
+                )
+                .await
+                .map_err(|error| self.day_or_conflict(error.into()))?;
+            client.give_back();
+            Ok(())
+        })
+        .await
     }
 
     /// Notes that messages will be tried again: status `processing`, with the reason.

@@ -161,3 +161,24 @@ async fn nul_in_texts_does_no_harm() {
         .expect("noted");
     assert_eq!(db.error(id(1)).await.as_deref(), Some("a\u{fffd}b"));
 }
+
+#[tokio::test]
+async fn noting_what_is_accepted_waits_for_nobody_who_works_on_it() {
+    let mut db = Database::new("status_unhindered").await;
+    db.postgres
+        .record_accepted(&[accepted(1)])
+        .await
+        .expect("noted");
+    let worker = db.sql.transaction().await.expect("begun");
+    worker
+        .batch_execute("SELECT FROM message_claims FOR NO KEY UPDATE")
+        .await
+        .expect("locked");
+    // It would wait until the operation's timeout.
+    db.postgres
+        .record_accepted(&[accepted(1), accepted(2)])
+        .await
+        .expect("noted");
+    worker.rollback().await.expect("ended");
+    assert_eq!(db.status(id(2)).await, Some(Status::Accepted));
+}
