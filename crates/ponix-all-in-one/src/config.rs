@@ -6,7 +6,9 @@
 mod clickhouse;
 mod environment;
 mod ingest;
+mod messages;
 mod nats;
+mod postgres;
 mod reference;
 mod service;
 mod value;
@@ -22,6 +24,8 @@ use self::variables::Variable;
 use self::clickhouse::ClickHouseVariables;
 use self::environment::{Problem, unknown_names};
 use self::ingest::IngestVariables;
+use self::messages::MessagesVariables;
+use self::postgres::PostgresVariables;
 
 /// Everything the service can be told.
 #[derive(Debug, Clone)]
@@ -30,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) nats: NatsVariables,
     pub(crate) clickhouse: ClickHouseVariables,
     pub(crate) ingest: IngestVariables,
+    pub(crate) messages: MessagesVariables,
+    pub(crate) postgres: PostgresVariables,
 }
 
 /// A configuration as far as it could be read, with everything that is wrong with it.
@@ -56,19 +62,38 @@ impl Reading {
         settings.extend(clickhouse_settings);
         let (ingest, ingest_settings, ingest_problems) = IngestVariables::read(environment);
         settings.extend(ingest_settings);
+        let (messages, messages_settings, messages_problems) = MessagesVariables::read(environment);
+        settings.extend(messages_settings);
+        let (postgres, postgres_settings, postgres_problems) = PostgresVariables::read(environment);
+        settings.extend(postgres_settings);
         problems.extend(nats_problems);
         problems.extend(clickhouse_problems);
         problems.extend(ingest_problems);
+        problems.extend(messages_problems);
+        problems.extend(postgres_problems);
         problems.extend(environment.problems());
         problems.extend(nats.iter().flat_map(NatsVariables::check));
         problems.extend(clickhouse.iter().flat_map(ClickHouseVariables::check));
         problems.extend(ingest.iter().flat_map(IngestVariables::check));
-        let config = match (service, nats, clickhouse, ingest) {
-            (Some(service), Some(nats), Some(clickhouse), Some(ingest)) => Some(Config {
+        problems.extend(messages.iter().flat_map(MessagesVariables::check));
+        if let (Some(service), Some(postgres)) = (&service, &postgres) {
+            problems.extend(postgres.check(service.entities_dir.as_deref()));
+        }
+        let config = match (service, nats, clickhouse, ingest, messages, postgres) {
+            (
+                Some(service),
+                Some(nats),
+                Some(clickhouse),
+                Some(ingest),
+                Some(messages),
+                Some(postgres),
+            ) => Some(Config {
                 service,
                 nats,
                 clickhouse,
                 ingest,
+                messages,
+                postgres,
             })
             .filter(|_| problems.is_empty()),
             _ => None,
@@ -98,6 +123,8 @@ pub(crate) fn variables() -> Vec<Variable> {
         NatsVariables::variables(),
         ClickHouseVariables::variables(),
         IngestVariables::variables(),
+        MessagesVariables::variables(),
+        PostgresVariables::variables(),
     ]
     .concat()
 }

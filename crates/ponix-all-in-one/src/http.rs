@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use ponix_ingest::{ApiKeys, IngestMetrics, IngestState, router, serve};
+use ponix_ingest::{ApiKeys, Identify, IngestMetrics, IngestState, MessageFormat, router, serve};
 use ponix_runner::{Shutdown, Startup};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
+use crate::messages::{PostgresMessages, Store, entity_format};
 use crate::nats::Nats;
 use crate::readiness::Readiness;
 
@@ -20,6 +21,7 @@ pub(crate) async fn start(
     config: &Config,
     startup: &Startup,
     nats: &Nats,
+    messages: Option<Store>,
     metrics: IngestMetrics,
     registry: Arc<Registry>,
     readiness: Readiness,
@@ -52,6 +54,10 @@ pub(crate) async fn start(
         registry,
         Arc::new(move || readiness.reasons()),
     );
+    let state = match messages {
+        Some(store) => with_messages(config, startup, state, store),
+        None => state,
+    };
     startup.app_process("http api", move |shutdown: Shutdown| async move {
         serve(
             listener,
@@ -63,4 +69,31 @@ pub(crate) async fn start(
         .await
     });
     Ok(())
+}
+
+/// Adds the routes of the raw messages, and the process that writes their first status.
+fn with_messages(
+    config: &Config,
+    startup: &Startup,
+    state: IngestState,
+    store: Store,
+) -> IngestState {
+    let catalog = Arc::clone(&store.catalog);
+    let identify: Identify = Arc::new(
+        move |format: MessageFormat, payload: &[u8], hint: Option<&str>| {
+            let name = catalog.identify(entity_format(format), payload, hint);
+            name.map(str::to_owned)
+        },
+    );
+    let store = Arc::new(PostgresMessages(store));
+    let (state, statuses) = state.with_messages(
+        config.ingest.messages(&config.messages.subject_prefix),
+        store,
+        identify,
+    );
+    startup.app_process("accepted statuses", move |shutdown: Shutdown| async move {
+        statuses.run(shutdown.hard().clone()).await;
+        anyhow::Ok(())
+    });
+    state
 }

@@ -8,6 +8,7 @@ mod envelopes;
 mod http;
 mod janitor;
 mod logging;
+mod messages;
 mod migrate;
 mod nats;
 mod probe;

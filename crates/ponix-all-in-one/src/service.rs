@@ -6,6 +6,7 @@ use std::time::Duration;
 use ponix_clickhouse::ClickHouseMetrics;
 use ponix_ingest::IngestMetrics;
 use ponix_nats::NatsMetrics;
+use ponix_postgres::PostgresMetrics;
 use ponix_runner::{Outcome, Runner, Shutdown, Signals, Startup};
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
@@ -14,7 +15,7 @@ use crate::admin::Admin;
 use crate::config::Config;
 use crate::nats::Nats;
 use crate::readiness::{Parts, Readiness};
-use crate::{envelopes, http};
+use crate::{envelopes, http, messages};
 
 /// The start-up ends by itself, with its reason, this long before the runner would cut it off.
 const STARTUP_MARGIN: Duration = Duration::from_millis(500);
@@ -26,6 +27,7 @@ pub(crate) async fn run(config: Config, signals: Signals) -> Outcome {
         nats: NatsMetrics::register(&mut registry),
         clickhouse: ClickHouseMetrics::register(&mut registry),
         ingest: IngestMetrics::register(&mut registry),
+        postgres: PostgresMetrics::register(&mut registry),
     };
     let service = &config.service;
     let runner = Runner::new()
@@ -54,6 +56,7 @@ struct Metrics {
     nats: NatsMetrics,
     clickhouse: ClickHouseMetrics,
     ingest: IngestMetrics,
+    postgres: PostgresMetrics,
 }
 
 /// Stores → NATS → pipelines. Every step may be repeated.
@@ -66,6 +69,7 @@ async fn start(
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + config.service.startup_timeout_secs - STARTUP_MARGIN;
     let clickhouse = envelopes::prepare_store(&config, &startup, deadline).await?;
+    let messages = messages::prepare_store(&config, &startup, metrics.postgres, deadline).await?;
     let nats = Nats::connect(&config.nats, &startup, metrics.nats, deadline).await?;
     let mut parts = Parts {
         connections: vec![
@@ -83,10 +87,14 @@ async fn start(
         &mut parts,
     )
     .await?;
+    if let Some(store) = messages.clone() {
+        messages::start(&config, &startup, &nats, store, &mut parts).await?;
+    }
     http::start(
         &config,
         &startup,
         &nats,
+        messages,
         metrics.ingest,
         registry,
         readiness.clone(),

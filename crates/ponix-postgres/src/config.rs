@@ -63,6 +63,16 @@ impl Default for PostgresConfig {
     }
 }
 
+impl PostgresConfig {
+    /// Checks what can be checked without a server.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        Target::new(self).map(|_| ())
+    }
+}
+
 /// The configuration cannot be used. No variant shows the URL or a password.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ponix_ingest::{IngestConfig, TlsFiles};
+use ponix_ingest::{IngestConfig, MessagesConfig, TlsFiles};
 
 use super::environment::Problem;
 use super::value::{Any, Value};
@@ -22,6 +22,12 @@ variables! {
         plain api_keys_file: Option<PathBuf> = "", Any;
         /// Organization of requests when there is no file of API keys.
         plain organization: String = "example-org", Any;
+        /// Put raw messages into JetStream; otherwise they go straight into PostgreSQL.
+        plain nats_enabled: bool = "true", Any;
+        /// Statuses that wait to be written at most; more are left to the worker.
+        plain statuses_queued_max: u64 = "65536", 1..=10_000_000;
+        /// Time a request may wait for the final status of a message at most.
+        plain status_wait_secs_max: Duration = "30", 0.0..=600.0;
         /// Certificate chain for TLS, a PEM file; needs `PONIX_INGEST_TLS_KEY`.
         plain tls_cert: Option<PathBuf> = "", Any;
         /// Key of that certificate, a PEM file.
@@ -100,6 +106,16 @@ impl IngestVariables {
             ));
         }
         problems
+    }
+
+    /// Returns what concerns raw messages.
+    pub(crate) fn messages(&self, subject_prefix: &str) -> MessagesConfig {
+        MessagesConfig {
+            subject_prefix: format!("{subject_prefix}.ingest"),
+            nats_enabled: self.nats_enabled,
+            statuses_queued_max: self.statuses_queued_max as usize,
+            status_wait_max: self.status_wait_secs_max,
+        }
     }
 
     /// Returns the API's part; `drain_timeout` is what its open requests get at the end.

@@ -51,6 +51,10 @@ fn section_of(name: &str) -> &'static str {
         "ClickHouse"
     } else if name.starts_with("PONIX_INGEST_") {
         "HTTP API"
+    } else if name.starts_with("PONIX_MESSAGES_") {
+        "Messages"
+    } else if name.starts_with("PONIX_POSTGRES_") {
+        "PostgreSQL"
     } else {
         "Service"
     }

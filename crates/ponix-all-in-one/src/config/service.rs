@@ -1,6 +1,7 @@
 //! Variables of the service as a whole.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -27,6 +28,8 @@ variables! {
         plain shutdown_timeout_secs: Duration = "10", 1.0..=3_600.0;
         /// Where `/livez`, `/readyz` and `/metrics` answer.
         plain admin_addr: SocketAddr = "127.0.0.1:9090", Any;
+        /// Folder of the declared entities, for the message pipeline.
+        plain entities_dir: Option<PathBuf> = "", Any;
     }
 }
 

@@ -18,13 +18,13 @@ async fn post(service: &Service, headers: &str, body: &str) -> (u16, Value) {
 }
 
 fn lines(count: usize) -> String {
-    (0..count)
-        .map(|n| {
-            format!(
-                "{{\"end_device_id\":\"d{n}\",\"occurred_at\":\"2026-03-01T12:00:00.5Z\",\"data\":{{\"n\":{n}}}}}\n"
-            )
-        })
-        .collect()
+    let line = |n| {
+        format!(
+            r#"{{"end_device_id":"d{n}","occurred_at":"2026-03-01T12:00:00.5Z","data":{{"n":{n}}}}}"#
+        )
+    };
+    let lines: Vec<String> = (0..count).map(line).collect();
+    lines.join("\n")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ mod batches;
 mod configuring;
 mod dead_letters;
 mod http_api;
+mod messages;
 mod migrating;
 mod other_settings;
 mod outages;

@@ -1,0 +1,77 @@
+//! The status of messages that ended among the dead letters.
+
+use ponix_ingest::{
+    ENTITY_HEADER, ORGANIZATION_HEADER, RECEIVED_AT_HEADER, RETRY_COUNT_HEADER, SOURCE_HEADER,
+};
+use ponix_nats::{
+    Batch, BatchProcessor, Delivery, HEADER_DELIVERIES, HEADER_ERROR, HEADER_ORIGINAL_PREFIX,
+    HEADER_PUBLISHED_NS, ProcessError, ProcessingResult,
+};
+use ponix_postgres::{Accepted, Ended, Postgres, Status};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Reads the dead-letter stream and notes the end of each message; one that has `failed` stays so.
+#[derive(Debug)]
+pub(super) struct DeadLetterStatus {
+    postgres: Postgres,
+}
+
+impl DeadLetterStatus {
+    pub(super) fn new(postgres: Postgres) -> Self {
+        Self { postgres }
+    }
+}
+
+impl BatchProcessor for DeadLetterStatus {
+    async fn process(
+        &self,
+        batch: &Batch,
+        _give_up: &CancellationToken,
+    ) -> Result<ProcessingResult, ProcessError> {
+        let ended: Vec<Ended> = batch.messages().iter().filter_map(ended).collect();
+        let recorded = self.postgres.record_final(&ended, Status::DeadLetter).await;
+        recorded.map_err(|err| ProcessError::StoreUnusable {
+            stored: Vec::new(),
+            source: err.into(),
+        })?;
+        Ok(ProcessingResult::ack_all(batch.len()))
+    }
+}
+
+/// What a dead letter says; `None` for the second part of one.
+fn ended(delivery: &Delivery) -> Option<Ended> {
+    let id = delivery.subject().rsplit('.').next()?;
+    let message_id = Uuid::try_parse(id).ok()?;
+    let original = |name: &str| header(delivery, &format!("{HEADER_ORIGINAL_PREFIX}{name}"));
+    let received_at = original(RECEIVED_AT_HEADER)
+        .and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok())
+        .or_else(|| {
+            let published_ns: i128 = header(delivery, HEADER_PUBLISHED_NS)?.parse().ok()?;
+            OffsetDateTime::from_unix_timestamp_nanos(published_ns).ok()
+        })
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
+    let deliveries = number(header(delivery, HEADER_DELIVERIES)).unwrap_or(1);
+    let replayed = number(original(RETRY_COUNT_HEADER)).unwrap_or(0);
+    Some(Ended {
+        accepted: Accepted {
+            message_id,
+            organization: original(ORGANIZATION_HEADER).map(str::to_owned),
+            entity_type: original(ENTITY_HEADER).map(str::to_owned),
+            received_at,
+            source: original(SOURCE_HEADER).map(str::to_owned),
+        },
+        retry_count: replayed.saturating_add(deliveries.saturating_sub(1)),
+        error: header(delivery, HEADER_ERROR)
+            .unwrap_or("it was given up")
+            .to_owned(),
+    })
+}
+
+fn header<'a>(delivery: &'a Delivery, name: &str) -> Option<&'a str> {
+    let value = delivery.headers()?.get(name)?;
+    Some(value.as_str())
+}

@@ -1,0 +1,143 @@
+//! What the HTTP API needs of PostgreSQL.
+
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryFutureExt as _};
+use ponix_entities::{Catalog, Format};
+use ponix_ingest::{
+    AcceptedMessage, IncomingMessage, MessageFormat, MessageStatus, MessageStore, Persisted,
+    StoreUnavailable,
+};
+use ponix_postgres::{Accepted, Incoming, StoreError, Written};
+use uuid::Uuid;
+
+use super::Store;
+
+/// The store of the HTTP API.
+#[derive(Debug, Clone)]
+pub(crate) struct PostgresMessages(pub(crate) Store);
+
+impl MessageStore for PostgresMessages {
+    fn status<'a>(
+        &'a self,
+        organization: &'a str,
+        message_id: Uuid,
+    ) -> BoxFuture<'a, Result<Option<MessageStatus>, StoreUnavailable>> {
+        let status = self.0.postgres.status(Some(organization), message_id);
+        status
+            .map_ok(|found| found.map(message_status))
+            .map_err(unavailable)
+            .boxed()
+    }
+
+    fn record_accepted<'a>(
+        &'a self,
+        messages: &'a [AcceptedMessage],
+    ) -> BoxFuture<'a, Result<(), StoreUnavailable>> {
+        async move {
+            let accepted: Vec<Accepted> = messages.iter().map(accepted).collect();
+            let recorded = self.0.postgres.record_accepted(&accepted).await;
+            recorded.map_err(unavailable)
+        }
+        .boxed()
+    }
+
+    fn persist<'a>(
+        &'a self,
+        messages: &'a [IncomingMessage],
+        atomic: bool,
+    ) -> BoxFuture<'a, Result<Vec<Persisted>, StoreUnavailable>> {
+        self.write(messages, atomic).boxed()
+    }
+}
+
+impl PostgresMessages {
+    async fn write(
+        &self,
+        messages: &[IncomingMessage],
+        atomic: bool,
+    ) -> Result<Vec<Persisted>, StoreUnavailable> {
+        let Store { postgres, catalog } = &self.0;
+        let incoming: Vec<Incoming> = messages.iter().map(|m| incoming(catalog, m)).collect();
+        if atomic && incoming.iter().any(|message| message.parsed.is_err()) {
+            return Ok(incoming.into_iter().map(refused_with_others).collect());
+        }
+        let written = postgres
+            .write(catalog, &incoming)
+            .await
+            .map_err(unavailable)?;
+        Ok(written.into_iter().map(persisted).collect())
+    }
+}
+
+/// What a message of an atomic batch is answered when one of them is wrong.
+fn refused_with_others(message: Incoming) -> Persisted {
+    match message.parsed {
+        Err(err) => Persisted::Refused {
+            field: err.field,
+            reason: err.reason,
+        },
+        Ok(_) => Persisted::Refused {
+            field: None,
+            reason: "another message of the batch is wrong".to_owned(),
+        },
+    }
+}
+
+fn persisted(written: Written) -> Persisted {
+    match written {
+        Written::Stored => Persisted::Stored,
+        Written::AlreadyDone => Persisted::AlreadyDone,
+        Written::Refused { field, reason } => Persisted::Refused { field, reason },
+        Written::Retry { reason } => Persisted::Refused {
+            field: None,
+            reason,
+        },
+    }
+}
+
+fn incoming(catalog: &Catalog, message: &IncomingMessage) -> Incoming {
+    let format = entity_format(message.format);
+    Incoming {
+        message_id: message.message_id,
+        organization: Some(message.organization.clone()),
+        entity_type: message.entity_type.clone(),
+        received_at: message.received_at,
+        source: Some(message.source.clone()),
+        retry_count: 0,
+        parsed: catalog.parse(format, &message.payload, message.hint.as_deref()),
+    }
+}
+
+/// The same form in the words of the entities.
+pub(crate) fn entity_format(format: MessageFormat) -> Format {
+    match format {
+        MessageFormat::Line => Format::Line,
+        MessageFormat::Json => Format::Json,
+    }
+}
+
+fn accepted(message: &AcceptedMessage) -> Accepted {
+    Accepted {
+        message_id: message.message_id,
+        organization: Some(message.organization.clone()),
+        entity_type: message.entity_type.clone(),
+        received_at: message.received_at,
+        source: Some(message.source.clone()),
+    }
+}
+
+fn message_status(status: ponix_postgres::MessageStatus) -> MessageStatus {
+    MessageStatus {
+        message_id: status.message_id,
+        status: status.status.as_str().to_owned(),
+        entity_type: status.entity_type,
+        received_at: status.received_at,
+        processed_at: status.processed_at,
+        error: status.error,
+        retry_count: status.retry_count,
+    }
+}
+
+fn unavailable(err: StoreError) -> StoreUnavailable {
+    StoreUnavailable(err.into())
+}
