@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use ponix_runner::Outcome;
@@ -46,11 +47,41 @@ pub(crate) enum Command {
         #[command(flatten)]
         times: Times,
     },
+    /// Look at declared entities; needs no server.
+    Entities {
+        /// What to do.
+        #[command(subcommand)]
+        command: EntitiesCommand,
+    },
     /// The child's side of a trial: decodes payloads from standard input.
     #[command(hide = true)]
     Trial,
     /// Ask the service on this machine whether it is ready; the exit code says.
     Probe,
+}
+
+/// What to do with declared entities.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum EntitiesCommand {
+    /// Tell everything that is wrong with the entities of a folder.
+    Check {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Print the tables of the entities as SQL.
+    Ddl {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Print messages that an entity takes: a line, and a JSON object.
+    Sample {
+        /// The folder.
+        dir: PathBuf,
+        /// The entity's name.
+        entity: String,
+    },
+    /// Print the JSON schema of an entity's file, for editors.
+    Schema,
 }
 
 /// What to do with the migrations.

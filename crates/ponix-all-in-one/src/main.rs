@@ -4,6 +4,7 @@ mod admin;
 mod cli;
 mod clock;
 mod config;
+mod entities;
 mod envelopes;
 mod http;
 mod janitor;
@@ -51,6 +52,7 @@ async fn run() -> Outcome {
             with_config(reading, |config| migrate::run(config, direction, signals)).await
         }
         Command::Trial => trial::child(),
+        Command::Entities { command } => entities::run(&command),
         Command::Reconcile { times } => {
             // Boxed: what it keeps while it waits would make every other command's future large.
             with_config(reading, |config| {
