@@ -41,7 +41,11 @@ fn with_catalog(dir: &Path, go_on: impl FnOnce(&Catalog) -> Outcome) -> Outcome 
 
 fn print_sample(catalog: &Catalog, name: &str) -> Outcome {
     let Some(entity) = catalog.entity(name) else {
-        let known: Vec<&str> = catalog.entities().iter().map(|e| e.name()).collect();
+        let known: Vec<&str> = catalog
+            .entities()
+            .iter()
+            .map(ponix_entities::Entity::name)
+            .collect();
         return cli::wrong_configuration(&format!(
             "there is no entity {name:?}, expected one of {}",
             known.join(", ")

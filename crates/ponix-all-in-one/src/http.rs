@@ -30,6 +30,8 @@ pub(crate) async fn start(
     if !variables.enabled {
         return Ok(());
     }
+    // It may be alone: then nobody else has made the stream.
+    nats.stream(&config.nats.stream()).await?;
     let keys = variables.api_keys_file.as_deref().map(ApiKeys::from_file);
     let keys = keys.transpose().context("PONIX_INGEST_API_KEYS_FILE")?;
     let addr = variables.addr;

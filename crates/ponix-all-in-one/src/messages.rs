@@ -1,6 +1,7 @@
 //! The pipeline of raw messages: stream `MESSAGES` → rows → one transaction → acks.
 
 mod dead_letters;
+mod metrics;
 mod processor;
 mod store;
 
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::dead_letters::DeadLetterStatus;
+pub(crate) use self::metrics::MessageMetrics;
 use self::processor::MessageProcessor;
 pub(crate) use self::store::{PostgresMessages, entity_format};
 use crate::config::Config;
@@ -91,6 +93,7 @@ pub(crate) async fn start(
     startup: &Startup,
     nats: &Nats,
     store: Store,
+    metrics: MessageMetrics,
     parts: &mut Parts,
 ) -> anyhow::Result<()> {
     startup.phase("streams and consumers of the messages");
@@ -122,7 +125,7 @@ pub(crate) async fn start(
     let consumer = BatchConsumer::new(
         nats.consuming.clone(),
         consumer,
-        MessageProcessor::new(postgres.clone(), catalog, &settings),
+        MessageProcessor::new(postgres.clone(), catalog, &settings, metrics),
         dead_letters.clone(),
         settings.clone(),
         nats.metrics.clone(),

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::admin::Admin;
 use crate::config::Config;
+use crate::messages::MessageMetrics;
 use crate::nats::Nats;
 use crate::readiness::{Parts, Readiness};
 use crate::{envelopes, http, messages};
@@ -28,6 +29,7 @@ pub(crate) async fn run(config: Config, signals: Signals) -> Outcome {
         clickhouse: ClickHouseMetrics::register(&mut registry),
         ingest: IngestMetrics::register(&mut registry),
         postgres: PostgresMetrics::register(&mut registry),
+        messages: MessageMetrics::register(&mut registry),
     };
     let service = &config.service;
     let runner = Runner::new()
@@ -57,6 +59,7 @@ struct Metrics {
     clickhouse: ClickHouseMetrics,
     ingest: IngestMetrics,
     postgres: PostgresMetrics,
+    messages: MessageMetrics,
 }
 
 /// Stores → NATS → pipelines. Every step may be repeated.
@@ -68,7 +71,11 @@ async fn start(
     readiness: Readiness,
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + config.service.startup_timeout_secs - STARTUP_MARGIN;
-    let clickhouse = envelopes::prepare_store(&config, &startup, deadline).await?;
+    let clickhouse = if config.clickhouse.enabled {
+        Some(envelopes::prepare_store(&config, &startup, deadline).await?)
+    } else {
+        None
+    };
     let messages = messages::prepare_store(&config, &startup, metrics.postgres, deadline).await?;
     let nats = Nats::connect(&config.nats, &startup, metrics.nats, deadline).await?;
     let mut parts = Parts {
@@ -78,17 +85,20 @@ async fn start(
         ],
         ..Parts::default()
     };
-    envelopes::start(
-        &config,
-        &startup,
-        &nats,
-        clickhouse,
-        metrics.clickhouse,
-        &mut parts,
-    )
-    .await?;
+    if let Some(clickhouse) = clickhouse {
+        let metrics = metrics.clickhouse;
+        envelopes::start(&config, &startup, &nats, clickhouse, metrics, &mut parts).await?;
+    }
     if let Some(store) = messages.clone() {
-        messages::start(&config, &startup, &nats, store, &mut parts).await?;
+        messages::start(
+            &config,
+            &startup,
+            &nats,
+            store,
+            metrics.messages,
+            &mut parts,
+        )
+        .await?;
     }
     http::start(
         &config,

@@ -12,6 +12,8 @@ use super::variables::variables;
 variables! {
     /// What the service is told about ClickHouse.
     struct ClickHouseVariables, "PONIX_CLICKHOUSE_" {
+        /// Run the pipeline of the events into ClickHouse.
+        plain enabled: bool = "true", Any;
         /// HTTP interface, `http://host:8123` or `https://host:8443`.
         plain url: String = "http://localhost:8123", Any;
         /// Database of the tables; created by the migrations when it is missing.

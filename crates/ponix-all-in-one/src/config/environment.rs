@@ -42,6 +42,16 @@ impl Environment {
         environment
     }
 
+    /// Adds these where nothing is said.
+    pub(crate) fn with_defaults(mut self, defaults: &[(&str, &str)]) -> Self {
+        for (name, value) in defaults {
+            if self.get(name).is_none() && !self.unreadable.iter().any(|known| known == name) {
+                self.pairs.push(((*name).to_owned(), (*value).to_owned()));
+            }
+        }
+        self
+    }
+
     /// One problem for each variable of ours that would otherwise silently keep its default.
     pub(super) fn problems(&self) -> impl Iterator<Item = Problem> {
         let problem = |name: &String| Problem::new(name, "is not UTF-8");

@@ -17,6 +17,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio_util::sync::CancellationToken;
 
+use super::metrics::MessageMetrics;
+
 /// Stores batches of messages in PostgreSQL.
 #[derive(Debug)]
 pub(super) struct MessageProcessor {
@@ -24,15 +26,22 @@ pub(super) struct MessageProcessor {
     catalog: Arc<Catalog>,
     nak_delay: Duration,
     deliveries_max: u32,
+    metrics: MessageMetrics,
 }
 
 impl MessageProcessor {
-    pub(super) fn new(postgres: Postgres, catalog: Arc<Catalog>, settings: &BatchSettings) -> Self {
+    pub(super) fn new(
+        postgres: Postgres,
+        catalog: Arc<Catalog>,
+        settings: &BatchSettings,
+        metrics: MessageMetrics,
+    ) -> Self {
         Self {
             postgres,
             catalog,
             nak_delay: settings.nak_delay,
             deliveries_max: settings.deliveries_max,
+            metrics,
         }
     }
 
@@ -80,6 +89,7 @@ impl BatchProcessor for MessageProcessor {
             stored: Vec::new(),
             source: err.into(),
         })?;
+        self.metrics.committed(&incoming, &written);
         let verdicts = batch
             .messages()
             .iter()

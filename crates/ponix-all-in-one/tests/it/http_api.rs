@@ -141,3 +141,20 @@ async fn the_api_says_why_it_is_not_ready() {
     world.stored(10).await;
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_alone_needs_no_clickhouse_and_leaves_the_work_to_others() {
+    let world = World::new("http_alone").await;
+    let alone = world
+        .service()
+        .binary(env!("CARGO_BIN_EXE_ponix-ingest"))
+        .env("PONIX_CLICKHOUSE_URL", "http://127.0.0.1:1");
+    let api = alone.start_ready().await;
+    assert_eq!(post(&api, NDJSON, &lines(10)).await.0, 202);
+    // Another one does the work.
+    let worker = world.service().env("PONIX_INGEST_ENABLED", "false");
+    let worker = worker.start_ready().await;
+    world.stored(10).await;
+    api.stop().await;
+    worker.stop().await;
+}

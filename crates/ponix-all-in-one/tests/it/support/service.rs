@@ -14,6 +14,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_ponix-all-in-one");
 /// Describes a run of the binary.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ServiceBuilder {
+    binary: Option<&'static str>,
     args: Vec<String>,
     env: BTreeMap<String, String>,
 }
@@ -39,8 +40,14 @@ impl ServiceBuilder {
         self
     }
 
+    /// Another program than `ponix-all-in-one`.
+    pub(crate) fn binary(mut self, binary: &'static str) -> Self {
+        self.binary = Some(binary);
+        self
+    }
+
     pub(crate) fn start(self) -> Service {
-        let process = Process::builder("ponix-all-in-one", BINARY)
+        let process = Process::builder("service", self.binary.unwrap_or(BINARY))
             .args(self.args)
             .envs(self.env)
             .start()

@@ -1,0 +1,109 @@
+#![doc = include_str!("../README.md")]
+
+mod admin;
+mod cli;
+mod clock;
+mod config;
+mod entities;
+mod envelopes;
+mod http;
+mod janitor;
+mod logging;
+mod messages;
+mod migrate;
+mod nats;
+mod probe;
+mod readiness;
+mod retry;
+mod service;
+mod store_health;
+
+use clap::Parser as _;
+pub use ponix_runner::Outcome;
+use ponix_runner::{Signals, block_on};
+
+use crate::cli::{Cli, Command};
+use crate::config::{Config, Environment, Reading};
+use crate::envelopes::{reconcile, trial};
+
+/// Which program this is: the same code with other defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// Every pipeline that is configured, and the HTTP API.
+    AllInOne,
+    /// The HTTP API alone, unless the environment says otherwise.
+    Ingest,
+}
+
+impl Program {
+    /// What counts where the environment says nothing.
+    const fn defaults(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::AllInOne => &[],
+            Self::Ingest => &[
+                ("PONIX_CLICKHOUSE_ENABLED", "false"),
+                ("PONIX_MESSAGES_ENABLED", "false"),
+                ("PONIX_INTERVAL_SECS", "0"),
+            ],
+        }
+    }
+}
+
+/// Lives the life of the process: reads the command line and the environment, and does what they
+/// say.
+pub fn main(program: Program) -> Outcome {
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
+    block_on(run(program))
+}
+
+async fn run(program: Program) -> Outcome {
+    // From here on a signal is not lost, whatever takes long below.
+    let signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(err) => return cli::fail(&format!("cannot handle signals: {err}")),
+    };
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(err) => return cli::usage(&err),
+    };
+    let reading = Reading::new(&Environment::of_process().with_defaults(program.defaults()));
+    match cli.command.unwrap_or(Command::Run) {
+        Command::CheckConfig { reference } => cli::check_config(&reading, reference),
+        Command::Run => with_config(reading, |config| service::run(config, signals)).await,
+        Command::Probe => {
+            with_config(reading, |config| probe::run(config.service.admin_addr)).await
+        }
+        Command::Migrate { direction } => {
+            with_config(reading, |config| migrate::run(config, direction, signals)).await
+        }
+        Command::Trial => trial::child(),
+        Command::Entities { command } => entities::run(&command),
+        Command::Reconcile { times } => {
+            // Boxed: what it keeps while it waits would make every other command's future large.
+            with_config(reading, |config| {
+                Box::pin(reconcile::run(config, times, signals))
+            })
+            .await
+        }
+    }
+}
+
+/// Goes on with a valid configuration, or lists everything that is wrong with it.
+async fn with_config<F: Future<Output = Outcome>>(
+    reading: Reading,
+    go_on: impl FnOnce(Config) -> F,
+) -> Outcome {
+    let warnings = reading.warnings.clone();
+    let config = match reading.into_config() {
+        Ok(config) => config,
+        Err(problems) => return cli::wrong_configuration(&problems),
+    };
+    if let Err(err) = logging::init(&config.service) {
+        return cli::wrong_configuration(&err);
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    go_on(config).await
+}
