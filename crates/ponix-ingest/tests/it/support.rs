@@ -115,10 +115,10 @@ impl Api {
             writing.await.unwrap();
         });
         Self {
-            store,
             addr,
             nats,
             context,
+            store,
             shutdown,
             serving,
         }
