@@ -1,4 +1,5 @@
 //! Entities from files, messages by them.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod declaring;
 mod reading;
