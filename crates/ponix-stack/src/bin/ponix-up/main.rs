@@ -1,6 +1,7 @@
 //! Runs Ponix with its servers on this machine until a signal; `scripts/up` builds and starts it.
 //!
-//! `ponix-up check` only looks whether the ports are free.
+//! `ponix-up check` only looks whether the ports are free. `--with-ingest` adds PostgreSQL and the
+//! pipeline of raw messages.
 
 mod holder;
 mod settings;
@@ -17,14 +18,18 @@ const WRONG_USE: u8 = 64;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let only_check = match std::env::args().nth(1).as_deref() {
-        None => false,
-        Some("check") => true,
-        Some(other) => {
-            return wrong_use(&format!("unknown argument {other}; there is only `check`"));
+    let (mut only_check, mut with_ingest) = (false, false);
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "check" => only_check = true,
+            "--with-ingest" => with_ingest = true,
+            other => {
+                let known = "there are only `check` and `--with-ingest`";
+                return wrong_use(&format!("unknown argument {other}; {known}"));
+            }
         }
-    };
-    let settings = match Settings::from_vars(std::env::vars_os()) {
+    }
+    let settings = match Settings::from_vars(std::env::vars_os(), with_ingest) {
         Ok(settings) => settings,
         Err(error) => return wrong_use(&format!("{error:#}")),
     };

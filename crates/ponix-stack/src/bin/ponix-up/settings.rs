@@ -11,14 +11,17 @@ use crate::holder;
 const NATS_PORT: &str = "PONIX_UP_NATS_PORT";
 const NATS_MONITORING_PORT: &str = "PONIX_UP_NATS_MONITORING_PORT";
 const CLICKHOUSE_PORT: &str = "PONIX_UP_CLICKHOUSE_PORT";
+const POSTGRES_PORT: &str = "PONIX_UP_POSTGRES_PORT";
 const DATA_DIR: &str = "PONIX_UP_DATA_DIR";
 const ADMIN_ADDR: &str = "PONIX_ADMIN_ADDR";
 const INGEST_ADDR: &str = "PONIX_INGEST_ADDR";
+const ENTITIES_DIR: &str = "PONIX_ENTITIES_DIR";
 const USERNAME: &str = "PONIX_CLICKHOUSE_USERNAME";
 const PASSWORD: &str = "PONIX_CLICKHOUSE_PASSWORD";
 const INTERVAL: &str = "PONIX_INTERVAL_SECS";
 
 const DEFAULT_USER: &str = "ponix";
+const DEFAULT_ENTITIES: &str = "examples/tpch";
 
 /// Names that are for this program and the servers, not for the service.
 const NOT_FOR_THE_SERVICE: [&str; 6] = [
@@ -30,7 +33,8 @@ const NOT_FOR_THE_SERVICE: [&str; 6] = [
     "PONIX_STACK_",
 ];
 /// Given to the service by this program, whatever the environment says.
-const FIXED: [&str; 4] = [
+const FIXED: [&str; 5] = [
+    "PONIX_POSTGRES_URL",
     "PONIX_NATS_URL",
     "PONIX_CLICKHOUSE_URL",
     "PONIX_CLICKHOUSE_USERNAME_FILE",
@@ -46,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) admin_addr: SocketAddr,
     /// Where the HTTP API answers.
     pub(crate) ingest_addr: SocketAddr,
+    /// PostgreSQL's, when raw messages are wanted.
+    pub(crate) postgres_port: Option<u16>,
     pub(crate) data_dir: PathBuf,
     pub(crate) user: String,
     pub(crate) password: String,
@@ -59,7 +65,10 @@ impl Settings {
     /// # Errors
     ///
     /// A port or an address is none; the text names the variable.
-    pub(crate) fn from_vars(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self> {
+    pub(crate) fn from_vars(
+        vars: impl IntoIterator<Item = (OsString, OsString)>,
+        with_ingest: bool,
+    ) -> Result<Self> {
         let vars: Vec<_> = vars
             .into_iter()
             .filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PONIX_"))
@@ -83,6 +92,7 @@ impl Settings {
             clickhouse_port: port(CLICKHOUSE_PORT, 8123)?,
             admin_addr: addr(ADMIN_ADDR, 9090)?,
             ingest_addr: addr(INGEST_ADDR, 8080)?,
+            postgres_port: with_ingest.then(|| port(POSTGRES_PORT, 5432)).transpose()?,
             data_dir: text(DATA_DIR)?.unwrap_or(".ponix/data").into(),
             user: text(USERNAME)?.unwrap_or(DEFAULT_USER).into(),
             password: text(PASSWORD)?.unwrap_or(DEFAULT_USER).into(),
@@ -95,6 +105,7 @@ impl Settings {
     /// Fails with one line that names every port that is taken, by whom, and what to do.
     pub(crate) fn ports_are_free(&self) -> Result<()> {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let postgres = self.postgres_port.map(|port| (POSTGRES_PORT, local(port)));
         let taken: Vec<_> = [
             (NATS_PORT, local(self.nats_port)),
             (NATS_MONITORING_PORT, local(self.nats_monitoring_port)),
@@ -103,6 +114,7 @@ impl Settings {
             (INGEST_ADDR, self.ingest_addr),
         ]
         .into_iter()
+        .chain(postgres)
         .filter_map(|(variable, addr)| Some((variable, addr.port(), why_not(addr)?)))
         .map(|(variable, port, why)| format!("port {port} ({variable}) {why}"))
         .collect();
@@ -120,6 +132,14 @@ impl Settings {
     /// The URL of ClickHouse.
     pub(crate) fn clickhouse_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.clickhouse_port)
+    }
+
+    /// The URL of PostgreSQL, if there is one.
+    pub(crate) fn postgres_url(&self) -> Option<String> {
+        let port = self.postgres_port?;
+        Some(format!(
+            "postgres://{DEFAULT_USER}:{DEFAULT_USER}@127.0.0.1:{port}/{DEFAULT_USER}"
+        ))
     }
 
     /// A command that shows the newest rows; with the password only where everybody knows it.
@@ -152,9 +172,18 @@ impl Settings {
             .iter()
             .filter(|(name, _)| !is_not_for_the_service(name))
             .cloned();
+        // The service runs in a folder of its own.
+        let entities = std::path::absolute(DEFAULT_ENTITIES).unwrap_or_default();
+        let messages = self.postgres_url().into_iter().flat_map(|url| {
+            [
+                (ENTITIES_DIR.into(), entities.clone().into_os_string()),
+                ("PONIX_POSTGRES_URL".into(), url.into()),
+            ]
+        });
         interval
             .into_iter()
             .map(into_os)
+            .chain(messages)
             .chain(theirs)
             .chain(ours.into_iter().map(into_os))
             .collect()
@@ -195,10 +224,9 @@ mod tests {
     use super::*;
 
     fn settings(vars: &[(&str, &str)]) -> Result<Settings> {
-        Settings::from_vars(
-            vars.iter()
-                .map(|&(name, value)| into_os((name, value.into()))),
-        )
+        let vars = vars.iter();
+        let vars = vars.map(|&(name, value)| into_os((name, value.into())));
+        Settings::from_vars(vars, false)
     }
 
     /// What the service gets for a variable: the last one counts.
@@ -247,6 +275,24 @@ mod tests {
         assert_eq!(service(&settings, "PONIX_NATS_BATCH_SIZE"), Some("30"));
         let nats = service(&settings, "PONIX_NATS_URL");
         assert_eq!(nats, Some("nats://127.0.0.1:14222"));
+    }
+
+    #[test]
+    fn postgresql_and_the_example_come_when_they_are_asked_for() {
+        let with = |vars: &[(&str, &str)]| {
+            let vars = vars.iter();
+            let vars = vars.map(|&(name, value)| into_os((name, value.into())));
+            Settings::from_vars(vars, true).unwrap()
+        };
+        let settings = with(&[("PONIX_UP_POSTGRES_PORT", "15432")]);
+        let url = "postgres://ponix:ponix@127.0.0.1:15432/ponix";
+        assert_eq!(service(&settings, "PONIX_POSTGRES_URL"), Some(url));
+        let entities = service(&settings, "PONIX_ENTITIES_DIR").unwrap();
+        assert!(entities.starts_with('/') && entities.ends_with("examples/tpch"));
+        let own = with(&[("PONIX_ENTITIES_DIR", "/own")]);
+        assert_eq!(service(&own, "PONIX_ENTITIES_DIR"), Some("/own"));
+        let without = super::tests::settings(&[]).unwrap();
+        assert_eq!(service(&without, "PONIX_POSTGRES_URL"), None);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use ponix_stack::{ClickHouse, Nats, Process, Server, Signal, http_get, workspace_binary};
+use ponix_stack::{
+    ClickHouse, Nats, Postgres, Process, Server, Signal, http_get, workspace_binary,
+};
 use tokio::select;
 use tokio::time::sleep;
 
@@ -36,16 +38,18 @@ pub(crate) async fn run(settings: &Settings) -> Result<u8> {
         say("ponix-up: stopped before it was up");
         return Ok(0);
     };
-    let (nats, clickhouse) = servers?;
+    let servers = servers?;
     let code = match start_service(settings) {
-        Ok(service) => serve(settings, &mut signals, &nats, &clickhouse, &service).await,
+        Ok(service) => serve(settings, &mut signals, &servers, &service).await,
         Err(error) => Err(error),
     };
-    // Both are stopped whatever happened, and whatever happens to one of them.
-    let stopped = (clickhouse.stop().await, nats.stop().await);
+    // All are stopped whatever happened, and whatever happens to one of them.
+    let mut stopped = Vec::new();
+    for (_, server) in servers.all() {
+        stopped.push(server.stop().await);
+    }
     let code = code?;
-    stopped.0?;
-    stopped.1?;
+    stopped.into_iter().collect::<Result<Vec<_>>>()?;
     let data = settings.data_dir.display();
     say(format_args!("ponix-up: stopped, the data stays in {data}"));
     Ok(code)
@@ -67,8 +71,44 @@ fn lock(settings: &Settings) -> Result<File> {
     }
 }
 
-async fn start_servers(settings: &Settings) -> Result<(Nats, ClickHouse)> {
-    say("ponix-up: starting nats-server and chdb-server");
+/// What the service needs.
+struct Servers {
+    nats: Nats,
+    clickhouse: ClickHouse,
+    postgres: Option<Postgres>,
+}
+
+impl Servers {
+    /// Each with its name, in the order in which they are stopped.
+    fn all(&self) -> Vec<(&'static str, &Server)> {
+        let postgres = self
+            .postgres
+            .as_deref()
+            .map(|server| ("postgresql", server));
+        let others: [(_, &Server); 2] = [
+            ("chdb-server", &self.clickhouse),
+            ("nats-server", &self.nats),
+        ];
+        postgres.into_iter().chain(others).collect()
+    }
+
+    /// Waits until one of them has ended by itself.
+    async fn death(&self) -> (&'static str, &Server) {
+        loop {
+            let all = self.all().into_iter();
+            if let Some(dead) = all.into_iter().find(|(_, server)| !server.is_running()) {
+                return dead;
+            }
+            sleep(LOOK).await;
+        }
+    }
+}
+
+async fn start_servers(settings: &Settings) -> Result<Servers> {
+    let and_postgres = settings.postgres_port.map_or("", |_| ", postgresql");
+    say(format_args!(
+        "ponix-up: starting nats-server, chdb-server{and_postgres}"
+    ));
     let nats = Nats::builder()
         .port(settings.nats_port)
         .monitoring_port(settings.nats_monitoring_port)
@@ -79,7 +119,20 @@ async fn start_servers(settings: &Settings) -> Result<(Nats, ClickHouse)> {
         .data_dir(settings.data_dir.join("clickhouse"))
         .user_password(&settings.user, &settings.password)
         .start();
-    tokio::try_join!(nats, clickhouse)
+    let postgres = async {
+        let Some(port) = settings.postgres_port else {
+            return Ok(None);
+        };
+        let folder = settings.data_dir.join("postgres");
+        let server = Postgres::builder().port(port).data_dir(folder).start();
+        server.await.map(Some)
+    };
+    let (nats, clickhouse, postgres) = tokio::try_join!(nats, clickhouse, postgres)?;
+    Ok(Servers {
+        nats,
+        clickhouse,
+        postgres,
+    })
 }
 
 fn start_service(settings: &Settings) -> Result<Process> {
@@ -96,8 +149,7 @@ fn start_service(settings: &Settings) -> Result<Process> {
 async fn serve(
     settings: &Settings,
     signals: &mut Signals,
-    nats: &Server,
-    clickhouse: &Server,
+    servers: &Servers,
     service: &Process,
 ) -> Result<u8> {
     let asked = select! {
@@ -109,12 +161,8 @@ async fn serve(
             complain(format_args!("ponix-all-in-one ended by itself ({}), stopping", status?));
             false
         }
-        () = death(nats) => {
-            complain(describe_death("nats-server", nats));
-            false
-        }
-        () = death(clickhouse) => {
-            complain(describe_death("chdb-server", clickhouse));
+        (name, server) = servers.death() => {
+            complain(describe_death(name, server));
             false
         }
         never = announce(settings) => match never {},
@@ -147,12 +195,6 @@ fn exit_code(status: ExitStatus) -> u8 {
         .code()
         .and_then(|code| u8::try_from(code).ok())
         .unwrap_or(FAILED)
-}
-
-async fn death(server: &Server) {
-    while server.is_running() {
-        sleep(LOOK).await;
-    }
 }
 
 fn describe_death(name: &str, server: &Server) -> String {
