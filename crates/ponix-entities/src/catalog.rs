@@ -1,14 +1,14 @@
-//! All entities of a folder, and what their messages become.
+//! All entities of a folder.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde_json::Value as Json;
-
+use crate::derivation::Derivation;
 use crate::document::EntityType;
 use crate::field::Field;
 use crate::load::{self, LoadErrors};
-use crate::table::{Row, Table, TableIndex, Value};
+use crate::message::Format;
+use crate::table::{Table, TableIndex};
 
 /// All declared entities.
 #[derive(Debug, Clone, Default)]
@@ -31,97 +31,6 @@ pub struct Entity {
     pub(crate) table: Table,
     /// What is derived from its messages.
     pub(crate) derived: Vec<Derivation>,
-}
-
-/// How rows of another entity are made of a message.
-#[derive(Debug, Clone)]
-pub(crate) struct Derivation {
-    /// The position of the entity whose rows these are.
-    pub(crate) entity: usize,
-    pub(crate) list: Option<String>,
-    /// Where each of its fields comes from, in their order.
-    pub(crate) origins: Vec<Origin>,
-    pub(crate) conditions: Vec<Condition>,
-}
-
-/// Where a derived field comes from.
-#[derive(Debug, Clone)]
-pub(crate) enum Origin {
-    /// The parent's field at this position.
-    Parent(usize),
-    /// This member of the item.
-    Item(String),
-    Constant(Value),
-}
-
-/// What must hold for a derived row.
-#[derive(Debug, Clone)]
-pub(crate) struct Condition {
-    pub(crate) field: usize,
-    pub(crate) one_of: Option<Vec<String>>,
-    pub(crate) not_in: Option<Vec<String>>,
-    pub(crate) present: Option<bool>,
-}
-
-/// The form of a raw message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// `PREFIX|value|value|…`, the values in the order of the fields.
-    Line,
-    /// A JSON object.
-    Json,
-}
-
-/// What a message holds.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ParsedMessage {
-    /// The name of its entity.
-    pub entity: String,
-    /// The entity's own row, then the derived ones.
-    pub rows: Vec<Row>,
-}
-
-/// Why a message is none of an entity.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", self.text())]
-pub struct MessageError {
-    /// The entity's name, where it could be told.
-    pub entity: Option<String>,
-    /// The field that is wrong, where it is one: `quantity`, `line_items.2.quantity`.
-    pub field: Option<String>,
-    /// What is wrong.
-    pub reason: String,
-}
-
-impl MessageError {
-    fn new(reason: impl Into<String>) -> Self {
-        Self {
-            entity: None,
-            field: None,
-            reason: reason.into(),
-        }
-    }
-
-    fn of(mut self, entity: &Entity) -> Self {
-        self.entity = Some(entity.name.clone());
-        self
-    }
-
-    fn at(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self {
-            field: Some(field.into()),
-            ..Self::new(reason)
-        }
-    }
-
-    fn text(&self) -> String {
-        let parts = [self.entity.as_deref(), self.field.as_deref()];
-        let place: Vec<&str> = parts.into_iter().flatten().collect();
-        if place.is_empty() {
-            return self.reason.clone();
-        }
-        format!("{}: {}", place.join("."), self.reason)
-    }
 }
 
 impl Entity {
@@ -160,6 +69,16 @@ impl Catalog {
         load::load(dir)
     }
 
+    /// Reads files that are in memory already, each with the path that errors name.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with file, line and column.
+    pub fn from_files(
+        files: impl IntoIterator<Item = (PathBuf, String)>,
+    ) -> Result<Self, LoadErrors> {
+        load::from_files(files)
+    }
+
     /// Returns all entities; one that is referred to stands before those that refer to it.
     pub fn entities(&self) -> &[Entity] {
         &self.entities
@@ -176,7 +95,7 @@ impl Catalog {
         self.entities.iter().map(|entity| &entity.table)
     }
 
-    /// Returns the table at a position, as [`Row::table`] names it.
+    /// Returns the table at a position, as [`Row::table`](crate::Row::table) names it.
     ///
     /// # Panics
     /// When the position is of another catalog with more tables.
@@ -193,248 +112,6 @@ impl Catalog {
             (None, Format::Json) => self.by_name.get(&entity_type_of(payload)?),
         };
         found.map(|index| self.entities[*index].name.as_str())
-    }
-
-    /// Reads a message.
-    ///
-    /// # Errors
-    /// What is wrong with it; the same for the same message and catalog, always.
-    pub fn parse(
-        &self,
-        format: Format,
-        payload: &[u8],
-        hint: Option<&str>,
-    ) -> Result<ParsedMessage, MessageError> {
-        match format {
-            Format::Line => self.parse_line(payload, hint),
-            Format::Json => self.parse_json(payload, hint),
-        }
-    }
-
-    fn parse_line(
-        &self,
-        payload: &[u8],
-        hint: Option<&str>,
-    ) -> Result<ParsedMessage, MessageError> {
-        let text = std::str::from_utf8(payload)
-            .map_err(|err| {
-                MessageError::new(format!("not UTF-8 from byte {} on", err.valid_up_to()))
-            })?
-            .trim_end_matches(['\r', '\n']);
-        let (prefix, values) = text.split_once('|').unwrap_or((text, ""));
-        let index = *self.by_prefix.get(prefix).ok_or_else(|| {
-            let prefix: String = prefix.chars().take(20).collect();
-            MessageError::new(format!("no entity has the prefix {prefix:?}"))
-        })?;
-        let entity = &self.entities[index];
-        if hint.is_some_and(|hint| hint != entity.name) {
-            return Err(MessageError::new("the line's prefix is of another entity").of(entity));
-        }
-        entity
-            .values_of_line(values)
-            .map(|values| self.message(index, values, Vec::new()))
-            .map_err(|err| err.of(entity))
-    }
-
-    fn parse_json(
-        &self,
-        payload: &[u8],
-        hint: Option<&str>,
-    ) -> Result<ParsedMessage, MessageError> {
-        let json = crate::json::parse(payload).map_err(|err| MessageError::new(err.to_string()))?;
-        let Json::Object(mut object) = json else {
-            return Err(MessageError::new("the message is not an object"));
-        };
-        let named = object.remove("entity_type");
-        object.remove("message_id");
-        let name = match (hint, &named) {
-            (Some(hint), Some(Json::String(named))) if hint != named => {
-                return Err(MessageError::at(
-                    "entity_type",
-                    "is another entity than the request's",
-                ));
-            }
-            (Some(hint), _) => hint,
-            (None, Some(Json::String(named))) => named,
-            (None, _) => return Err(MessageError::at("entity_type", "is missing")),
-        };
-        let index = *self.by_name.get(name).ok_or_else(|| {
-            let name: String = name.chars().take(60).collect();
-            MessageError::at("entity_type", format!("there is no entity {name:?}"))
-        })?;
-        let entity = &self.entities[index];
-        self.rows_of_object(index, &object)
-            .map_err(|err| err.of(entity))
-    }
-
-    fn rows_of_object(
-        &self,
-        index: usize,
-        object: &serde_json::Map<String, Json>,
-    ) -> Result<ParsedMessage, MessageError> {
-        let entity = &self.entities[index];
-        let values = entity.values_of_object(object, &entity.lists, "")?;
-        let mut derived = Vec::new();
-        for derivation in &entity.derived {
-            let of = &self.entities[derivation.entity];
-            let items = derivation.items(object)?;
-            for (position, item) in items.iter().enumerate() {
-                let row = derivation.row(of, &values, item);
-                let row = row.map_err(|(field, reason)| {
-                    let place = match &derivation.list {
-                        Some(list) => format!("{list}.{position}.{field}"),
-                        None => format!("{}.{field}", of.name),
-                    };
-                    MessageError::at(place, reason)
-                })?;
-                if let Some(values) = row {
-                    derived.push(Row {
-                        table: TableIndex(derivation.entity),
-                        values,
-                    });
-                }
-            }
-        }
-        Ok(self.message(index, values, derived))
-    }
-
-    fn message(&self, index: usize, values: Vec<Value>, derived: Vec<Row>) -> ParsedMessage {
-        let own = Row {
-            table: TableIndex(index),
-            values,
-        };
-        ParsedMessage {
-            entity: self.entities[index].name.clone(),
-            rows: std::iter::once(own).chain(derived).collect(),
-        }
-    }
-}
-
-impl Entity {
-    fn values_of_line(&self, text: &str) -> Result<Vec<Value>, MessageError> {
-        let mut texts: Vec<&str> = text.split('|').collect();
-        // Files of TPC-H end each line with a bar.
-        if texts.len() == self.fields.len() + 1 && texts.last() == Some(&"") {
-            texts.pop();
-        }
-        if texts.len() != self.fields.len() {
-            return Err(MessageError::new(format!(
-                "{} values, expected {}",
-                texts.len(),
-                self.fields.len()
-            )));
-        }
-        let values = self.fields.iter().zip(texts).map(|(field, text)| {
-            field
-                .read_text(text)
-                .map_err(|reason| MessageError::at(field.name(), reason))
-        });
-        values.collect()
-    }
-
-    fn values_of_object(
-        &self,
-        object: &serde_json::Map<String, Json>,
-        lists: &[String],
-        place: &str,
-    ) -> Result<Vec<Value>, MessageError> {
-        let known = |name: &String| {
-            lists.contains(name) || self.fields.iter().any(|field| field.name() == name)
-        };
-        if let Some(unknown) = object.keys().find(|name| !known(name)) {
-            let unknown: String = unknown.chars().take(60).collect();
-            return Err(MessageError::at(
-                format!("{place}{unknown}"),
-                "is no field of the entity",
-            ));
-        }
-        let values = self.fields.iter().map(|field| {
-            let value = match object.get(field.name()) {
-                Some(json) => field.read_json(json),
-                None => field.absent(),
-            };
-            value.map_err(|reason| MessageError::at(format!("{place}{}", field.name()), reason))
-        });
-        values.collect()
-    }
-}
-
-impl Derivation {
-    /// The items that a row each is made of; one that is empty where there is no list.
-    fn items<'a>(
-        &self,
-        object: &'a serde_json::Map<String, Json>,
-    ) -> Result<Vec<&'a Json>, MessageError> {
-        let Some(list) = &self.list else {
-            return Ok(vec![&Json::Null]);
-        };
-        match object.get(list) {
-            None | Some(Json::Null) => Ok(Vec::new()),
-            Some(Json::Array(items)) => Ok(items.iter().collect()),
-            Some(_) => Err(MessageError::at(list.clone(), "is not a list")),
-        }
-    }
-
-    /// The values of one row; `None` when a condition does not hold. An error names the field.
-    fn row(
-        &self,
-        entity: &Entity,
-        parent: &[Value],
-        item: &Json,
-    ) -> Result<Option<Vec<Value>>, (String, String)> {
-        let members = match item {
-            Json::Object(members) => Some(members),
-            Json::Null if self.list.is_none() => None,
-            _ => return Err(("item".to_owned(), "is not an object".to_owned())),
-        };
-        let known = |name: &String| {
-            let is_it = |origin: &Origin| matches!(origin, Origin::Item(item) if item == name);
-            self.origins.iter().any(is_it)
-        };
-        if let Some(unknown) = members
-            .into_iter()
-            .flat_map(|m| m.keys())
-            .find(|n| !known(n))
-        {
-            let unknown: String = unknown.chars().take(60).collect();
-            return Err((unknown, "is no field of the item".to_owned()));
-        }
-        let mut values = Vec::with_capacity(entity.fields.len());
-        for (field, origin) in entity.fields.iter().zip(&self.origins) {
-            let value = match origin {
-                Origin::Parent(index) => field.check(parent[*index].clone()),
-                Origin::Item(name) => match members.and_then(|members| members.get(name)) {
-                    Some(json) => field.read_json(json),
-                    None => field.absent(),
-                },
-                Origin::Constant(value) => Ok(value.clone()),
-            };
-            values.push(value.map_err(|reason| (field.name().to_owned(), reason))?);
-        }
-        let holds = self
-            .conditions
-            .iter()
-            .all(|condition| condition.holds(&values[condition.field]));
-        Ok(holds.then_some(values))
-    }
-}
-
-impl Condition {
-    fn holds(&self, value: &Value) -> bool {
-        let text = match value {
-            Value::Null => None,
-            Value::Text(text) | Value::Json(text) => Some(text.clone()),
-            Value::Integer(number) => Some(number.to_string()),
-            Value::Float(number) => Some(number.to_string()),
-            Value::Decimal(number) => Some(number.normalize().to_string()),
-            Value::Boolean(value) => Some(value.to_string()),
-            Value::Date(date) => Some(date.to_string()),
-            Value::DateTime(time) => Some(time.to_string()),
-        };
-        let among = |texts: &Vec<String>| text.as_ref().is_some_and(|text| texts.contains(text));
-        self.present.is_none_or(|present| present == text.is_some())
-            && self.one_of.as_ref().is_none_or(among)
-            && !self.not_in.as_ref().is_some_and(among)
     }
 }
 

@@ -102,10 +102,6 @@ pub(crate) struct Field {
     /// What its values must be.
     #[serde(default)]
     pub(crate) constraints: Constraints,
-    /// The value when a message has none.
-    #[serde(default)]
-    #[schemars(with = "Option<Json>")]
-    pub(crate) default: Option<Spanned<Json>>,
 }
 
 /// The types of fields.
@@ -145,6 +141,10 @@ pub(crate) struct Constraints {
     #[serde(default, rename = "enum")]
     #[schemars(with = "Option<Vec<String>>")]
     pub(crate) one_of: Option<Spanned<Vec<String>>>,
+    /// The value when a message has none.
+    #[serde(default)]
+    #[schemars(with = "Option<Json>")]
+    pub(crate) default: Option<Spanned<Json>>,
 }
 
 /// How the rows of a derived entity are made.

@@ -1,14 +1,11 @@
 //! One field: from what a message says to a value that fits.
 
-use std::str::FromStr as _;
-
 use regex::Regex;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 use serde_json::Value as Json;
-use time::format_description::well_known::Rfc3339;
-use time::{Date, OffsetDateTime, UtcOffset};
 
+use crate::scalar::{date, date_time, decimal, decimal_of_json};
 use crate::table::{Column, FieldType, Value};
 
 /// More of a value than this is not shown in an error, in characters.
@@ -71,6 +68,8 @@ impl Field {
     /// Reads the value of a JSON message; `null` is none.
     pub(crate) fn read_json(&self, json: &Json) -> Result<Value, String> {
         let value = match (self.column.field_type, json) {
+            // A message has been read without NUL; a file of entities may have one.
+            (FieldType::Json, json) if has_nul(json) => return Err("has a NUL character".into()),
             (FieldType::Json, json) if !json.is_null() => Value::Json(json.to_string()),
             (_, Json::Null) => return self.absent(),
             (FieldType::String { .. }, Json::String(text)) => Value::Text(text.clone()),
@@ -84,10 +83,7 @@ impl Field {
                 Value::Float(number.as_f64().unwrap_or(f64::NAN))
             }
             (FieldType::Decimal { .. }, Json::Number(number)) => {
-                let text = number.to_string();
-                Value::Decimal(
-                    decimal(&text).ok_or_else(|| format!("{text} is not a decimal number"))?,
-                )
+                Value::Decimal(decimal_of_json(number)?)
             }
             (FieldType::Boolean, Json::Bool(value)) => Value::Boolean(*value),
             (
@@ -123,9 +119,6 @@ impl Field {
             Value::Integer(number) => self.check_number(Decimal::from(*number))?,
             Value::Float(number) => self.check_float(*number)?,
             Value::Decimal(number) => self.check_decimal(*number)?,
-            Value::Json(text) if text.contains("\\u0000") => {
-                return Err("has a NUL character".to_owned());
-            }
             Value::Boolean(_) | Value::Date(_) | Value::DateTime(_) | Value::Json(_) => {}
         }
         Ok(value)
@@ -186,18 +179,14 @@ impl Field {
             return Ok(());
         };
         let number = number.normalize();
-        let whole_digits = number
-            .trunc()
-            .abs()
-            .to_string()
-            .trim_start_matches('0')
-            .len();
+        let whole = number.trunc().mantissa().unsigned_abs();
+        let whole_digits = whole.checked_ilog10().map_or(0, |log| log + 1);
         if number.scale() > u32::from(scale) {
             return Err(format!(
                 "{number} has more than {scale} digits behind the point"
             ));
         }
-        if whole_digits > usize::from(precision - scale) {
+        if whole_digits > u32::from(precision - scale) {
             return Err(format!(
                 "{number} has more than {} digits before the point",
                 precision - scale
@@ -220,27 +209,15 @@ impl Field {
     }
 }
 
-/// A decimal number, also with an exponent.
-pub(crate) fn decimal(text: &str) -> Option<Decimal> {
-    // Not rounded: more digits than fit are an error.
-    Decimal::from_str_exact(text)
-        .or_else(|_| Decimal::from_scientific(text))
-        .or_else(|_| Decimal::from_str(text))
-        .ok()
-        .filter(|_| text.bytes().all(|byte| byte != b'_'))
-}
-
-fn date(text: &str) -> Option<Date> {
-    let format = time::macros::format_description!("[year]-[month]-[day]");
-    Date::parse(text, format)
-        .ok()
-        .filter(|date| (1..=9999).contains(&date.year()))
-}
-
-fn date_time(text: &str) -> Option<OffsetDateTime> {
-    let parsed = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    let utc = parsed.checked_to_offset(UtcOffset::UTC)?;
-    (1..=9999).contains(&utc.year()).then_some(utc)
+fn has_nul(json: &Json) -> bool {
+    match json {
+        Json::String(text) => text.contains('\0'),
+        Json::Array(items) => items.iter().any(has_nul),
+        Json::Object(members) => members
+            .iter()
+            .any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Json::Null | Json::Bool(_) | Json::Number(_) => false,
+    }
 }
 
 /// A value in an error: bounded, and without what would break a line.

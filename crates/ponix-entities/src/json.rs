@@ -96,6 +96,7 @@ impl<'de> Visitor<'de> for Strict {
             }
             let value = map.next_value_seed(inside)?;
             if members.contains_key(&name) {
+                let name = crate::message::shown_name(&name);
                 return Err(A::Error::custom(format!("{name:?} is there twice")));
             }
             members.insert(name, value);

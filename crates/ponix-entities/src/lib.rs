@@ -2,16 +2,20 @@
 
 mod catalog;
 mod ddl;
+mod derivation;
 mod document;
 mod field;
 mod json;
 mod load;
+mod message;
 mod sample;
+mod scalar;
 mod table;
 
-pub use crate::catalog::{Catalog, Entity, Format, MessageError, ParsedMessage};
+pub use crate::catalog::{Catalog, Entity};
 pub use crate::ddl::{ddl, quoted};
 pub use crate::document::{EntityType, schema};
 pub use crate::load::{LoadError, LoadErrors};
+pub use crate::message::{Format, MessageError, ParsedMessage};
 pub use crate::sample::{Sample, sample};
 pub use crate::table::{Column, FieldType, ForeignKey, Row, Table, TableIndex, Value};

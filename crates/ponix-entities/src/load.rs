@@ -1,6 +1,7 @@
 //! From a folder of YAML files to a [`Catalog`], with everything that is wrong told at once.
 
 mod compile;
+mod identifier;
 mod order;
 
 use std::collections::HashMap;
@@ -77,7 +78,7 @@ fn place(location: Location) -> Option<(u64, u64)> {
     (location.line() > 0).then(|| (location.line(), location.column()))
 }
 
-/// Reads and compiles a folder.
+/// Reads and compiles a folder; its files in the order of their names.
 pub(crate) fn load(dir: &Path) -> Result<Catalog, LoadErrors> {
     let mut errors = Vec::new();
     let mut sources = Vec::new();
@@ -90,7 +91,7 @@ pub(crate) fn load(dir: &Path) -> Result<Catalog, LoadErrors> {
         Ok(files) => {
             for path in files {
                 match read(&path) {
-                    Ok(document) => sources.push(Source { path, document }),
+                    Ok(text) => sources.extend(source(path, &text, &mut errors)),
                     Err(error) => errors.push(error),
                 }
             }
@@ -101,14 +102,30 @@ pub(crate) fn load(dir: &Path) -> Result<Catalog, LoadErrors> {
             message: format!("the folder cannot be read: {err}"),
         }),
     }
-    check_heads(&sources, &mut errors);
+    catalog(&sources, errors)
+}
+
+/// Compiles texts of files.
+pub(crate) fn from_files(
+    files: impl IntoIterator<Item = (PathBuf, String)>,
+) -> Result<Catalog, LoadErrors> {
+    let mut errors = Vec::new();
+    let mut sources = Vec::new();
+    for (path, text) in files {
+        sources.extend(source(path, &text, &mut errors));
+    }
+    catalog(&sources, errors)
+}
+
+fn catalog(sources: &[Source], mut errors: Vec<LoadError>) -> Result<Catalog, LoadErrors> {
+    check_heads(sources, &mut errors);
     let by_name: HashMap<String, usize> = sources
         .iter()
         .enumerate()
         .map(|(index, source)| (source.document.metadata.name.value.clone(), index))
         .collect();
-    let order = order::order(&sources, &by_name, &mut errors);
-    let catalog = compile::compile(&sources, &by_name, &order, &mut errors);
+    let order = order::order(sources, &by_name, &mut errors);
+    let catalog = compile::compile(sources, &by_name, &order, &mut errors);
     if errors.is_empty() {
         Ok(catalog)
     } else {
@@ -131,29 +148,34 @@ fn files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read(path: &Path) -> Result<Document, LoadError> {
-    let error = |place, message| LoadError {
+fn read(path: &Path) -> Result<String, LoadError> {
+    let error = |message| LoadError {
         path: path.to_owned(),
-        place,
+        place: None,
         message,
     };
-    let io = |err: std::io::Error| error(None, format!("the file cannot be read: {err}"));
+    let io = |err: std::io::Error| error(format!("the file cannot be read: {err}"));
     if std::fs::metadata(path).map_err(io)?.len() > FILE_BYTES_MAX {
-        return Err(error(None, format!("has more than {FILE_BYTES_MAX} bytes")));
+        return Err(error(format!("has more than {FILE_BYTES_MAX} bytes")));
     }
-    let text = std::fs::read_to_string(path).map_err(io)?;
-    document(&text).map_err(|(place, message)| error(place, message))
+    std::fs::read_to_string(path).map_err(io)
 }
 
-/// Reads one document; the place and the reason otherwise.
-pub(crate) fn document(text: &str) -> Result<Document, (Option<(u64, u64)>, String)> {
-    serde_saphyr::from_str(text).map_err(|err| {
-        let plain = err.without_snippet();
-        let message = plain.to_string();
-        // The first line says what; the place is told on its own.
-        let message = message.lines().next().unwrap_or_default().to_owned();
-        (plain.location().and_then(place), message)
-    })
+fn source(path: PathBuf, text: &str, errors: &mut Vec<LoadError>) -> Option<Source> {
+    match serde_saphyr::from_str(text) {
+        Ok(document) => Some(Source { path, document }),
+        Err(err) => {
+            let plain = err.without_snippet();
+            let message = plain.to_string();
+            errors.push(LoadError {
+                path,
+                place: plain.location().and_then(place),
+                // The first line says what; the place is told on its own.
+                message: message.lines().next().unwrap_or_default().to_owned(),
+            });
+            None
+        }
+    }
 }
 
 /// What concerns the heads of the files, and names that must occur once.

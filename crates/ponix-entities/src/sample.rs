@@ -1,25 +1,30 @@
 //! Messages that fit an entity, to begin with.
 
-use rust_decimal::Decimal;
+mod pattern;
+
+use rust_decimal::{Decimal, RoundingStrategy};
 use serde_json::{Map, Value as Json, json};
 
-use crate::catalog::{Catalog, Entity, Origin};
+use crate::catalog::{Catalog, Entity};
+use crate::derivation::Origin;
 use crate::field::Field;
+use crate::message::Format;
 use crate::table::FieldType;
 
 /// Messages of an entity that can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
-    /// A text line; `None` for an entity without a prefix.
+    /// A text line; `None` for an entity without a prefix, or with values that no line can hold.
     pub line: Option<String>,
     /// A JSON message, with an item in each list.
     pub json: String,
 }
 
-/// Makes samples; the same ones every time. A pattern may ask for more than a sample can guess.
+/// Makes samples; the same ones every time. Constraints that leave hardly a value, such as a
+/// pattern beside a short `max_length`, may ask for more than a sample can guess.
 pub fn sample(catalog: &Catalog, entity: &Entity) -> Sample {
-    let texts = entity.fields.iter().map(text);
     let line = entity.prefix().map(|prefix| {
+        let texts = entity.fields.iter().map(text);
         let values: Vec<String> = std::iter::once(prefix.to_owned()).chain(texts).collect();
         values.join("|")
     });
@@ -28,23 +33,38 @@ pub fn sample(catalog: &Catalog, entity: &Entity) -> Sample {
     for field in &entity.fields {
         object.insert(field.name().to_owned(), value(field));
     }
+    for (list, item) in items(catalog, entity) {
+        object.insert(list.to_owned(), json!([item]));
+    }
+    Sample {
+        line: line.filter(|line| {
+            let read = catalog.parse(Format::Line, line.as_bytes(), None);
+            read.is_ok_and(|read| read.entity == entity.name)
+        }),
+        json: Json::Object(object).to_string(),
+    }
+}
+
+/// Each list with an item; those that are derived from one list share it.
+fn items<'a>(catalog: &Catalog, entity: &'a Entity) -> Vec<(&'a str, Map<String, Json>)> {
+    let mut lists: Vec<(&str, Map<String, Json>)> = Vec::new();
     for derivation in &entity.derived {
         let Some(list) = &derivation.list else {
             continue;
         };
-        let of = &catalog.entities[derivation.entity];
         let mut item = Map::new();
+        let of = &catalog.entities[derivation.entity];
         for (field, origin) in of.fields.iter().zip(&derivation.origins) {
             if let Origin::Item(name) = origin {
                 item.insert(name.clone(), value(field));
             }
         }
-        object.insert(list.clone(), json!([item]));
+        match lists.iter_mut().find(|(name, _)| name == list) {
+            Some((_, members)) => members.append(&mut item),
+            None => lists.push((list, item)),
+        }
     }
-    Sample {
-        line,
-        json: Json::Object(object).to_string(),
-    }
+    lists
 }
 
 fn text(field: &Field) -> String {
@@ -56,30 +76,40 @@ fn text(field: &Field) -> String {
 
 fn value(field: &Field) -> Json {
     match field.column.field_type {
-        FieldType::String { max_length } => {
-            if let Some(first) = field.one_of.iter().flatten().next() {
-                return json!(first);
-            }
-            let most = max_length.map_or(usize::MAX, |most| most as usize);
-            // The first of some texts that fits; a pattern may want digits or upper case.
-            let name: String = field.name().chars().take(most).collect();
-            let digits = "1".repeat(most.min(5));
-            let upper = "A".repeat(most.min(1));
-            let guesses = [name, digits, upper, format!("{}#000000001", "Clerk")];
-            let fits = |guess: &&String| field.read_text(guess).is_ok();
-            json!(guesses.iter().find(fits).unwrap_or(&guesses[0]))
-        }
-        FieldType::Integer | FieldType::Float | FieldType::Decimal { .. } => {
-            let one = Decimal::ONE;
-            let least = field.minimum.unwrap_or(one);
-            let number = field
-                .maximum
-                .map_or(least.max(one), |most| most.min(least.max(one)));
-            json!(number.to_string().parse::<serde_json::Number>().ok())
-        }
+        FieldType::String { max_length } => string(field, max_length),
+        FieldType::Integer => number(field, 0),
+        FieldType::Float => number(field, Decimal::MAX_SCALE),
+        FieldType::Decimal { scale, .. } => number(field, u32::from(scale)),
         FieldType::Boolean => json!(true),
         FieldType::Date => json!("2026-03-01"),
         FieldType::DateTime => json!("2026-03-01T12:00:00Z"),
         FieldType::Json => json!({}),
     }
+}
+
+fn string(field: &Field, max_length: Option<u32>) -> Json {
+    if let Some(first) = field.one_of.iter().flatten().next() {
+        return json!(first);
+    }
+    if let Some(text) = field.pattern.as_ref().and_then(pattern::shortest) {
+        return json!(text);
+    }
+    let most = max_length.map_or(usize::MAX, |most| most as usize);
+    json!(field.name().chars().take(most).collect::<String>())
+}
+
+/// One, or what is nearest to it between the bounds, of so many digits behind the point.
+fn number(field: &Field, scale: u32) -> Json {
+    let up =
+        |bound: Decimal| bound.round_dp_with_strategy(scale, RoundingStrategy::ToPositiveInfinity);
+    let down =
+        |bound: Decimal| bound.round_dp_with_strategy(scale, RoundingStrategy::ToNegativeInfinity);
+    let (least, most) = (field.minimum.map(up), field.maximum.map(down));
+    let candidates = [Some(Decimal::ONE), least, most, Some(Decimal::ZERO)].map(|candidate| {
+        let number = candidate?.normalize().to_string();
+        Some(Json::Number(number.parse().ok()?))
+    });
+    let mut fitting = candidates.iter().flatten();
+    let fits = |json: &&Json| field.read_json(json).is_ok();
+    fitting.find(fits).cloned().unwrap_or_else(|| json!(1))
 }

@@ -1,20 +1,22 @@
 //! From documents to entities that read messages.
 
-use std::collections::HashMap;
+mod derivation;
+mod field;
+mod keys;
 
-use regex::Regex;
+use std::collections::{HashMap, HashSet};
+
 use serde_saphyr::Spanned;
 
-use super::{Complaints, LoadError, NAME_BYTES_MAX, Source};
-use crate::catalog::{Catalog, Condition, Derivation, Entity, Origin};
-use crate::document::{self, Document, EntityType, TypeName};
-use crate::field::{Field, decimal};
-use crate::table::{Column, FieldType, ForeignKey, Table, Value};
+use super::{Complaints, LoadError, Source, identifier};
+use crate::catalog::{Catalog, Entity};
+use crate::document::{self, Document, EntityType};
+use crate::field::Field;
+use crate::table::Table;
 
 const ID_COLUMN: &str = "id";
-/// Members of JSON messages that are not fields.
-const RESERVED: [&str; 2] = ["entity_type", "message_id"];
-const PRECISION_MAX: u8 = 28;
+/// Fields of an entity at most; PostgreSQL takes 1,600 columns of a table.
+const FIELDS_MAX: usize = 1_000;
 
 /// Compiles the documents in this order.
 pub(super) fn compile(
@@ -24,6 +26,7 @@ pub(super) fn compile(
     errors: &mut Vec<LoadError>,
 ) -> Catalog {
     let mut catalog = Catalog::default();
+    let mut indexes = HashSet::new();
     for &index in order {
         let Source { path, document } = &sources[index];
         let mut complaints = Complaints { path, errors };
@@ -33,9 +36,10 @@ pub(super) fn compile(
         if let Some(prefix) = &entity.prefix {
             catalog.by_prefix.insert(prefix.clone(), position);
         }
+        keys::index_names(document, &entity.table, &mut indexes, &mut complaints);
         catalog.entities.push(entity);
-        foreign_keys(document, position, &mut catalog, &mut complaints);
-        derivation(document, position, by_name, &mut catalog, &mut complaints);
+        keys::foreign_keys(document, position, by_name, &mut catalog, &mut complaints);
+        derivation::derivation(document, position, by_name, &mut catalog, &mut complaints);
     }
     catalog
 }
@@ -54,11 +58,14 @@ fn entity(document: &Document, complaints: &mut Complaints<'_>) -> Entity {
         );
     }
     if let Some(prefix) = &spec.prefix
-        && (prefix.value.is_empty() || prefix.value.contains(['|', '\n', '\r', '{']))
+        && (prefix.value.is_empty()
+            || prefix
+                .value
+                .contains(|c: char| c.is_control() || "|{[".contains(c)))
     {
         complaints.at(
             prefix,
-            "prefix must not be empty or have '|', '{' or line breaks",
+            "prefix must not be empty, or have '|', '{', '[' or control characters",
         );
     }
     if spec.prefix.is_none() && spec.kind != EntityType::Derived {
@@ -67,9 +74,16 @@ fn entity(document: &Document, complaints: &mut Complaints<'_>) -> Entity {
             "prefix is missing: only a derived entity may have none",
         );
     }
-    let fields: Vec<Field> = spec.fields.iter().map(|f| field(f, complaints)).collect();
+    let fields = spec.fields.iter().map(|f| field::field(f, complaints));
+    let fields: Vec<Field> = fields.collect();
     if fields.is_empty() {
         complaints.at(name, "fields are missing");
+    }
+    if fields.len() > FIELDS_MAX {
+        complaints.at(
+            name,
+            format!("{} fields, at most {FIELDS_MAX} fit", fields.len()),
+        );
     }
     for (index, field) in spec.fields.iter().enumerate() {
         let is_it = |other: &&document::Field| other.name.value == field.name.value;
@@ -81,7 +95,7 @@ fn entity(document: &Document, complaints: &mut Complaints<'_>) -> Entity {
         }
     }
     for list in &spec.lists {
-        identifier(list, "list", complaints);
+        identifier::identifier(list, "list", complaints);
         if fields.iter().any(|field| field.name() == list.value) {
             complaints.at(list, format!("{:?} is a field and a list", list.value));
         }
@@ -99,133 +113,12 @@ fn entity(document: &Document, complaints: &mut Complaints<'_>) -> Entity {
     }
 }
 
-fn field(field: &document::Field, complaints: &mut Complaints<'_>) -> Field {
-    identifier(&field.name, "field", complaints);
-    if RESERVED.contains(&field.name.value.as_str()) {
-        complaints.at(
-            &field.name,
-            format!(
-                "{:?} is a member of every message and no field",
-                field.name.value
-            ),
-        );
-    }
-    let field_type = field_type(field, complaints);
-    let constraints = &field.constraints;
-    let is_text = field.kind == TypeName::String;
-    let is_number = matches!(
-        field.kind,
-        TypeName::Integer | TypeName::Float | TypeName::Decimal
-    );
-    if let Some(length) = &constraints.max_length
-        && (!is_text || length.value == 0)
-    {
-        complaints.at(length, "max_length is for a String, and at least 1");
-    }
-    let bound = |bound: &Option<Spanned<serde_json::Value>>, complaints: &mut Complaints<'_>| {
-        let bound = bound.as_ref()?;
-        let number = match &bound.value {
-            serde_json::Value::Number(number) => decimal(&number.to_string()),
-            serde_json::Value::String(text) => decimal(text),
-            _ => None,
-        };
-        if number.is_none() || !is_number {
-            complaints.at(
-                bound,
-                "minimum and maximum are numbers, for a field that is one",
-            );
-        }
-        number
-    };
-    let minimum = bound(&constraints.minimum, complaints);
-    let maximum = bound(&constraints.maximum, complaints);
-    if let (Some(least), Some(most), Some(at)) = (minimum, maximum, &constraints.maximum)
-        && least > most
-    {
-        complaints.at(at, format!("maximum {most} is less than minimum {least}"));
-    }
-    let pattern = constraints.pattern.as_ref().and_then(|pattern| {
-        if !is_text {
-            complaints.at(pattern, "pattern is for a String");
-        }
-        let whole = Regex::new(&format!("^(?:{})$", pattern.value));
-        whole
-            .map_err(|err| {
-                let text = err.to_string();
-                let last = text.lines().last().unwrap_or_default().to_owned();
-                complaints.at(pattern, format!("pattern is no regular expression: {last}"));
-            })
-            .ok()
-    });
-    if let Some(one_of) = &constraints.one_of
-        && (!is_text || one_of.value.is_empty())
-    {
-        complaints.at(one_of, "enum is for a String, and has at least one value");
-    }
-    let mut compiled = Field {
-        column: Column {
-            name: field.name.value.clone(),
-            field_type,
-            nullable: field.nullable,
-            doc: field.doc.clone(),
-        },
-        minimum,
-        maximum,
-        pattern,
-        one_of: constraints.one_of.as_ref().map(|texts| texts.value.clone()),
-        default: None,
-    };
-    if let Some(default) = &field.default {
-        match compiled.read_json(&default.value) {
-            Ok(value) => compiled.default = Some(value),
-            Err(reason) => complaints.at(default, format!("default {reason}")),
-        }
-    }
-    compiled
-}
-
-fn field_type(field: &document::Field, complaints: &mut Complaints<'_>) -> FieldType {
-    let digits = [&field.precision, &field.scale];
-    if field.kind != TypeName::Decimal
-        && let Some(given) = digits.into_iter().flatten().next()
-    {
-        complaints.at(given, "precision and scale are for a Decimal");
-    }
-    match field.kind {
-        TypeName::String => FieldType::String {
-            max_length: field.constraints.max_length.as_ref().map(|most| most.value),
-        },
-        TypeName::Integer => FieldType::Integer,
-        TypeName::Float => FieldType::Float,
-        TypeName::Decimal => {
-            let precision = field.precision.as_ref().map_or(18, |digits| digits.value);
-            let scale = field.scale.as_ref().map_or(2, |digits| digits.value);
-            if !(1..=PRECISION_MAX).contains(&precision) || scale > precision {
-                complaints.at(
-                    &field.name,
-                    format!(
-                        "a Decimal has 1 to {PRECISION_MAX} digits (precision), and not more of them behind the point (scale)"
-                    ),
-                );
-            }
-            FieldType::Decimal {
-                precision,
-                scale: scale.min(precision),
-            }
-        }
-        TypeName::Boolean => FieldType::Boolean,
-        TypeName::Date => FieldType::Date,
-        TypeName::DateTime => FieldType::DateTime,
-        TypeName::Json => FieldType::Json,
-    }
-}
-
 fn table(document: &Document, fields: &[Field], complaints: &mut Complaints<'_>) -> Table {
     let persistence = &document.spec.persistence;
-    identifier(&persistence.table, "table", complaints);
+    identifier::table(&persistence.table, complaints);
     let id_column = match &persistence.id_column {
         Some(name) => {
-            identifier(name, "id_column", complaints);
+            identifier::column(name, "id_column", complaints);
             if fields.iter().any(|field| field.name() == name.value) {
                 complaints.at(name, format!("id_column {:?} is a field too", name.value));
             }
@@ -246,7 +139,7 @@ fn table(document: &Document, fields: &[Field], complaints: &mut Complaints<'_>)
         );
     }
     let mut columns = |lists: &[Vec<Spanned<String>>], what: &str| -> Vec<Vec<String>> {
-        let names = |list: &Vec<Spanned<String>>| names(list, fields, what, complaints);
+        let names = |list: &Vec<Spanned<String>>| keys::names(list, fields, what, complaints);
         lists
             .iter()
             .map(names)
@@ -261,212 +154,5 @@ fn table(document: &Document, fields: &[Field], complaints: &mut Complaints<'_>)
         columns: fields.iter().map(|field| field.column.clone()).collect(),
         foreign_keys: Vec::new(),
         doc: document.metadata.doc.clone(),
-    }
-}
-
-/// The names of a list, each being a field.
-fn names(
-    list: &[Spanned<String>],
-    fields: &[Field],
-    what: &str,
-    complaints: &mut Complaints<'_>,
-) -> Vec<String> {
-    for name in list {
-        if !fields.iter().any(|field| field.name() == name.value) {
-            complaints.at(name, format!("{what}: there is no field {:?}", name.value));
-        }
-    }
-    list.iter().map(|name| name.value.clone()).collect()
-}
-
-fn foreign_keys(
-    document: &Document,
-    position: usize,
-    catalog: &mut Catalog,
-    complaints: &mut Complaints<'_>,
-) {
-    for key in &document.spec.persistence.foreign_keys {
-        let columns = names(
-            &key.fields,
-            &catalog.entities[position].fields,
-            "foreign_keys",
-            complaints,
-        );
-        let Some(other) = catalog.entity(&key.entity.value) else {
-            complaints.at(
-                &key.entity,
-                format!("foreign_keys: there is no entity {:?}", key.entity.value),
-            );
-            continue;
-        };
-        let references: Vec<String> = key.references.iter().map(|n| n.value.clone()).collect();
-        if references.len() != columns.len() || !other.table.unique.contains(&references) {
-            complaints.at(
-                &key.entity,
-                format!(
-                    "foreign_keys: {} is not declared unique in {:?}",
-                    references.join(", "),
-                    key.entity.value
-                ),
-            );
-            continue;
-        }
-        let foreign = ForeignKey {
-            columns,
-            table: other.table.name.clone(),
-            references,
-        };
-        catalog.entities[position].table.foreign_keys.push(foreign);
-    }
-}
-
-fn derivation(
-    document: &Document,
-    position: usize,
-    by_name: &HashMap<String, usize>,
-    catalog: &mut Catalog,
-    complaints: &mut Complaints<'_>,
-) {
-    let (name, spec) = (&document.metadata.name, &document.spec);
-    let derivation = match (&spec.derivation, spec.kind) {
-        (Some(derivation), EntityType::Derived) => derivation,
-        (None, EntityType::Derived) => {
-            complaints.at(name, "derivation is missing: a derived entity needs one");
-            return;
-        }
-        (Some(derivation), _) => {
-            complaints.at(&derivation.parent, "derivation is for a derived entity");
-            return;
-        }
-        (None, _) => return,
-    };
-    let parent_name = &derivation.parent.value;
-    let Some(&parent) = catalog.by_name.get(parent_name) else {
-        let what = if by_name.contains_key(parent_name) {
-            "is part of a circle"
-        } else {
-            "is no entity"
-        };
-        complaints.at(&derivation.parent, format!("parent {parent_name:?} {what}"));
-        return;
-    };
-    let of = &catalog.entities[parent];
-    if of.kind == EntityType::Derived {
-        complaints.at(&derivation.parent, "the parent is derived itself");
-    }
-    if let Some(list) = &derivation.repeated_for
-        && !of.lists.contains(&list.value)
-    {
-        complaints.at(list, format!("{parent_name} has no list {:?}", list.value));
-    }
-    for field in derivation.fields.keys() {
-        if !spec.fields.iter().any(|known| known.name.value == *field) {
-            complaints.at(
-                &derivation.parent,
-                format!("derivation: there is no field {field:?}"),
-            );
-        }
-    }
-    let entity = &catalog.entities[position];
-    let origins = entity
-        .fields
-        .iter()
-        .map(|field| origin(field, derivation, of, complaints))
-        .collect();
-    let conditions = derivation
-        .when
-        .iter()
-        .filter_map(|condition| {
-            let of = &condition.field;
-            let field = entity.fields.iter().position(|f| f.name() == of.value);
-            if field.is_none() {
-                complaints.at(of, format!("when: there is no field {:?}", of.value));
-            }
-            Some(Condition {
-                field: field?,
-                one_of: condition.one_of.clone(),
-                not_in: condition.not_in.clone(),
-                present: condition.present,
-            })
-        })
-        .collect();
-    let compiled = Derivation {
-        entity: position,
-        list: derivation
-            .repeated_for
-            .as_ref()
-            .map(|list| list.value.clone()),
-        origins,
-        conditions,
-    };
-    catalog.entities[parent].derived.push(compiled);
-}
-
-fn origin(
-    field: &Field,
-    derivation: &document::Derivation,
-    parent: &Entity,
-    complaints: &mut Complaints<'_>,
-) -> Origin {
-    let item = || Origin::Item(field.name().to_owned());
-    let Some(origin) = derivation.fields.get(field.name()) else {
-        return item();
-    };
-    let given = [
-        origin.parent.is_some(),
-        origin.item.is_some(),
-        origin.constant.is_some(),
-    ];
-    if given.iter().filter(|given| **given).count() != 1 {
-        complaints.at(
-            &derivation.parent,
-            format!(
-                "field {:?} comes from just one of parent, item, constant",
-                field.name()
-            ),
-        );
-        return item();
-    }
-    if let Some(constant) = &origin.constant {
-        let value = field.read_json(&constant.value).unwrap_or_else(|reason| {
-            complaints.at(constant, format!("constant {reason}"));
-            Value::Null
-        });
-        return Origin::Constant(value);
-    }
-    if let Some(from) = &origin.parent {
-        let Some(index) = parent.fields.iter().position(|f| f.name() == from.value) else {
-            complaints.at(
-                from,
-                format!("{} has no field {:?}", parent.name, from.value),
-            );
-            return item();
-        };
-        let same =
-            |a: FieldType, b: FieldType| std::mem::discriminant(&a) == std::mem::discriminant(&b);
-        if !same(
-            parent.fields[index].column.field_type,
-            field.column.field_type,
-        ) {
-            complaints.at(from, format!("{:?} has another type there", from.value));
-        }
-        return Origin::Parent(index);
-    }
-    origin.item.clone().map_or_else(item, Origin::Item)
-}
-
-fn identifier(name: &Spanned<String>, what: &str, complaints: &mut Complaints<'_>) {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    let text = &name.value;
-    if !text.starts_with(|c: char| c.is_ascii_lowercase())
-        || !text.chars().all(plain)
-        || text.len() > NAME_BYTES_MAX
-    {
-        complaints.at(
-            name,
-            format!(
-                "{what} {text:?} must be 1 to {NAME_BYTES_MAX} lower-case letters, digits or '_', a letter first"
-            ),
-        );
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ponix_entities::{Catalog, ddl, schema};
 
-use crate::tpch_catalog;
+use crate::TPCH;
 
 /// An entity with this in place of its fields and persistence.
 fn entity(name: &str, prefix: &str, spec: &str) -> String {
@@ -39,13 +39,12 @@ fn of_field(field: &str, more: &str) -> Vec<String> {
 
 #[test]
 fn the_example_is_sound_and_its_tables_come_in_order() {
-    let catalog = tpch_catalog();
-    let tables: Vec<&str> = catalog.tables().map(|table| table.name.as_str()).collect();
+    let tables: Vec<&str> = TPCH.tables().map(|table| table.name.as_str()).collect();
     assert_eq!(
         tables,
         ["customers", "orders", "order_line_items", "products"]
     );
-    let sql = ddl(&catalog);
+    let sql = ddl(&TPCH);
     assert!(
         sql.contains("CREATE TABLE IF NOT EXISTS \"orders\""),
         "{sql}"
@@ -134,11 +133,11 @@ fn constraints_that_contradict_the_type_are_refused() {
             "enum is for a String",
         ),
         (
-            "{name: a, type: Integer, default: x}",
+            "{name: a, type: Integer, constraints: {default: x}}",
             "default \"\\\"x\\\"\" is not a whole number",
         ),
         (
-            "{name: a, type: Integer, default: 1, constraints: {minimum: 3}}",
+            "{name: a, type: Integer, constraints: {default: 1, minimum: 3}}",
             "default 1 is less than 3",
         ),
         (
@@ -154,6 +153,23 @@ fn constraints_that_contradict_the_type_are_refused() {
             "is a member of every message",
         ),
         ("{name: id, type: Integer}", "name another id_column"),
+        ("{name: xmin, type: Integer}", "every table has already"),
+        (
+            "{name: a, type: String, constraints: {max_length: 20000000}}",
+            "max_length is for a String, and 1 to 10485760",
+        ),
+        (
+            "{name: a, type: String, constraints: {max_length: 1, enum: [a, bc]}}",
+            "enum: \"bc\" has 2 characters",
+        ),
+        (
+            "{name: a, type: String, constraints: {pattern: 'a)|(b'}}",
+            "pattern is no regular expression",
+        ),
+        (
+            "{name: a, type: Json, constraints: {default: {b: \"\\0\"}}}",
+            "default has a NUL character",
+        ),
     ] {
         let told = of_field(field, "");
         assert!(
@@ -182,6 +198,11 @@ fn names_that_lead_nowhere_are_told() {
             "a is not declared unique in \"T\"",
         ),
         ("    id_column: a\n", "id_column \"a\" is a field too"),
+        ("    unique: [[a, a]]\n", "unique: \"a\" is there twice"),
+        (
+            "    indexes: [[a], [a]]\n",
+            "would be called \"ts_a_idx\", like another one",
+        ),
     ] {
         let told = of_field("{name: a, type: Integer}", more);
         assert!(
@@ -211,6 +232,90 @@ fn circles_and_orphans_are_told() {
             .any(|told| told.contains("parent \"Z\" is no entity")),
         "{told:?}"
     );
+}
+
+#[test]
+fn names_in_use_and_keys_of_two_types_are_told() {
+    let spec = |table: &str, more: &str| {
+        format!(
+            "  fields:\n    - {{name: a, type: Integer}}\n    - {{name: b, type: String}}\n  persistence:\n    table: {table}\n{more}"
+        )
+    };
+    let told = complaints(&[("a.yaml", &entity("A", "A", &spec("message_status", "")))]);
+    assert!(
+        told[0].ends_with("a name that is in use already"),
+        "{told:?}"
+    );
+    let one = entity("A", "A", &spec("ones", "    unique: [[a]]\n"));
+    let key = "    foreign_keys: [{fields: [b], entity: A, references: [a]}]\n";
+    let two = entity("B", "B", &spec("twos", key));
+    let told = complaints(&[("a.yaml", &one), ("b.yaml", &two)]);
+    assert_eq!(
+        told,
+        ["b.yaml:13:30: foreign_keys: \"b\" is of another type than A's \"a\""]
+    );
+}
+
+#[test]
+fn a_derivation_says_where_each_field_comes_from() {
+    let one = entity(
+        "A",
+        "A",
+        "  fields:\n    - {name: a, type: Integer}\n  persistence: {table: ones}\n",
+    );
+    let two = |derivation: &str| {
+        let spec = format!(
+            "  fields:\n    - {{name: b, type: Integer}}\n  persistence: {{table: twos}}\n  derivation: {derivation}\n"
+        );
+        let two = entity("B", "B", &spec).replace("type: root", "type: derived");
+        complaints(&[("a.yaml", &one), ("b.yaml", &two)])
+    };
+    for (derivation, what) in [
+        ("{parent: A}", "without repeated_for there is none"),
+        ("{parent: A, repeated_for: bs}", "A has no list \"bs\""),
+        (
+            "{parent: A, fields: {b: {parent: x}}}",
+            "A has no field \"x\"",
+        ),
+        (
+            "{parent: A, fields: {b: {parent: a, constant: 1}}}",
+            "just one of parent, item, constant",
+        ),
+        (
+            "{parent: A, fields: {b: {constant: x}}}",
+            "is not a whole number",
+        ),
+        (
+            "{parent: A, fields: {b: {parent: a}}, when: [{field: b}]}",
+            "needs one of in, not_in, present",
+        ),
+    ] {
+        let told = two(derivation);
+        assert!(told.len() == 1 && told[0].contains(what), "{told:?}");
+    }
+    assert_eq!(
+        two("{parent: A, fields: {b: {parent: a}}}"),
+        [] as [String; 0]
+    );
+}
+
+#[test]
+fn what_is_quoted_in_sql_stays_in_its_quotes() {
+    let long = "a_name_of_sixty_and_three_bytes_which_is_as_long_as_they_can_be";
+    let spec = format!(
+        "  fields:\n    - {{name: {long}, type: Integer}}\n    - {{name: b, type: String, constraints: {{default: \"it's\"}}}}\n  persistence:\n    table: ones\n    indexes: [[{long}], [{long}, b]]\n"
+    );
+    let text =
+        entity("A", "A", &spec).replace("name: A\n", "name: A\n  doc: \"one\\rtwo\\nthree\"\n");
+    let catalog = Catalog::from_files([("a.yaml".into(), text)]).unwrap();
+    let sql = ddl(&catalog);
+    assert!(sql.starts_with("-- one two\n-- three\nCREATE"), "{sql}");
+    assert!(sql.contains("\"b\" text NOT NULL DEFAULT 'it''s'"), "{sql}");
+    let indexes = sql.split("CREATE INDEX IF NOT EXISTS \"").skip(1);
+    let mut names: Vec<&str> = indexes.filter_map(|rest| rest.split('"').next()).collect();
+    assert!(names.iter().all(|name| name.len() == 63), "{names:?}");
+    names.dedup();
+    assert_eq!(names.len(), 2, "{names:?}");
 }
 
 /// With `PONIX_WRITE_SCHEMA=1` the file is written instead.

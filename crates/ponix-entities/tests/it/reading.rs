@@ -1,9 +1,9 @@
 //! Messages become rows, or an error that names the field.
 
-use ponix_entities::{Catalog, Format, TableIndex, Value, sample};
+use ponix_entities::{Format, TableIndex, Value, sample};
 use proptest::prelude::*;
 
-use crate::tpch_catalog;
+use crate::TPCH;
 
 const ORDER: &str = "O|1|370|O|172799.49|1996-01-02|5-LOW|Clerk#000000951|0|nstructions sleep";
 const LINE: &str = "L|1|1552|93|1|17|24710.35|0.04|0.02|N|O|1996-03-13|TRUCK|egular courts";
@@ -15,19 +15,17 @@ fn order(more: &str) -> String {
     )
 }
 
-fn refused(catalog: &Catalog, format: Format, message: &str) -> String {
-    catalog
-        .parse(format, message.as_bytes(), None)
+fn refused(format: Format, message: &str) -> String {
+    TPCH.parse(format, message.as_bytes(), None)
         .unwrap_err()
         .to_string()
 }
 
 #[test]
 fn a_line_and_the_same_in_json_are_the_same_row() {
-    let catalog = tpch_catalog();
-    let line = catalog.parse(Format::Line, ORDER.as_bytes(), None).unwrap();
+    let line = TPCH.parse(Format::Line, ORDER.as_bytes(), None).unwrap();
     let json = order(r#","comment":"nstructions sleep""#);
-    let json = catalog.parse(Format::Json, json.as_bytes(), None).unwrap();
+    let json = TPCH.parse(Format::Json, json.as_bytes(), None).unwrap();
     assert_eq!(line, json);
     assert_eq!((line.entity.as_str(), line.rows.len()), ("Order", 1));
     let values = &line.rows[0].values;
@@ -36,30 +34,27 @@ fn a_line_and_the_same_in_json_are_the_same_row() {
     assert_eq!(values[7], Value::Integer(0), "the default");
     // Files of TPC-H end each line with a bar.
     let with_bar = format!("{ORDER}|\n");
-    let with_bar = catalog
-        .parse(Format::Line, with_bar.as_bytes(), None)
-        .unwrap();
+    let with_bar = TPCH.parse(Format::Line, with_bar.as_bytes(), None).unwrap();
     assert_eq!(with_bar, line);
 }
 
 #[test]
 fn line_items_of_an_order_are_rows_of_their_own() {
-    let catalog = tpch_catalog();
     let items = format!(
         r#","line_items":[{ITEM},{}]"#,
         ITEM.replace("\"line_number\":1", "\"line_number\":2")
     );
-    let parsed = catalog
+    let parsed = TPCH
         .parse(Format::Json, order(&items).as_bytes(), None)
         .unwrap();
     let tables: Vec<&str> = parsed
         .rows
         .iter()
-        .map(|row| catalog.table(row.table).name.as_str())
+        .map(|row| TPCH.table(row.table).name.as_str())
         .collect();
     assert_eq!(tables, ["orders", "order_line_items", "order_line_items"]);
     // The parent's key, and the same as a line of its own.
-    let line = catalog.parse(Format::Line, LINE.as_bytes(), None).unwrap();
+    let line = TPCH.parse(Format::Line, LINE.as_bytes(), None).unwrap();
     assert_eq!(line.entity, "OrderLineItem");
     assert_eq!(parsed.rows[1].values[..12], line.rows[0].values[..12]);
     assert_eq!(parsed.rows[2].values[3], Value::Integer(2));
@@ -68,8 +63,7 @@ fn line_items_of_an_order_are_rows_of_their_own() {
 
 #[test]
 fn messages_are_told_apart_without_being_read() {
-    let catalog = tpch_catalog();
-    let name = |format, message: &str, hint| catalog.identify(format, message.as_bytes(), hint);
+    let name = |format, message: &str, hint| TPCH.identify(format, message.as_bytes(), hint);
     assert_eq!(name(Format::Line, ORDER, None), Some("Order"));
     assert_eq!(name(Format::Line, "L", None), Some("OrderLineItem"));
     assert_eq!(name(Format::Line, "X|1", None), None);
@@ -81,7 +75,6 @@ fn messages_are_told_apart_without_being_read() {
 
 #[test]
 fn what_does_not_fit_is_told_by_field() {
-    let catalog = tpch_catalog();
     for (message, told) in [
         ("X|1", "no entity has the prefix \"X\""),
         ("", "no entity has the prefix \"\""),
@@ -127,15 +120,14 @@ fn what_does_not_fit_is_told_by_field() {
             "Order.comment: has 97 characters, at most 79 fit",
         ),
     ] {
-        assert_eq!(refused(&catalog, Format::Line, message), told, "{message}");
+        assert_eq!(refused(Format::Line, message), told, "{message}");
     }
-    let binary = catalog.parse(Format::Line, b"O|\xff", None).unwrap_err();
+    let binary = TPCH.parse(Format::Line, b"O|\xff", None).unwrap_err();
     assert_eq!(binary.to_string(), "not UTF-8 from byte 2 on");
 }
 
 #[test]
 fn json_that_does_not_fit_is_told_by_field() {
-    let catalog = tpch_catalog();
     let item = |from: &str, to: &str| {
         order(&format!(
             r#","line_items":[{ITEM},{}]"#,
@@ -179,7 +171,7 @@ fn json_that_does_not_fit_is_told_by_field() {
             "Order.line_items.1.taxes: is no field of the item",
         ),
     ] {
-        assert_eq!(refused(&catalog, Format::Json, &message), told, "{message}");
+        assert_eq!(refused(Format::Json, &message), told, "{message}");
     }
     for (message, told) in [
         (order(r#","comment":"a","comment":"b""#), "is there twice"),
@@ -191,20 +183,19 @@ fn json_that_does_not_fit_is_told_by_field() {
         ("{\"a\":".repeat(100_000), "nested deeper than 32 levels"),
         ("{".to_owned(), "line 1 column 1"),
     ] {
-        let found = refused(&catalog, Format::Json, &message);
+        let found = refused(Format::Json, &message);
         assert!(found.contains(told), "{found}");
     }
 }
 
 #[test]
 fn samples_can_be_read() {
-    let catalog = tpch_catalog();
-    for entity in catalog.entities() {
-        let sample = sample(&catalog, entity);
+    for entity in TPCH.entities() {
+        let sample = sample(&TPCH, entity);
         let line = sample.line.unwrap();
-        let line = catalog.parse(Format::Line, line.as_bytes(), None);
+        let line = TPCH.parse(Format::Line, line.as_bytes(), None);
         assert_eq!(line.unwrap().entity, entity.name());
-        let json = catalog.parse(Format::Json, sample.json.as_bytes(), None);
+        let json = TPCH.parse(Format::Json, sample.json.as_bytes(), None);
         let rows = json
             .unwrap_or_else(|err| panic!("{err}: {}", sample.json))
             .rows;
@@ -217,17 +208,15 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), json: bool) {
         let format = if json { Format::Json } else { Format::Line };
-        let catalog = tpch_catalog();
-        let _ = catalog.identify(format, &bytes, None);
-        prop_assert!(catalog.parse(format, &bytes, None).is_err());
+        let _ = TPCH.identify(format, &bytes, None);
+        prop_assert!(TPCH.parse(format, &bytes, None).is_err());
     }
 
     #[test]
     fn a_line_with_one_odd_value_is_read_or_told(index in 0_usize..9, value in "\\PC{0,20}") {
         let mut values: Vec<&str> = ORDER.split('|').collect();
         values[index + 1] = &value;
-        let catalog = tpch_catalog();
-        match catalog.parse(Format::Line, values.join("|").as_bytes(), None) {
+        match TPCH.parse(Format::Line, values.join("|").as_bytes(), None) {
             Ok(parsed) => prop_assert_eq!(parsed.rows[0].values.len(), 9),
             Err(err) => prop_assert_eq!(err.entity.as_deref(), Some("Order")),
         }
