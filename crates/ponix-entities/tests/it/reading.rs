@@ -189,6 +189,26 @@ fn json_that_does_not_fit_is_told_by_field() {
 }
 
 #[test]
+fn the_messages_of_the_examples_readme_can_be_read() {
+    let readme = include_str!("../../../../examples/tpch/README.md");
+    let bodies = readme.split("--data '").skip(1);
+    let rows = bodies.map(|rest| {
+        let body = rest.split('\'').next().unwrap();
+        let (format, hint) = if body.starts_with('{') {
+            (Format::Json, Some("Order"))
+        } else {
+            (Format::Line, None)
+        };
+        let parsed = TPCH.parse(format, body.as_bytes(), hint);
+        parsed
+            .unwrap_or_else(|err| panic!("{err}: {body}"))
+            .rows
+            .len()
+    });
+    assert_eq!(rows.collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
 fn samples_can_be_read() {
     for entity in TPCH.entities() {
         let sample = sample(&TPCH, entity);
