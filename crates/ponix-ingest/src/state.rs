@@ -33,9 +33,13 @@ pub(crate) struct Messages {
     pub(crate) publishing: Publishing,
 }
 
-/// The state of the HTTP API. Clones share it.
+/// The state of the HTTP API. Clones share it, and cost next to nothing: every request makes some.
 #[derive(Clone)]
-pub struct IngestState {
+pub struct IngestState(Arc<Shared>);
+
+/// What all requests look at.
+#[derive(Clone)]
+pub struct Shared {
     pub(crate) config: Arc<IngestConfig>,
     pub(crate) keys: Option<Arc<ApiKeys>>,
     pub(crate) limits: Limits,
@@ -49,10 +53,24 @@ pub struct IngestState {
 
 impl std::fmt::Debug for IngestState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("IngestState")
             .field("config", &self.config)
             .field("keys", &self.keys)
             .finish_non_exhaustive()
+    }
+}
+
+impl std::ops::Deref for IngestState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
     }
 }
 
@@ -86,7 +104,7 @@ impl IngestState {
         reasons: Reasons,
     ) -> Self {
         let own_rates = keys.iter().flat_map(ApiKeys::rates);
-        Self {
+        Self(Arc::new(Shared {
             limits: Limits::new(
                 config.requests_max,
                 config.address_rate,
@@ -106,7 +124,7 @@ impl IngestState {
             reasons,
             counts: Arc::default(),
             messages: None,
-        }
+        }))
     }
 
     /// Adds the routes of raw messages. The [`StatusWriter`] must run as long as they are served.
@@ -122,7 +140,7 @@ impl IngestState {
             config.statuses_queued_max,
             self.metrics.clone(),
         );
-        self.messages = Some(Messages {
+        let messages = Messages {
             config: Arc::new(config),
             store,
             identify,
@@ -130,7 +148,8 @@ impl IngestState {
             publishing: self
                 .publishing
                 .with_own_memory(self.config.remembered_ids_max),
-        });
+        };
+        Arc::make_mut(&mut self.0).messages = Some(messages);
         (self, writer)
     }
 
