@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -27,6 +28,18 @@ pub(crate) enum Command {
     Latency(LatencyArgs),
     /// Measure what it costs that readers see every event once, against reading the table itself.
     Read(ReadArgs),
+    /// Measure requests per second of the HTTP API, against a bare handler in the same run.
+    Http(HttpArgs),
+    /// Measure messages per second from HTTP to PostgreSQL.
+    Messages(MessagesArgs),
+    /// The bare handler.
+    #[command(hide = true)]
+    BareHandler {
+        /// Where it answers.
+        addr: SocketAddr,
+        /// The NATS it publishes to.
+        nats_url: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +149,29 @@ pub(crate) struct ReadArgs {
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
     pub(crate) devices: u64,
     /// Where the result is written as JSON; `.ponix/bench/read.json` otherwise.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HttpArgs {
+    /// Connections that send one request after the other.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) connections: u64,
+    /// Time each route is measured.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(crate) seconds: u64,
+    /// Where the result is written as JSON; `.ponix/bench/http.json` otherwise.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MessagesArgs {
+    /// Messages to send.
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) messages: u64,
+    /// Where the result is written as JSON; `.ponix/bench/messages.json` otherwise.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
 }

@@ -5,6 +5,7 @@ mod cli;
 mod clock;
 mod events;
 mod feed;
+mod http;
 mod latency;
 mod pipeline;
 mod progress;
@@ -47,6 +48,11 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Pipeline(args) => pipeline::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Ceilings(args) => ceilings::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Latency(args) => latency::run(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::Http(args) => http::run(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::Messages(args) => http::run_messages(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::BareHandler { addr, nats_url } => http::serve_bare_handler(addr, &nats_url)
+            .await
+            .map(|()| ExitCode::SUCCESS),
         Command::Read(args) => read::run(&args).await.map(|()| ExitCode::SUCCESS),
     }
 }

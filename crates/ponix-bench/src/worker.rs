@@ -117,7 +117,7 @@ fn free_addr() -> Result<SocketAddr> {
 }
 
 /// The sum of a counter over all its labels; `None` if it is not there.
-fn sum(metrics: &str, name: &str) -> Option<u64> {
+pub(crate) fn sum(metrics: &str, name: &str) -> Option<u64> {
     let values = metrics.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;
         let is_value = rest.starts_with([' ', '{']);

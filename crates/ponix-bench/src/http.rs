@@ -1,0 +1,165 @@
+//! `http` and `messages`: the HTTP API under load, against a bare handler in the same run.
+
+mod api;
+mod bare;
+mod client;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use ponix_stack::{Nats, Postgres, Server};
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use self::api::{Api, KEY};
+use self::client::{Load, Request, drive};
+use crate::cli::{HttpArgs, MessagesArgs};
+use crate::progress::say;
+use crate::report;
+use crate::usage::{Part, UsageMeter};
+
+pub(crate) use self::bare::serve as serve_bare_handler;
+
+/// Between two looks at how many messages are settled.
+const POLL_PAUSE: Duration = Duration::from_millis(50);
+/// Without a newly settled message for this long, a measurement is given up.
+const STALL_TIMEOUT: Duration = Duration::from_mins(1);
+/// Connections that only stand there while memory is read.
+const MANY_CONNECTIONS: usize = 1_000;
+
+#[derive(Debug, Serialize)]
+struct HttpResult {
+    connections: u64,
+    seconds: u64,
+    /// A handler that only publishes its body and waits for the PubAck.
+    bare: Load,
+    envelopes: Load,
+    message: Load,
+    /// The API's requests per second as a part of the bare handler's.
+    envelopes_ratio: f64,
+    message_ratio: f64,
+    /// Bodies of 1,000 lines each.
+    batch_events_per_second: f64,
+    /// Of the API's process, with so many connections open besides.
+    memory_peak_bytes: Option<u64>,
+}
+
+/// Measures requests per second and their times, prints and writes the result.
+///
+/// # Errors
+/// A server does not start, or an answer is not 202.
+pub(crate) async fn run(args: &HttpArgs) -> Result<()> {
+    let (nats, postgres) = tokio::try_join!(Nats::start(), Postgres::start())?;
+    let duration = Duration::from_secs(args.seconds);
+    let connections = usize::try_from(args.connections)?;
+    let bare = Api::bare(&nats).await?;
+    let api = Api::ingest(&nats, &postgres, &[]).await?;
+    let mut loads = Vec::new();
+    for (name, api, request) in [
+        ("bare handler", &bare, Request::envelope("/", KEY)),
+        ("envelopes", &api, Request::envelope("/v1/envelopes", KEY)),
+        ("message", &api, Request::message("/ingest/message", KEY)),
+    ] {
+        say(&format!("{name}: {} s", args.seconds));
+        let load = drive(api.addr(), &request, connections, duration).await?;
+        load.print(name);
+        loads.push(load);
+    }
+    say("batches of 1,000 lines");
+    let lines = Request::lines("/v1/envelopes", KEY, 1_000);
+    let batches = drive(api.addr(), &lines, 8, duration).await?;
+    let batch_events_per_second = batches.requests_per_second * 1_000.0;
+    report::line(
+        "events/s in batches",
+        format_args!("{batch_events_per_second:.0}"),
+    );
+
+    let open = client::open(api.addr(), MANY_CONNECTIONS).await?;
+    let request = Request::envelope("/v1/envelopes", KEY);
+    drive(api.addr(), &request, connections, Duration::from_secs(2)).await?;
+    let memory_peak_bytes = api.process().memory_peak_bytes();
+    drop(open);
+    let megabytes = memory_peak_bytes.unwrap_or(0) as f64 / 1e6;
+    report::line(
+        "memory, 1,000 connections",
+        format_args!("{megabytes:.1} MB at most"),
+    );
+    let [bare, envelopes, message] =
+        <[Load; 3]>::try_from(loads).map_err(|_| anyhow::anyhow!("three loads were driven"))?;
+    let ratio =
+        |load: &Load| (load.requests_per_second / bare.requests_per_second * 100.0).round() / 100.0;
+    let result = HttpResult {
+        connections: args.connections,
+        seconds: args.seconds,
+        envelopes_ratio: ratio(&envelopes),
+        message_ratio: ratio(&message),
+        bare,
+        envelopes,
+        message,
+        batch_events_per_second,
+        memory_peak_bytes,
+    };
+    report::line("envelopes / bare", result.envelopes_ratio);
+    report::line("message / bare", result.message_ratio);
+    report::write("http", args.json.as_deref(), &result)
+}
+
+#[derive(Debug, Serialize)]
+struct MessagesResult {
+    messages: u64,
+    /// From the first request to the last commit.
+    seconds: f64,
+    messages_per_second: f64,
+    accepted_per_second: f64,
+    worker_memory_peak_bytes: Option<u64>,
+}
+
+/// Measures messages per second from HTTP to PostgreSQL, prints and writes the result.
+///
+/// # Errors
+/// A server does not start, a message is refused, or nothing moves for a minute.
+pub(crate) async fn run_messages(args: &MessagesArgs) -> Result<()> {
+    let (nats, postgres) = tokio::try_join!(Nats::start(), Postgres::start())?;
+    let service = Api::all(&nats, &postgres).await?;
+    let nats_server: &Server = &nats;
+    let postgres_server: &Server = &postgres;
+    let meter = UsageMeter::start([
+        ("client", Part::Bench),
+        ("nats-server", Part::Server(nats_server)),
+        ("postgresql", Part::Server(postgres_server)),
+        ("service", Part::Process(service.process())),
+    ]);
+    let start = Instant::now();
+    client::send_orders(service.addr(), KEY, args.messages).await?;
+    let accepted = start.elapsed().as_secs_f64();
+    let mut last = (0, Instant::now());
+    loop {
+        let settled = service.settled().await?;
+        if settled >= args.messages {
+            break;
+        }
+        if settled > last.0 {
+            last = (settled, Instant::now());
+        }
+        ensure!(
+            last.1.elapsed() < STALL_TIMEOUT,
+            "{settled} of {} messages are settled, and no more for {STALL_TIMEOUT:?}\n{}",
+            args.messages,
+            service.process().log_tail()
+        );
+        sleep(POLL_PAUSE).await;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let processes = meter.read();
+    let result = MessagesResult {
+        messages: args.messages,
+        seconds,
+        messages_per_second: report::rate(args.messages, seconds),
+        accepted_per_second: report::rate(args.messages, accepted),
+        worker_memory_peak_bytes: service.process().memory_peak_bytes(),
+    };
+    report::line("messages/s end to end", result.messages_per_second);
+    report::line("messages/s accepted", result.accepted_per_second);
+    report::usage(&processes);
+    report::write("messages", args.json.as_deref(), &result).context("write the result")
+}
