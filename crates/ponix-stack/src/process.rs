@@ -257,7 +257,8 @@ impl Process {
         self.wait().await
     }
 
-    /// Stops it with SIGSTOP; it keeps its connections and does nothing.
+    /// Stops it with SIGSTOP and waits until it stands still; it keeps its connections and does
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -440,10 +441,8 @@ impl Process {
 
     /// Sends a signal if the process runs; says whether it did.
     fn signal(&self, signal: Signal) -> bool {
-        let whole_tree = self.spec.whole_tree
-            && matches!(signal, Signal::SIGKILL | Signal::SIGSTOP | Signal::SIGCONT);
         self.running()
-            .is_some_and(|running| running.signal(signal, whole_tree))
+            .is_some_and(|running| running.signal(signal, self.spec.whole_tree))
     }
 
     fn running(&self) -> Option<Running> {
@@ -479,18 +478,42 @@ impl Running {
         if !matches!(child.try_wait(), Ok(None)) {
             return false;
         }
-        // Children are listed before their parent can be gone, and signalled after it, so that it
-        // starts no more of them.
-        let children = if whole_tree {
-            proc::children(self.pid)
-        } else {
-            Vec::new()
-        };
-        let sent = kill(Pid::from_raw(self.pid.cast_signed()), signal).is_ok();
-        for child in children {
-            let _ = kill(Pid::from_raw(child.cast_signed()), signal);
+        let send = |pid: u32, signal| kill(Pid::from_raw(pid.cast_signed()), signal).is_ok();
+        match signal {
+            // A stopped parent starts no more children: all of them are seen.
+            Signal::SIGKILL if whole_tree => {
+                send(self.pid, Signal::SIGSTOP);
+                proc::wait_until_stopped(self.pid);
+                let children = proc::children(self.pid);
+                let sent = send(self.pid, signal);
+                for child in &children {
+                    send(*child, signal);
+                }
+                // What they share, such as memory, is free when the last one is gone.
+                children.into_iter().for_each(proc::wait_until_gone);
+                sent
+            }
+            Signal::SIGSTOP => {
+                let sent = send(self.pid, signal);
+                proc::wait_until_stopped(self.pid);
+                if whole_tree {
+                    for child in proc::children(self.pid) {
+                        send(child, signal);
+                        proc::wait_until_stopped(child);
+                    }
+                }
+                sent
+            }
+            Signal::SIGCONT if whole_tree => {
+                let children = proc::children(self.pid);
+                let sent = send(self.pid, signal);
+                for child in children {
+                    send(child, signal);
+                }
+                sent
+            }
+            _ => send(self.pid, signal),
         }
-        sent
     }
 }
 

@@ -97,6 +97,7 @@ async fn servers_may_come_later() {
         .env("PONIX_NATS_URL", nats.url("nats"))
         .start();
     service.logged("migrations: not ready yet").await;
+    service.logged("admin endpoint listens").await;
     assert_eq!(
         service.reasons().await.unwrap(),
         ["the service is starting"]

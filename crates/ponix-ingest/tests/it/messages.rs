@@ -313,7 +313,7 @@ async fn a_nats_that_hangs_is_an_outcome_unknown_for_each_line() {
         ..IngestConfig::default()
     };
     let api = Api::with(config, None).await;
-    api.pause_nats().await;
+    api.nats.pause().await.unwrap();
     let key = ("idempotency-key", "k");
     let unknown = "outcome unknown: send again with the same Idempotency-Key";
     let lines = batch(&api, "", &[TEXT, key], "O|1\nO|2").await.json();

@@ -19,7 +19,7 @@ async fn a_nats_that_hangs_is_an_outcome_unknown_and_the_retry_is_one_event() {
     let api = Api::with(impatient(), None).await;
     let key = ("idempotency-key", "k");
     let body = json("a", "{}", "");
-    api.pause_nats().await;
+    api.nats.pause().await.unwrap();
     let answer = api.post(&[JSON, key], &body).await;
     api.nats.resume().await.unwrap();
     assert_eq!(

@@ -152,24 +152,6 @@ impl Api {
         (message, envelope)
     }
 
-    /// Pauses NATS and waits until it really stands still: a signal takes effect a little later.
-    pub(crate) async fn pause_nats(&self) {
-        self.nats.pause().await.unwrap();
-        let url = self.nats.url();
-        let addr = url.trim_start_matches("nats://");
-        ponix_stack::eventually("nats stands still", SOON, async || {
-            // The kernel accepts; a server that runs greets at once.
-            let mut stream = tokio::net::TcpStream::connect(addr).await?;
-            let mut greeting = [0];
-            let read = tokio::io::AsyncReadExt::read(&mut stream, &mut greeting);
-            let silent = tokio::time::timeout(Duration::from_secs(1), read).await;
-            anyhow::ensure!(silent.is_err(), "nats greets");
-            Ok(())
-        })
-        .await
-        .unwrap();
-    }
-
     /// Lets no new connection in.
     pub(crate) fn begin_stop(&self) {
         self.shutdown.cancel();
