@@ -26,6 +26,10 @@ use crate::cli::{Cli, Command};
 use crate::config::{Config, Environment, Reading};
 use crate::envelopes::{reconcile, trial};
 
+/// Requests and rows are many short allocations on all threads: see `docs/adr/0007-mimalloc.md`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Which program this is: the same code with other defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {

@@ -61,7 +61,9 @@ pub(crate) async fn run(args: &HttpArgs) -> Result<()> {
         ("message", &api, Request::message("/ingest/message", KEY)),
     ] {
         say(&format!("{name}: {} s", args.seconds));
-        let load = drive(api.addr(), &request, connections, duration).await?;
+        let meter = UsageMeter::start(parts(api, &nats, &postgres));
+        let mut load = drive(api.addr(), &request, connections, duration).await?;
+        load.note_cpu(&meter.read());
         load.print(name);
         loads.push(load);
     }
@@ -104,6 +106,19 @@ pub(crate) async fn run(args: &HttpArgs) -> Result<()> {
     report::write("http", args.json.as_deref(), &result)
 }
 
+fn parts<'a>(
+    api: &'a Api,
+    nats: &'a Server,
+    postgres: &'a Server,
+) -> [(&'static str, Part<'a>); 4] {
+    [
+        ("client", Part::Bench),
+        ("nats-server", Part::Server(nats)),
+        ("postgresql", Part::Server(postgres)),
+        ("service", Part::Process(api.process())),
+    ]
+}
+
 #[derive(Debug, Serialize)]
 struct MessagesResult {
     messages: u64,
@@ -121,14 +136,7 @@ struct MessagesResult {
 pub(crate) async fn run_messages(args: &MessagesArgs) -> Result<()> {
     let (nats, postgres) = tokio::try_join!(Nats::start(), Postgres::start())?;
     let service = Api::all(&nats, &postgres).await?;
-    let nats_server: &Server = &nats;
-    let postgres_server: &Server = &postgres;
-    let meter = UsageMeter::start([
-        ("client", Part::Bench),
-        ("nats-server", Part::Server(nats_server)),
-        ("postgresql", Part::Server(postgres_server)),
-        ("service", Part::Process(service.process())),
-    ]);
+    let meter = UsageMeter::start(parts(&service, &nats, &postgres));
     let start = Instant::now();
     client::send_orders(service.addr(), KEY, args.messages).await?;
     let accepted = start.elapsed().as_secs_f64();

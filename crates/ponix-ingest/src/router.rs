@@ -1,16 +1,18 @@
 //! The routes, and what every request passes through.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures::FutureExt as _;
+use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
-use std::sync::atomic::Ordering;
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi as _;
 
 use crate::auth::{authenticate, client_address};
@@ -39,10 +41,8 @@ pub fn router(state: IngestState) -> Router {
             .route("/ingest/status/{message_id}", get(messages::status));
         openapi.merge(MessagesDoc::openapi());
     }
-    let ingest = ingest.route_layer(middleware::from_fn_with_state(state.clone(), admit));
+    let ingest = ingest.route_layer(middleware::from_fn_with_state(state.clone(), take));
     Router::new()
-        .nest("/api", ingest.clone())
-        .merge(ingest)
         .route("/health", get(|| async { Json(json!({"status": "ok"})) }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
@@ -51,21 +51,36 @@ pub fn router(state: IngestState) -> Router {
         .fallback(|| async {
             ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no such route")
         })
-        .layer(CatchPanicLayer::custom(|_| {
-            ApiError::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "something is wrong with the service: send again with the same Idempotency-Key",
-            )
-            .into_response()
-        }))
-        .layer(middleware::from_fn_with_state(state.clone(), account))
+        .layer(middleware::from_fn_with_state(state.clone(), look))
+        .nest("/api", ingest.clone())
+        .merge(ingest)
         .with_state(state)
+}
+
+/// What every request for ingest passes through.
+async fn take(State(state): State<IngestState>, request: Request, next: Next) -> Response {
+    let route = route(&request);
+    let work = async {
+        admit(&state, request, next)
+            .await
+            .unwrap_or_else(IntoResponse::into_response)
+    };
+    account(&state, route, work).await
+}
+
+/// What every other request passes through.
+async fn look(State(state): State<IngestState>, request: Request, next: Next) -> Response {
+    account(&state, route(&request), next.run(request)).await
+}
+
+/// The route that was found, the same with and without `/api`.
+fn route(request: &Request) -> Option<MatchedPath> {
+    request.extensions().get::<MatchedPath>().cloned()
 }
 
 /// Lets a request in: its address, its credential, and a place among those in work.
 async fn admit(
-    State(state): State<IngestState>,
+    state: &IngestState,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
@@ -88,29 +103,52 @@ async fn admit(
     Ok(next.run(request).await)
 }
 
-/// Counts every request, and gives axum's own answers our form.
-async fn account(State(state): State<IngestState>, request: Request, next: Next) -> Response {
-    let route = request
-        .extensions()
-        .get::<axum::extract::MatchedPath>()
-        .map_or("other", |path| path.as_str())
-        .trim_start_matches("/api")
-        .to_owned();
-    state.metrics.in_flight.inc();
-    let response = next.run(request).await;
-    state.metrics.in_flight.dec();
-    let response = match response.status() {
-        StatusCode::METHOD_NOT_ALLOWED => method_not_allowed(response),
-        _ => response,
+/// Counts a request, answers for a handler that panics, and gives axum's own answers our form.
+async fn account(
+    state: &IngestState,
+    route: Option<MatchedPath>,
+    work: impl Future<Output = Response>,
+) -> Response {
+    let in_flight = InFlight::new(&state.metrics.in_flight);
+    let answered = AssertUnwindSafe(work).catch_unwind().await;
+    drop(in_flight);
+    let response = match answered {
+        Ok(response) if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
+            method_not_allowed(response)
+        }
+        Ok(response) => response,
+        // The panic hook has written what happened.
+        Err(_) => ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "something is wrong with the service: send again with the same Idempotency-Key",
+        )
+        .into_response(),
     };
     Counts::add(&state.counts.requests, 1);
-    let status = response.status().as_u16();
-    state
-        .metrics
-        .requests
-        .get_or_create(&RequestLabels { route, status })
-        .inc();
+    let path = route.as_ref().map_or("other", MatchedPath::as_str);
+    let labels = RequestLabels {
+        route: path.trim_start_matches("/api").to_owned(),
+        status: response.status().as_u16(),
+    };
+    state.metrics.requests.get_or_create(&labels).inc();
     response
+}
+
+/// Counts a request as long as it is in work, also one whose client goes away.
+struct InFlight<'a>(&'a Gauge);
+
+impl<'a> InFlight<'a> {
+    fn new(gauge: &'a Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 async fn ready(State(state): State<IngestState>) -> Response {

@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -16,6 +17,8 @@ use crate::metrics::IngestMetrics;
 
 /// Messages whose status is written at once at most.
 const RECORD_BATCH_MAX: usize = 1_000;
+/// How long statuses are gathered: a write for each would cost more than the messages themselves.
+const RECORD_LINGER: Duration = Duration::from_millis(100);
 /// Pause after the store could not be written.
 const RECORD_PAUSE: Duration = Duration::from_millis(500);
 
@@ -165,7 +168,7 @@ impl StatusWriter {
     /// Not cancel safe: statuses that are not written yet are lost, the messages are not.
     pub async fn run(mut self, give_up: CancellationToken) {
         let mut batch = Vec::with_capacity(RECORD_BATCH_MAX);
-        while self.queue.recv_many(&mut batch, RECORD_BATCH_MAX).await > 0 {
+        while self.gather(&mut batch).await {
             let writing = write(self.store.as_ref(), &batch);
             let written = give_up.run_until_cancelled(writing).await.is_some();
             self.metrics.statuses_queued.dec_by(batch.len() as i64);
@@ -174,6 +177,22 @@ impl StatusWriter {
             }
             batch.clear();
         }
+    }
+
+    /// Fills a batch for at most the linger time, and tells whether there is anything in it.
+    async fn gather(&mut self, batch: &mut Vec<AcceptedMessage>) -> bool {
+        if self.queue.recv_many(batch, RECORD_BATCH_MAX).await == 0 {
+            return false;
+        }
+        let until = Instant::now() + RECORD_LINGER;
+        while batch.len() < RECORD_BATCH_MAX {
+            let more = RECORD_BATCH_MAX - batch.len();
+            match timeout_at(until, self.queue.recv_many(batch, more)).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => break,
+            }
+        }
+        true
     }
 }
 

@@ -104,7 +104,7 @@ impl Default for BatchSettings {
     fn default() -> Self {
         Self {
             messages_max: 10_000,
-            bytes_max: 8 << 20,
+            bytes_max: 6 << 20,
             linger: Duration::from_secs(1),
             in_flight_max: 3,
             ack_wait: Duration::from_mins(1),

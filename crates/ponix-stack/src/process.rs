@@ -343,9 +343,16 @@ impl Process {
     }
 
     /// The processor time it has used since its start, user and system, all threads; `None` when it
-    /// does not run, and where there is no `/proc`. Steps of 10 ms.
+    /// does not run, and where there is no `/proc`. Steps of 10 ms. That of PostgreSQL is the sum
+    /// over the processes it has now.
     pub fn cpu_time(&self) -> Option<Duration> {
-        proc::cpu_time(self.pid()?)
+        let pid = self.pid()?;
+        let own = proc::cpu_time(pid)?;
+        if !self.spec.whole_tree {
+            return Some(own);
+        }
+        let children = proc::children(pid).into_iter().filter_map(proc::cpu_time);
+        Some(own + children.sum::<Duration>())
     }
 
     /// Its name.

@@ -60,7 +60,7 @@ variables! {
         /// Messages in a batch at most, hence rows in an INSERT.
         plain batch_size: u64 = "10000", 1..=100_000;
         /// Bytes in a batch at most.
-        plain batch_bytes_max: u64 = "8388608", (64 << 10)..=GIB;
+        plain batch_bytes_max: u64 = "6291456", (64 << 10)..=GIB;
         /// Time a message waits for its batch to fill at most (linger); fractions are allowed.
         plain batch_wait_secs: Duration = "1", 0.01..=3_600.0;
         /// Batches pulled and not yet settled at most; bounds the memory together with

@@ -1,5 +1,6 @@
 //! Clients that keep their connections and send the same again and again.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::report;
+use crate::usage::Usage;
 
 /// Lines in a request of `messages`.
 const ORDERS_PER_REQUEST: u64 = 1_000;
@@ -28,6 +30,8 @@ pub(super) struct Load {
     p50_ms: f64,
     p95_ms: f64,
     p99_ms: f64,
+    /// Processor time per request, in microseconds, by process.
+    cpu_us: BTreeMap<&'static str, f64>,
 }
 
 const ENVELOPE: &str = r#"{"end_device_id":"sensor-000007","occurred_at":"2026-03-01T12:00:00Z","data":{"battery_mv":3000,"door_open":false,"firmware":"2.4.1-rc3+build.77","humidity_percent":41.25,"pressure_hpa":1001.31,"rssi_dbm":-71,"temperature":21.512,"uptime_seconds":1234567}}"#;
@@ -69,7 +73,18 @@ impl Load {
             p50_ms: at(0.5),
             p95_ms: at(0.95),
             p99_ms: at(0.99),
+            cpu_us: BTreeMap::new(),
         }
+    }
+
+    /// Adds what the processes used.
+    pub(super) fn note_cpu(&mut self, processes: &BTreeMap<&'static str, Usage>) {
+        let requests = self.requests.max(1) as f64;
+        let per_request = |usage: &Usage| (usage.cpu_seconds * 1e7 / requests).round() / 10.0;
+        let all = processes.iter();
+        self.cpu_us = all
+            .map(|(name, usage)| (*name, per_request(usage)))
+            .collect();
     }
 
     pub(super) fn print(&self, name: &str) {
@@ -78,6 +93,7 @@ impl Load {
             p50_ms,
             p95_ms,
             p99_ms,
+            cpu_us,
             ..
         } = self;
         report::line(
@@ -86,6 +102,9 @@ impl Load {
                 "{requests_per_second} requests/s, p50 {p50_ms} ms, p95 {p95_ms} ms, p99 {p99_ms} ms"
             ),
         );
+        for (process, us) in cpu_us {
+            report::line("", format_args!("{us} µs CPU per request: {process}"));
+        }
     }
 }
 

@@ -37,11 +37,14 @@ impl<'de> DeserializeSeed<'de> for DataSeed {
         let reading = Reading {
             keys_left: RefCell::new(self.keys_max),
             keys_max: self.keys_max,
-            path: RefCell::new(vec!["data".to_owned()]),
             problem: RefCell::new(None),
         };
         let kind = At {
             reading: &reading,
+            path: Path {
+                outer: None,
+                segment: Segment::Member("data"),
+            },
             depth: 0,
         }
         .deserialize(deserializer)?;
@@ -62,16 +65,15 @@ impl<'de> DeserializeSeed<'de> for DataSeed {
 struct Reading {
     keys_left: RefCell<usize>,
     keys_max: usize,
-    path: RefCell<Vec<String>>,
     problem: RefCell<Option<ApiError>>,
 }
 
 impl Reading {
-    fn complain(&self, what: &str) {
+    fn complain(&self, path: &Path<'_>, what: &str) {
         let mut problem = self.problem.borrow_mut();
         if problem.is_none() {
-            let path = self.path.borrow().join(".");
-            *problem = Some(ApiError::bad("invalid_value", format!("{path} {what}")).at(path));
+            let error = ApiError::bad("invalid_value", format!("{path} {what}"));
+            *problem = Some(error.at(path.to_string()));
         }
     }
 
@@ -84,28 +86,66 @@ impl Reading {
     }
 }
 
+/// Where a value lies, from the inside out; written as `data.list.0.member`.
+#[derive(Clone, Copy)]
+struct Path<'a> {
+    outer: Option<&'a Path<'a>>,
+    segment: Segment<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Segment<'a> {
+    Member(&'a str),
+    Item(usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(outer) = self.outer {
+            write!(f, "{outer}.")?;
+        }
+        match self.segment {
+            Segment::Member(name) => f.write_str(name),
+            Segment::Item(index) => write!(f, "{index}"),
+        }
+    }
+}
+
 /// A value that lies in so many objects and lists.
 #[derive(Clone, Copy)]
 struct At<'a> {
     reading: &'a Reading,
+    path: Path<'a>,
     depth: u32,
 }
 
 impl At<'_> {
-    fn inside<E: serde::de::Error>(self) -> Result<Self, E> {
-        let depth = self.depth + 1;
-        if depth > DATA_DEPTH_MAX {
-            let path = self.reading.path.borrow()[0].clone();
-            return Err(E::custom(format!(
-                "{path} is nested deeper than {DATA_DEPTH_MAX} levels"
-            )));
+    /// The place of a value in this one.
+    fn inside<'a>(&'a self, segment: Segment<'a>) -> At<'a> {
+        let path = Path {
+            outer: Some(&self.path),
+            segment,
+        };
+        At {
+            reading: self.reading,
+            path,
+            depth: self.depth + 1,
         }
-        Ok(Self { depth, ..self })
     }
 
-    fn integer(self, magnitude: u64, value: f64) -> Kind {
+    /// Tells whether anything may lie in this value.
+    fn check_depth<E: serde::de::Error>(&self) -> Result<(), E> {
+        if self.depth < DATA_DEPTH_MAX {
+            return Ok(());
+        }
+        let message = format!("data is nested deeper than {DATA_DEPTH_MAX} levels");
+        Err(E::custom(message))
+    }
+
+    fn integer(&self, magnitude: u64, value: f64) -> Kind {
         if magnitude > INTEGER_EXACT_MAX {
-            self.reading.complain("is an integer beyond ±2^53");
+            self.reading
+                .complain(&self.path, "is an integer beyond ±2^53");
         }
         Kind::NumberValue(value)
     }
@@ -155,24 +195,16 @@ impl<'de> Visitor<'de> for At<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Kind, A::Error> {
-        let inside = self.inside::<A::Error>()?;
+        self.check_depth::<A::Error>()?;
         let mut values = Vec::new();
-        loop {
-            self.reading
-                .path
-                .borrow_mut()
-                .push(values.len().to_string());
-            let next = list.next_element_seed(inside)?;
-            self.reading.path.borrow_mut().pop();
-            match next {
-                Some(kind) => values.push(Value { kind: Some(kind) }),
-                None => return Ok(Kind::ListValue(ListValue { values })),
-            }
+        while let Some(kind) = list.next_element_seed(self.inside(Segment::Item(values.len())))? {
+            values.push(Value { kind: Some(kind) });
         }
+        Ok(Kind::ListValue(ListValue { values }))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Kind, A::Error> {
-        let inside = self.inside::<A::Error>()?;
+        self.check_depth::<A::Error>()?;
         let mut fields = BTreeMap::new();
         while let Some(name) = map.next_key::<String>()? {
             if !self.reading.takes_key() {
@@ -181,12 +213,11 @@ impl<'de> Visitor<'de> for At<'_> {
                     "more than {most} members in data"
                 )));
             }
-            self.reading.path.borrow_mut().push(name.clone());
+            let inside = self.inside(Segment::Member(&name));
             let kind = map.next_value_seed(inside)?;
             if fields.contains_key(&name) {
-                self.reading.complain("is there twice");
+                self.reading.complain(&inside.path, "is there twice");
             }
-            self.reading.path.borrow_mut().pop();
             fields.insert(name, Value { kind: Some(kind) });
         }
         Ok(Kind::StructValue(Struct { fields }))
