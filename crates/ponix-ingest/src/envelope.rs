@@ -114,7 +114,10 @@ pub(crate) fn from_protobuf(bytes: &[u8], context: Context<'_>) -> Result<Accept
         .map_err(|err| ApiError::bad("invalid_protobuf", err.to_string()))?;
     let named = Some(std::mem::take(&mut envelope.organization_id)).filter(|name| !name.is_empty());
     envelope.organization_id = own_organization(named, context)?;
-    let id = event_id(&envelope.event_id)?.or(context.fallback_id);
+    // Protobuf has no other word for nothing than the empty text.
+    let given = Some(envelope.event_id.as_str()).filter(|text| !text.is_empty());
+    let given = given.map(event_id).transpose()?.flatten();
+    let id = given.or(context.fallback_id);
     envelope.event_id = id.unwrap_or_else(Uuid::now_v7).to_string();
     if envelope.processed_at.is_none() {
         envelope.processed_at = Some(timestamp_from_ns(context.now_ns));
@@ -152,11 +155,8 @@ fn own_organization(named: Option<String>, context: Context<'_>) -> Result<Strin
     }
 }
 
-/// The id a client gives; an empty or nil one is none.
+/// The id a client gives; a nil one is none.
 fn event_id(text: &str) -> Result<Option<Uuid>, ApiError> {
-    if text.is_empty() {
-        return Ok(None);
-    }
     match Uuid::try_parse(text) {
         Ok(id) => Ok(Some(id).filter(|id| !id.is_nil())),
         Err(_) => Err(ApiError::bad("invalid_value", "event_id is not a UUID").at("event_id")),
@@ -193,6 +193,19 @@ enum Member {
     EventId,
 }
 
+impl Member {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::OrganizationId => "organization_id",
+            Self::EndDeviceId => "end_device_id",
+            Self::OccurredAt => "occurred_at",
+            Self::ProcessedAt => "processed_at",
+            Self::Data => "data",
+            Self::EventId => "event_id",
+        }
+    }
+}
+
 impl<'de> DeserializeSeed<'de> for MembersSeed {
     type Value = Members;
 
@@ -215,23 +228,19 @@ impl<'de> serde::de::Visitor<'de> for MembersSeed {
         use serde::de::Error as _;
         let (mut organization_id, mut end_device_id, mut occurred_at) = (None, None, None);
         let (mut processed_at, mut data, mut event_id) = (None, None, None);
+        let mut seen = Vec::with_capacity(6);
         while let Some(member) = map.next_key::<Member>()? {
-            let (slot, name): (&mut Option<String>, &'static str) = match member {
-                Member::OrganizationId => (&mut organization_id, "organization_id"),
-                Member::EndDeviceId => (&mut end_device_id, "end_device_id"),
-                Member::OccurredAt => (&mut occurred_at, "occurred_at"),
-                Member::ProcessedAt => (&mut processed_at, "processed_at"),
-                Member::EventId => (&mut event_id, "event_id"),
-                Member::Data => {
-                    let seed = DataSeed::new(self.keys_max);
-                    if data.replace(map.next_value_seed(seed)?).is_some() {
-                        return Err(A::Error::duplicate_field("data"));
-                    }
-                    continue;
-                }
-            };
-            if slot.replace(map.next_value()?).is_some() {
-                return Err(A::Error::duplicate_field(name));
+            if seen.contains(&member) {
+                return Err(A::Error::duplicate_field(member.name()));
+            }
+            seen.push(member);
+            match member {
+                Member::OrganizationId => organization_id = map.next_value()?,
+                Member::EndDeviceId => end_device_id = Some(map.next_value()?),
+                Member::OccurredAt => occurred_at = Some(map.next_value()?),
+                Member::ProcessedAt => processed_at = map.next_value()?,
+                Member::EventId => event_id = map.next_value()?,
+                Member::Data => data = Some(map.next_value_seed(DataSeed::new(self.keys_max))?),
             }
         }
         let missing = A::Error::missing_field;

@@ -16,6 +16,7 @@ use crate::auth::Credential;
 use crate::body::{self, ContentType};
 use crate::envelope::{self, Context};
 use crate::error::{ApiError, ErrorBody};
+use crate::openapi::{ObjectLines, Readings};
 use crate::publish::{id_of_key, idempotency_key};
 use crate::state::{Counts, IngestState};
 
@@ -60,6 +61,7 @@ pub struct LineResult {
 
 /// One envelope in JSON, as it is sent.
 #[derive(Debug, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
     reason = "describes the body; it is read without this struct"
@@ -83,7 +85,7 @@ pub struct EnvelopeBody {
     #[schema(format = DateTime)]
     processed_at: Option<String>,
     /// The readings: an object of any shape, at most 32 levels deep, without integers beyond ±2^53.
-    #[schema(value_type = Object, example = json!({"temperature": 21.5}))]
+    #[schema(value_type = Readings, example = json!({"temperature": 21.5}))]
     data: String,
     /// The event's identity; made from the `Idempotency-Key`, or new, without.
     event_id: Option<Uuid>,
@@ -95,8 +97,8 @@ pub struct EnvelopeBody {
 /// request may be sent again and again: the event is stored once.
 #[utoipa::path(
     post, path = "/v1/envelopes", tag = "envelopes",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 printable ASCII characters: the same key is the same event")),
-    request_body(content((EnvelopeBody = "application/json"), (String = "application/x-ndjson"), (Vec<u8> = "application/x-protobuf"))),
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 printable ASCII characters: the same key is the same event", pattern = "^[!-~]([ -~]{0,126}[!-~])?$")),
+    request_body(content((EnvelopeBody = "application/json"), (ObjectLines = "application/x-ndjson"), (Vec<u8> = "application/x-protobuf"))),
     responses(
         (status = 202, description = "JetStream has it. For NDJSON: accepted, failed, and a result per line", body = EnvelopeAccepted),
         (status = 400, description = "The body is wrong", body = ErrorBody),

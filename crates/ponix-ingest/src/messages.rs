@@ -23,6 +23,7 @@ use crate::body;
 use crate::envelopes::{IN_FLIGHT_PER_REQUEST, now_ns};
 use crate::error::{ApiError, ErrorBody};
 use crate::message::{IncomingMessage, MessageFormat, describe};
+use crate::openapi::{MessageLine, MessageLines, MessageObject, ObjectLines};
 use crate::publish::{id_of_key, idempotency_key};
 use crate::router::ClientAddress;
 use crate::state::{Counts, IngestState, Messages};
@@ -85,10 +86,10 @@ pub struct UnknownStatus {
 #[utoipa::path(
     post, path = "/ingest/message", tag = "messages",
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 printable ASCII characters: the same key is the same message"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 printable ASCII characters: the same key is the same message", pattern = "^[!-~]([ -~]{0,126}[!-~])?$"),
         ("entity" = Option<String>, Query, description = "The entity that the message holds", pattern = "^[A-Za-z][A-Za-z0-9_]{0,63}$"),
     ),
-    request_body(content((String = "text/plain"), (Object = "application/json"))),
+    request_body(content((MessageLine = "text/plain"), (MessageObject = "application/json"))),
     responses(
         (status = 200, description = "Synchronous mode: the database has it", body = MessageAccepted),
         (status = 202, description = "JetStream has it", body = MessageAccepted),
@@ -143,11 +144,11 @@ pub(crate) async fn post(
 #[utoipa::path(
     post, path = "/ingest/batch", tag = "messages",
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 printable ASCII characters: the same line under the same key is the same message"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 printable ASCII characters: the same line under the same key is the same message", pattern = "^[!-~]([ -~]{0,126}[!-~])?$"),
         ("entity" = Option<String>, Query, description = "The entity that the messages hold", pattern = "^[A-Za-z][A-Za-z0-9_]{0,63}$"),
         ("atomic" = Option<bool>, Query, description = "All or nothing"),
     ),
-    request_body(content((String = "text/plain"), (String = "application/x-ndjson"))),
+    request_body(content((MessageLines = "text/plain"), (ObjectLines = "application/x-ndjson"))),
     responses(
         (status = 200, description = "Synchronous mode: the database has the accepted lines", body = BatchAccepted),
         (status = 202, description = "JetStream has the accepted lines", body = BatchAccepted),

@@ -1,10 +1,14 @@
 //! `/openapi.json`, and a page to try it in.
 
+mod schemas;
+
 use axum::Router;
+use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::SwaggerUi;
 
+use self::schemas::JsonValue;
+pub(crate) use self::schemas::{MessageLine, MessageLines, MessageObject, ObjectLines, Readings};
 use crate::envelopes::{EnvelopeAccepted, EnvelopeBody, EnvelopesAccepted, LineResult};
 use crate::error::ErrorBody;
 use crate::messages::{BatchAccepted, BatchLine, MessageAccepted, UnknownStatus};
@@ -14,18 +18,23 @@ use crate::store::MessageStatus;
 /// The description of the API.
 #[derive(Debug, OpenApi)]
 #[openapi(
-    info(title = "Ponix", description = "Events in, exactly once in ClickHouse."),
+    info(
+        title = "Ponix",
+        description = "Events in, exactly once in ClickHouse."
+    ),
     paths(crate::envelopes::post),
     components(schemas(
         EnvelopeBody,
         EnvelopeAccepted,
         EnvelopesAccepted,
         LineResult,
-        ErrorBody
-    )),
-    modifiers(&ApiKey)
+        ErrorBody,
+        JsonValue,
+        ObjectLines,
+        Readings
+    ))
 )]
-pub(crate) struct ApiDoc;
+struct ApiDoc;
 
 /// The part that concerns raw messages.
 #[derive(Debug, OpenApi)]
@@ -35,22 +44,36 @@ pub(crate) struct ApiDoc;
         MessageAccepted,
         BatchAccepted,
         BatchLine,
+        MessageLine,
+        MessageLines,
+        MessageObject,
         MessageStatus,
         UnknownStatus
     ))
 )]
-pub(crate) struct MessagesDoc;
+struct MessagesDoc;
 
-struct ApiKey;
-
-impl Modify for ApiKey {
-    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+/// The description of what is served: with API keys or without, with raw messages or without.
+pub(crate) fn document(keys: bool, messages: bool) -> utoipa::openapi::OpenApi {
+    let mut document = ApiDoc::openapi();
+    if messages {
+        document.merge(MessagesDoc::openapi());
+    }
+    if keys {
         let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        openapi
+        document
             .components
             .get_or_insert_default()
             .add_security_scheme("api_key", scheme);
+        return document;
     }
+    for item in document.paths.paths.values_mut() {
+        for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            operation.security = None;
+            operation.responses.responses.remove("401");
+        }
+    }
+    document
 }
 
 pub(crate) fn routes(openapi: utoipa::openapi::OpenApi) -> Router<IngestState> {

@@ -13,12 +13,10 @@ use axum::{Json, Router};
 use futures::FutureExt as _;
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
-use utoipa::OpenApi as _;
 
 use crate::auth::{authenticate, client_address};
 use crate::error::{ApiError, method_not_allowed};
 use crate::metrics::RequestLabels;
-use crate::openapi::{ApiDoc, MessagesDoc};
 use crate::state::{Counts, IngestState};
 use crate::{envelopes, messages, openapi};
 
@@ -33,13 +31,11 @@ pub(crate) struct ClientAddress(pub(crate) IpAddr);
 /// Returns all routes.
 pub fn router(state: IngestState) -> Router {
     let mut ingest = Router::new().route("/v1/envelopes", post(envelopes::post));
-    let mut openapi = ApiDoc::openapi();
     if state.messages.is_some() {
         ingest = ingest
             .route("/ingest/message", post(messages::post))
             .route("/ingest/batch", post(messages::batch))
             .route("/ingest/status/{message_id}", get(messages::status));
-        openapi.merge(MessagesDoc::openapi());
     }
     let ingest = ingest.route_layer(middleware::from_fn_with_state(state.clone(), take));
     Router::new()
@@ -47,7 +43,10 @@ pub fn router(state: IngestState) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/stats", get(stats))
-        .merge(openapi::routes(openapi))
+        .merge(openapi::routes(openapi::document(
+            state.keys.is_some(),
+            state.messages.is_some(),
+        )))
         .fallback(|| async {
             ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no such route")
         })

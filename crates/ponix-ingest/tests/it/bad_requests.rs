@@ -139,6 +139,15 @@ async fn bodies_that_are_no_envelope() {
             ),
         ),
         (
+            json("a", "{}", r#","event_id":"""#),
+            (
+                400,
+                "invalid_value",
+                Some("event_id"),
+                "event_id is not a UUID",
+            ),
+        ),
+        (
             json("a", "{}", r#","organization_id":"other""#),
             (
                 403,

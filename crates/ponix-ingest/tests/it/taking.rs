@@ -147,6 +147,26 @@ async fn the_organization_comes_from_the_key() {
     assert_eq!(foreign.error().1, "wrong_organization");
     assert_eq!(foreign.status, 403);
     assert_eq!(api.stored().await, 2);
+    let openapi = send(api.addr, "GET /openapi.json", &[], b"").await.json();
+    let route = &openapi["paths"]["/v1/envelopes"]["post"];
+    assert_eq!(route["security"], serde_json::json!([{"api_key": []}]));
+    assert!(route["responses"]["401"].is_object());
+    assert!(openapi["components"]["securitySchemes"]["api_key"].is_object());
+}
+
+#[tokio::test]
+async fn null_is_as_good_as_nothing() {
+    let api = Api::start().await;
+    let more = r#","organization_id":null,"processed_at":null,"event_id":null"#;
+    let answer = api.post(&[JSON], &json("d", "{}", more)).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    assert_eq!(api.message(1).await.1.organization_id, "example-org");
+    let more = r#","event_id":null,"event_id":null"#;
+    let twice = api.post(&[JSON], &json("d", "{}", more)).await;
+    assert!(
+        twice.error().2.starts_with("duplicate field `event_id`"),
+        "{twice:?}"
+    );
 }
 
 #[tokio::test]
@@ -192,7 +212,10 @@ async fn the_rest_of_the_routes_answers() {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }
     let openapi = get("/openapi.json").await.json();
-    assert!(openapi["paths"]["/v1/envelopes"]["post"].is_object());
+    // Nobody needs a key here, so the description asks for none.
+    let route = &openapi["paths"]["/v1/envelopes"]["post"];
+    assert!(route["responses"]["202"].is_object());
+    assert!(route["security"].is_null() && route["responses"]["401"].is_null());
     let docs = get("/docs/").await;
     assert_eq!(docs.status, 200, "{docs:?}");
     assert!(docs.body.contains("swagger"), "{docs:?}");

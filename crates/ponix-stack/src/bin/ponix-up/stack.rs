@@ -207,8 +207,10 @@ async fn announce(settings: &Settings) -> Infallible {
     while http_get(settings.admin_addr, "/readyz").await.is_err() {
         sleep(LOOK).await;
     }
+    let postgres = settings.postgres_url();
+    let postgres = postgres.map_or_else(String::new, |url| format!(", PostgreSQL at {url}"));
     say(format_args!(
-        "ponix is up: NATS at {}, ClickHouse at {}, HTTP API at http://{}/docs, service at http://{}/readyz; newest rows: {}",
+        "ponix is up: NATS at {}, ClickHouse at {}{postgres}, HTTP API at http://{}/docs, service at http://{}/readyz; newest rows: {}",
         settings.nats_url(),
         settings.clickhouse_url(),
         settings.ingest_addr,
