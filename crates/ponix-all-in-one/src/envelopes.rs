@@ -78,7 +78,7 @@ pub(crate) async fn start(
         EnvelopeProcessor::new(writer, clickhouse.clone(), RejectLimit::default()),
         DeadLetters::new(nats.publisher.clone(), &dead_letter_stream),
         config.nats.batches(),
-        nats.metrics.clone(),
+        &nats.metrics,
     );
     parts.consumers.push(("envelopes", consumer.state()));
     startup.app_process("consumer", |shutdown: Shutdown| {

@@ -128,7 +128,7 @@ pub(crate) async fn start(
         MessageProcessor::new(postgres.clone(), catalog, &settings, metrics),
         dead_letters.clone(),
         settings.clone(),
-        nats.metrics.clone(),
+        &nats.metrics,
     );
     parts.consumers.push(("messages", consumer.state()));
     startup.app_process("message consumer", |shutdown: Shutdown| {
@@ -148,7 +148,7 @@ pub(crate) async fn start(
             deliveries_max: u32::MAX,
             ..settings
         },
-        nats.metrics.clone(),
+        &nats.metrics,
     );
     parts
         .consumers

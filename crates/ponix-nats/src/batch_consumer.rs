@@ -159,8 +159,9 @@ impl<P: BatchProcessor> BatchConsumer<P> {
         processor: P,
         dead_letters: DeadLetters,
         settings: BatchSettings,
-        metrics: NatsMetrics,
+        metrics: &NatsMetrics,
     ) -> Self {
+        let metrics = metrics.consumer(&consumer.cached_info().stream_name);
         let settings = Arc::new(settings);
         let puller = Puller::new(
             client.clone(),

@@ -43,7 +43,7 @@ pub use crate::history::{
 };
 pub use crate::identity::{StreamPosition, message_identity};
 pub use crate::janitor::Janitor;
-pub use crate::metrics::NatsMetrics;
+pub use crate::metrics::{ConsumerMetrics, NatsMetrics};
 pub use crate::processing_result::{DeadLetter, DeadLetterReason, ProcessingResult, Verdict};
 pub use crate::publisher::{
     OutgoingMessage, PendingPublish, PubAck, PublishError, PublishErrorClass, Publisher,

@@ -14,31 +14,56 @@ pub(crate) struct ConnectionLabel {
     pub(crate) event: &'static str,
 }
 
-/// Label set with the reason of a dead letter.
+/// Label set with the stream that messages are taken from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct ReasonLabel {
-    pub(crate) reason: &'static str,
+pub(crate) struct StreamLabel {
+    stream: String,
 }
 
-/// Counters of connections, publisher and batch consumer.
-///
-/// At any time received = acked + nakked + dead-lettered + in flight.
+/// Label set with the stream, and the reason of what happened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ReasonLabel {
+    stream: String,
+    reason: &'static str,
+}
+
+/// Counters of connections and publisher, and those of every batch consumer.
 #[derive(Debug, Clone)]
 pub struct NatsMetrics {
     pub(crate) connection_events: Family<ConnectionLabel, Counter>,
     pub(crate) published: Counter,
     pub(crate) publish_failures: Counter,
+    received: Family<StreamLabel, Counter>,
+    redelivered: Family<StreamLabel, Counter>,
+    acked: Family<StreamLabel, Counter>,
+    nakked: Family<StreamLabel, Counter>,
+    dead_lettered: Family<ReasonLabel, Counter>,
+    in_flight: Family<StreamLabel, Gauge>,
+    in_flight_bytes: Family<StreamLabel, Gauge>,
+    batches: Family<StreamLabel, Counter>,
+    batch_messages: Family<StreamLabel, Histogram, fn() -> Histogram>,
+    held_batches: Family<StreamLabel, Counter>,
+    pull_rebuilds: Family<ReasonLabel, Counter>,
+    pending: Family<StreamLabel, Gauge>,
+}
+
+/// Counters of one batch consumer, by the stream it takes from. Clones share them.
+///
+/// At any time received = acked + nakked + dead-lettered + in flight.
+#[derive(Debug, Clone)]
+pub struct ConsumerMetrics {
+    stream: String,
     pub(crate) received: Counter,
     pub(crate) redelivered: Counter,
     pub(crate) acked: Counter,
     pub(crate) nakked: Counter,
-    pub(crate) dead_lettered: Family<ReasonLabel, Counter>,
+    dead_lettered: Family<ReasonLabel, Counter>,
     pub(crate) in_flight: Gauge,
     pub(crate) in_flight_bytes: Gauge,
     pub(crate) batches: Counter,
     pub(crate) batch_messages: Histogram,
     pub(crate) held_batches: Counter,
-    pub(crate) pull_rebuilds: Family<ReasonLabel, Counter>,
+    pull_rebuilds: Family<ReasonLabel, Counter>,
     pub(crate) pending: Gauge,
 }
 
@@ -132,18 +157,43 @@ impl NatsMetrics {
             connection_events: Family::default(),
             published: Counter::default(),
             publish_failures: Counter::default(),
-            received: Counter::default(),
-            redelivered: Counter::default(),
-            acked: Counter::default(),
-            nakked: Counter::default(),
+            received: Family::default(),
+            redelivered: Family::default(),
+            acked: Family::default(),
+            nakked: Family::default(),
             dead_lettered: Family::default(),
-            in_flight: Gauge::default(),
-            in_flight_bytes: Gauge::default(),
-            batches: Counter::default(),
-            batch_messages: Histogram::new(exponential_buckets(1.0, 4.0, 9)),
-            held_batches: Counter::default(),
+            in_flight: Family::default(),
+            in_flight_bytes: Family::default(),
+            batches: Family::default(),
+            batch_messages: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(1.0, 4.0, 9))
+            }),
+            held_batches: Family::default(),
             pull_rebuilds: Family::default(),
-            pending: Gauge::default(),
+            pending: Family::default(),
+        }
+    }
+
+    /// Returns the counters of the consumer of a stream, which are there from now on.
+    pub fn consumer(&self, stream: &str) -> ConsumerMetrics {
+        let stream = stream.to_owned();
+        let label = StreamLabel {
+            stream: stream.clone(),
+        };
+        ConsumerMetrics {
+            received: self.received.get_or_create_owned(&label),
+            redelivered: self.redelivered.get_or_create_owned(&label),
+            acked: self.acked.get_or_create_owned(&label),
+            nakked: self.nakked.get_or_create_owned(&label),
+            dead_lettered: self.dead_lettered.clone(),
+            in_flight: self.in_flight.get_or_create_owned(&label),
+            in_flight_bytes: self.in_flight_bytes.get_or_create_owned(&label),
+            batches: self.batches.get_or_create_owned(&label),
+            batch_messages: self.batch_messages.get_or_create_owned(&label),
+            held_batches: self.held_batches.get_or_create_owned(&label),
+            pull_rebuilds: self.pull_rebuilds.clone(),
+            pending: self.pending.get_or_create_owned(&label),
+            stream,
         }
     }
 
@@ -156,7 +206,9 @@ impl NatsMetrics {
     pub fn publish_failures(&self) -> u64 {
         self.publish_failures.get()
     }
+}
 
+impl ConsumerMetrics {
     /// Returns messages received so far.
     pub fn received(&self) -> u64 {
         self.received.get()
@@ -175,10 +227,14 @@ impl NatsMetrics {
     /// Returns messages dead-lettered so far for one reason, by its label.
     pub fn dead_lettered(&self, reason: crate::DeadLetterReason) -> u64 {
         self.dead_lettered
-            .get_or_create(&ReasonLabel {
-                reason: reason.as_str(),
-            })
+            .get_or_create(&self.because(reason.as_str()))
             .get()
+    }
+
+    pub(crate) fn count_dead_letter(&self, reason: &'static str) {
+        self.dead_lettered
+            .get_or_create(&self.because(reason))
+            .inc();
     }
 
     /// Returns messages pulled and not yet settled.
@@ -194,9 +250,20 @@ impl NatsMetrics {
     /// Returns how often a pull was set up again, by reason.
     pub fn pull_rebuilds(&self, reason: crate::RebuildReason) -> u64 {
         self.pull_rebuilds
-            .get_or_create(&ReasonLabel {
-                reason: reason.as_str(),
-            })
+            .get_or_create(&self.because(reason.as_str()))
             .get()
+    }
+
+    pub(crate) fn count_rebuild(&self, reason: crate::RebuildReason) {
+        self.pull_rebuilds
+            .get_or_create(&self.because(reason.as_str()))
+            .inc();
+    }
+
+    fn because(&self, reason: &'static str) -> ReasonLabel {
+        ReasonLabel {
+            stream: self.stream.clone(),
+            reason,
+        }
     }
 }

@@ -157,7 +157,10 @@ async fn bad_messages_of_every_kind_are_kept_and_the_rest_of_the_batch_is_stored
         assert_eq!(header(HEADER_DELIVERIES), "1");
     }
     for reason in ["decode", "missing_field", "value"] {
-        let sample = format!(r#"ponix_nats_dead_lettered_messages_total{{reason="{reason}"}}"#);
+        let sample = format!(
+            r#"ponix_nats_dead_lettered_messages_total{{stream="{}",reason="{reason}"}}"#,
+            world.name
+        );
         let expected = bad.iter().filter(|bad| bad.reason == reason).count();
         assert_eq!(metrics.get(&sample), expected as u64, "{reason}");
     }

@@ -14,7 +14,7 @@ use super::work::Work;
 use super::{BatchConsumerError, BatchProcessor, BatchSettings, ConsumerState};
 use crate::delivery::Batch;
 use crate::failpoint;
-use crate::metrics::NatsMetrics;
+use crate::metrics::ConsumerMetrics;
 use crate::retry::Backoff;
 
 /// Longest pause between two attempts to read a consumer that cannot be read.
@@ -36,7 +36,7 @@ impl<P: BatchProcessor, S: Source, L: Link> Intake<P, S, L> {
         link: L,
         processor: P,
         settings: Arc<BatchSettings>,
-        metrics: NatsMetrics,
+        metrics: ConsumerMetrics,
     ) -> Self {
         let settler = Settler {
             link,

@@ -61,7 +61,7 @@ impl Worker {
             ModelLink::new(Arc::clone(world)),
             ModelProcessor::new(Arc::clone(world)),
             settings(),
-            NatsMetrics::unregistered(),
+            NatsMetrics::unregistered().consumer("model"),
         );
         let task = tokio::spawn(intake.run(shutdown.clone()));
         Self {

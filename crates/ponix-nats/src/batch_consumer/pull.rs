@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::BatchSettings;
 use crate::delivery::Delivery;
-use crate::metrics::{NatsMetrics, ReasonLabel};
+use crate::metrics::ConsumerMetrics;
 
 /// Time after a request's expiry in which the server must have ended it.
 const EXPIRY_GRACE: Duration = Duration::from_secs(2);
@@ -106,7 +106,7 @@ pub(super) struct Puller {
     client: Client,
     consumer: PullConsumer,
     settings: Arc<BatchSettings>,
-    metrics: NatsMetrics,
+    metrics: ConsumerMetrics,
     subscription: Option<Subscription>,
     last_delivery: Instant,
     oversized: bool,
@@ -168,7 +168,7 @@ impl Puller {
         client: Client,
         consumer: PullConsumer,
         settings: Arc<BatchSettings>,
-        metrics: NatsMetrics,
+        metrics: ConsumerMetrics,
     ) -> Self {
         Self {
             client,
@@ -322,12 +322,7 @@ impl Puller {
     }
 
     async fn rebuild(&mut self, reason: RebuildReason) -> PullEnd {
-        self.metrics
-            .pull_rebuilds
-            .get_or_create(&ReasonLabel {
-                reason: reason.as_str(),
-            })
-            .inc();
+        self.metrics.count_rebuild(reason);
         tracing::warn!(reason = reason.as_str(), "setting up the pull again");
         // Dropping it unsubscribes, without waiting for a connection.
         self.subscription = None;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::dead_letters::DeadLetters;
 use crate::delivery::{Batch, Delivery};
 use crate::failpoint;
-use crate::metrics::{NatsMetrics, ReasonLabel};
+use crate::metrics::ConsumerMetrics;
 use crate::processing_result::{DeadLetter, Verdict};
 use crate::publisher::{PublishError, PublishErrorClass};
 use crate::retry::chain;
@@ -75,7 +75,7 @@ impl Link for NatsLink {
 pub(super) struct Settler<L> {
     pub(super) link: L,
     pub(super) nak_delay: Duration,
-    pub(super) metrics: NatsMetrics,
+    pub(super) metrics: ConsumerMetrics,
 }
 
 impl<L: Link> Settler<L> {
@@ -132,7 +132,7 @@ impl<L: Link> Settler<L> {
                     kept_total += 1;
                     answers.push((delivery, AckKind::Term));
                     let reason = dead_letter.reason.as_str();
-                    self.count_dead_letter(reason);
+                    self.metrics.count_dead_letter(reason);
                     first.get_or_insert((reason, delivery.stream_sequence()));
                 }
                 Err(err) => {
@@ -219,13 +219,6 @@ impl<L: Link> Settler<L> {
 
     fn nak(&self) -> AckKind {
         AckKind::Nak(Some(self.nak_delay))
-    }
-
-    fn count_dead_letter(&self, reason: &'static str) {
-        self.metrics
-            .dead_lettered
-            .get_or_create(&ReasonLabel { reason })
-            .inc();
     }
 }
 

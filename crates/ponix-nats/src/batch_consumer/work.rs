@@ -15,7 +15,7 @@ use super::settle::{Link, Settler};
 use super::{BatchProcessor, BatchSettings, ProcessError};
 use crate::delivery::{Batch, Delivery};
 use crate::failpoint;
-use crate::metrics::NatsMetrics;
+use crate::metrics::ConsumerMetrics;
 use crate::processing_result::{DeadLetter, DeadLetterReason, ProcessingResult, Verdict};
 use crate::retry::{Backoff, chain};
 
@@ -25,7 +25,7 @@ pub(super) struct Work<P, L> {
     pub(super) processor: P,
     pub(super) settler: Settler<L>,
     pub(super) settings: Arc<BatchSettings>,
-    pub(super) metrics: NatsMetrics,
+    pub(super) metrics: ConsumerMetrics,
     /// The batches that are held; while there is one, the intake waits.
     pub(super) held: watch::Sender<Held>,
 }

@@ -138,7 +138,7 @@ async fn many_in_flight_are_all_stored_in_the_order_they_were_sent() {
         }
     }
     assert_eq!(sequences, (1..=5_000).collect::<Vec<_>>());
-    assert_eq!(scene.metrics.published(), 5_000);
+    assert_eq!(scene.nats_metrics.published(), 5_000);
 }
 
 #[tokio::test]
@@ -190,7 +190,7 @@ async fn an_unknown_outcome_becomes_known_by_sending_the_same_id_again() {
             break (message, err);
         }
     };
-    let known = scene.metrics.published();
+    let known = scene.nats_metrics.published();
     assert!(matches!(err, PublishError::OutcomeUnknown(_)), "{err}");
     assert_eq!(err.class(), PublishErrorClass::Transient);
     nats.resume().await.unwrap();
@@ -222,7 +222,7 @@ async fn publishing_goes_on_over_restarts_of_the_server_and_stores_each_event_on
     });
     for at_least in [50, 150] {
         eventually("some events", SOON, || async {
-            scene.metrics.published() >= at_least
+            scene.nats_metrics.published() >= at_least
         })
         .await
         .unwrap();
@@ -245,7 +245,7 @@ async fn a_shutdown_ends_publishing_into_a_full_stream() {
     let publishing = scene.publisher.publish_until_acked(&message, &give_up);
     let cancelling = async {
         eventually("a refusal", SOON, || async {
-            scene.metrics.publish_failures() >= 2
+            scene.nats_metrics.publish_failures() >= 2
         })
         .await
         .unwrap();

@@ -13,9 +13,9 @@ use futures::future::BoxFuture;
 use ponix_nats::async_nats;
 use ponix_nats::{
     Batch, BatchConsumer, BatchConsumerError, BatchProcessor, BatchSettings, ConnectionRole,
-    ConsumerSettings, ConsumerState, DeadLetter, DeadLetterReason, DeadLetters, Delivery,
-    NatsConfig, NatsMetrics, OutgoingMessage, PendingPublish, ProcessError, ProcessingResult,
-    Publisher, StreamSettings, connect, jetstream_context,
+    ConsumerMetrics, ConsumerSettings, ConsumerState, DeadLetter, DeadLetterReason, DeadLetters,
+    Delivery, NatsConfig, NatsMetrics, OutgoingMessage, PendingPublish, ProcessError,
+    ProcessingResult, Publisher, StreamSettings, connect, jetstream_context,
 };
 use ponix_stack::{Nats, eventually};
 use tokio::task::JoinHandle;
@@ -59,7 +59,9 @@ pub(crate) fn impatient(url: &str) -> NatsConfig {
 
 /// Streams, a consumer and connections of one test, under a name of its own.
 pub(crate) struct Scene {
-    pub(crate) metrics: NatsMetrics,
+    /// Of the consumer.
+    pub(crate) metrics: ConsumerMetrics,
+    pub(crate) nats_metrics: NatsMetrics,
     pub(crate) client: async_nats::Client,
     pub(crate) context: Context,
     pub(crate) publisher: Publisher,
@@ -100,10 +102,11 @@ impl Scene {
 
     /// The same, with this configuration of the connections.
     pub(crate) async fn with(config: NatsConfig, name: &str) -> Self {
-        let metrics = NatsMetrics::unregistered();
+        let nats_metrics = NatsMetrics::unregistered();
+        let metrics = &nats_metrics;
         let deadline = Instant::now() + SOON;
-        let consume = connect(&config, ConnectionRole::Consume, &metrics, deadline);
-        let publish = connect(&config, ConnectionRole::Publish, &metrics, deadline);
+        let consume = connect(&config, ConnectionRole::Consume, metrics, deadline);
+        let publish = connect(&config, ConnectionRole::Publish, metrics, deadline);
         let (client, publish) = tokio::try_join!(consume, publish).unwrap();
         let source = StreamSettings {
             bytes_max: 256 << 20,
@@ -121,7 +124,8 @@ impl Scene {
             },
             source,
             client,
-            metrics,
+            metrics: nats_metrics.consumer(name),
+            nats_metrics,
             server: None,
         }
     }
@@ -188,7 +192,7 @@ impl Scene {
                 ack_wait: self.consumer.ack_wait,
                 ..settings
             },
-            self.metrics.clone(),
+            &self.nats_metrics,
         );
         Running::new(consumer)
     }
