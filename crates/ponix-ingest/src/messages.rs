@@ -24,7 +24,7 @@ use crate::envelopes::{IN_FLIGHT_PER_REQUEST, now_ns};
 use crate::error::{ApiError, ErrorBody};
 use crate::message::{IncomingMessage, MessageFormat, describe};
 use crate::openapi::{MessageLine, MessageLines, MessageObject, ObjectLines};
-use crate::publish::{id_of_key, idempotency_key};
+use crate::publish::{content_hash, id_of_key, idempotency_key};
 use crate::router::ClientAddress;
 use crate::state::{Counts, IngestState, Messages};
 use crate::store::{AcceptedMessage, MessageStatus, Persisted};
@@ -330,6 +330,11 @@ impl<'a> Sender<'a> {
             received_at: self.received_at,
             source: self.source.clone(),
         };
+        if !self.messages.config.nats_enabled && given.is_some() {
+            let hash = content_hash(&content(&incoming));
+            let publishing = &self.messages.publishing;
+            publishing.check_conflict(incoming.message_id, hash)?;
+        }
         Ok(Checked {
             incoming,
             id_given: given.is_some(),
@@ -380,9 +385,17 @@ impl<'a> Sender<'a> {
         checked: Vec<Checked>,
         atomic: bool,
     ) -> Result<Vec<Result<(), ApiError>>, ApiError> {
+        let publishing = &self.messages.publishing;
+        let chosen = |one: &Checked| one.id_given.then(|| content_hash(&content(&one.incoming)));
+        let hashes: Vec<_> = checked.iter().map(chosen).collect();
         let messages: Vec<IncomingMessage> = checked.into_iter().map(|one| one.incoming).collect();
         let work = self.messages.store.persist(&messages, atomic);
-        let results = self.messages.publishing.in_time(work).await?;
+        let results = publishing.in_time(work).await?;
+        for ((message, hash), result) in messages.iter().zip(hashes).zip(&results) {
+            if let (Some(hash), Persisted::Stored) = (hash, result) {
+                publishing.remember(message.message_id, hash);
+            }
+        }
         Ok(results.into_iter().map(persisted).collect())
     }
 

@@ -17,13 +17,20 @@ use crate::store::StoreUnavailable;
 /// Longest `Idempotency-Key`, in bytes.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 
+/// Tells one content from another.
+pub(crate) type ContentHash = [u8; 32];
+
+pub(crate) fn content_hash(content: &[u8]) -> ContentHash {
+    *blake3::hash(content).as_bytes()
+}
+
 /// Publishes, and remembers what clients said under the ids they chose.
 #[derive(Debug, Clone)]
 pub(crate) struct Publishing {
     publisher: Publisher,
     timeout: Duration,
     metrics: IngestMetrics,
-    remembered: Arc<Mutex<LruCache<Uuid, [u8; 32]>>>,
+    remembered: Arc<Mutex<LruCache<Uuid, ContentHash>>>,
 }
 
 impl Publishing {
@@ -57,7 +64,7 @@ impl Publishing {
         source: Option<&[u8]>,
     ) -> Result<bool, ApiError> {
         // Before the stream sees it: a stream keeps the first of an id and forgets what it said.
-        let hash = source.map(|source| *blake3::hash(source).as_bytes());
+        let hash = source.map(content_hash);
         if let Some(hash) = hash {
             self.check_conflict(id, hash)?;
         }
@@ -72,9 +79,14 @@ impl Publishing {
             if duplicate {
                 self.check_conflict(id, hash)?;
             }
-            self.remembered().put(id, hash);
+            self.remember(id, hash);
         }
         Ok(duplicate)
+    }
+
+    /// Remembers what was accepted under an id that the client chose.
+    pub(crate) fn remember(&self, id: Uuid, hash: ContentHash) {
+        self.remembered().put(id, hash);
     }
 
     /// Waits for a store as long as for a stream.
@@ -92,7 +104,8 @@ impl Publishing {
         }
     }
 
-    fn check_conflict(&self, id: Uuid, hash: [u8; 32]) -> Result<(), ApiError> {
+    /// Refuses a content if another one is remembered under the same id.
+    pub(crate) fn check_conflict(&self, id: Uuid, hash: ContentHash) -> Result<(), ApiError> {
         match self.remembered().get(&id) {
             Some(first) if *first != hash => Err(ApiError::new(
                 StatusCode::CONFLICT,
@@ -103,7 +116,7 @@ impl Publishing {
         }
     }
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, LruCache<Uuid, [u8; 32]>> {
+    fn remembered(&self) -> std::sync::MutexGuard<'_, LruCache<Uuid, ContentHash>> {
         self.remembered
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

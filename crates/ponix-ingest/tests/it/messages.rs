@@ -230,6 +230,12 @@ async fn without_nats_messages_are_stored_at_once() {
     let none = batch(&api, "?atomic=true", &[TEXT], "O|3\nX|1").await;
     assert_eq!(none.error().2, "line 2: prefix X is not known");
     assert_eq!(api.store.len(), 3);
+    let key = ("idempotency-key", "k");
+    for _ in 0..2 {
+        assert_eq!(message(&api, &[TEXT, key], "O|4").await.status, 200);
+    }
+    assert_eq!(message(&api, &[TEXT, key], "O|5").await.status, 409);
+    assert_eq!(api.store.len(), 4);
     assert_eq!(api.stored_in(MESSAGES).await, 0);
     api.store.down.store(true, Ordering::Relaxed);
     let down = message(&api, &[TEXT], "O|1").await;
