@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use ponix_clickhouse::{ClickHouseConfig, Client, Secret};
+use ponix_clickhouse::{ClickHouseConfig, Client};
 use ponix_stack::{ClickHouse, Nats};
 use tokio::time::{Instant, sleep};
 
@@ -117,7 +117,7 @@ fn clickhouse_config(server: &ClickHouse) -> ClickHouseConfig {
     ClickHouseConfig {
         url: server.url(),
         username: server.user().to_owned(),
-        password: Secret::new(server.password()),
+        password: server.password().into(),
         ..ClickHouseConfig::default()
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clickhouse::query::Query;
 use clickhouse::{Compression, RowOwned, RowRead};
+use secrecy::ExposeSecret as _;
 
 use crate::error::RequestError;
 use crate::{ClickHouseConfig, ConfigError, SERVER_VERSION_MIN, ServerVersion, transport};
@@ -37,7 +38,7 @@ impl Client {
         let raw = transport::connect(config)
             .with_url(&config.url)
             .with_user(&config.username)
-            .with_password(config.password.expose())
+            .with_password(config.password.expose_secret())
             .with_compression(Compression::Lz4)
             .with_product_info("ponix", env!("CARGO_PKG_VERSION"));
         Ok(Self {

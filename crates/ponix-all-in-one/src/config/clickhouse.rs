@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ponix_clickhouse::{ClickHouseConfig, Secret};
-use secrecy::{ExposeSecret, SecretString};
+use ponix_clickhouse::ClickHouseConfig;
+use secrecy::SecretString;
 
 use super::environment::Problem;
 use super::value::Any;
@@ -58,15 +58,11 @@ impl ClickHouseVariables {
 
     /// Returns the client's part.
     pub(crate) fn client(&self) -> ClickHouseConfig {
-        let password = self
-            .password
-            .as_ref()
-            .map_or("", |password| password.expose_secret());
         ClickHouseConfig {
             url: self.url.clone(),
             database: self.database.clone(),
             username: self.username.clone(),
-            password: Secret::new(password),
+            password: self.password.clone().unwrap_or_default(),
             connect_timeout: self.connect_timeout_secs,
             send_timeout: self.send_timeout_secs,
             response_timeout: self.response_timeout_secs,

@@ -1,3 +1,5 @@
+use secrecy::ExposeSecret as _;
+
 use super::{Environment, Reading, markdown, variables};
 
 fn reading(pairs: &[(&str, &str)]) -> Reading {
@@ -25,9 +27,14 @@ fn an_empty_environment_gives_the_documented_defaults() {
         std::time::Duration::from_secs(1)
     );
     assert_eq!(config.service.admin_addr.port(), 9090);
+    let clickhouse = ponix_clickhouse::ClickHouseConfig::default();
     assert_eq!(
-        config.clickhouse.client(),
-        ponix_clickhouse::ClickHouseConfig::default()
+        format!("{:?}", config.clickhouse.client()),
+        format!("{clickhouse:?}")
+    );
+    assert_eq!(
+        config.clickhouse.client().password.expose_secret(),
+        clickhouse.password.expose_secret()
     );
     assert_eq!(config.nats.stream().subjects, ["processed_envelopes.>"]);
 }
@@ -93,7 +100,6 @@ fn secrets_never_print() {
 
 #[test]
 fn a_secret_may_come_from_a_file() {
-    use secrecy::ExposeSecret as _;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "geheim\n").unwrap();
     let path = file.path().to_str().unwrap();
