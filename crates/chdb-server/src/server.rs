@@ -19,7 +19,7 @@ use crate::response::Identity;
 use crate::service::Service;
 use crate::spool::Room;
 
-/// Time the cancelled statements get to notice.
+/// Time the cancelled statements get to notice, and their answers to be sent.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after an error of `accept`, which is mostly a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -128,9 +128,13 @@ impl Server {
             connections = graceful.count(),
             "finishing the requests under way"
         );
-        let drained = tokio::time::timeout(config.shutdown_timeout, graceful.shutdown())
+        let mut drain = std::pin::pin!(graceful.shutdown());
+        let drained = tokio::time::timeout(config.shutdown_timeout, drain.as_mut())
             .await
             .is_ok();
+        if !drained {
+            cancel(&service.engine, drain).await;
+        }
         finish(service, config.statements_max as u32, drained).await
     }
 }
@@ -154,18 +158,25 @@ fn serve(
         )
 }
 
-/// Waits for the statements, cancels them if they were late already, and stops the engine.
+/// Cancels the statements that were late, and lets them be answered.
+async fn cancel(engine: &Arc<Engine>, drain: impl Future<Output = ()>) {
+    tracing::warn!("the time to finish is over, cancelling what still runs");
+    let engine = Arc::clone(engine);
+    let cancelled = tokio::task::spawn_blocking(move || engine.cancel_all()).await;
+    if let Ok(Err(error)) = cancelled {
+        tracing::warn!(%error, "statements were not cancelled");
+    }
+    if tokio::time::timeout(CANCEL_TIMEOUT, drain).await.is_err() {
+        tracing::warn!("requests are cut off");
+    }
+}
+
+/// Waits for the statements, a short time if they were late already, and stops the engine.
 async fn finish(service: Arc<Service>, statements_max: u32, drained: bool) -> Ended {
     let all = service.places.acquire_many(statements_max);
     let ended = if drained {
         all.await.is_ok()
     } else {
-        tracing::warn!("the time to finish is over, cancelling what still runs");
-        let engine = Arc::clone(&service.engine);
-        let cancelled = tokio::task::spawn_blocking(move || engine.cancel_all()).await;
-        if let Ok(Err(error)) = cancelled {
-            tracing::warn!(%error, "statements were not cancelled");
-        }
         tokio::time::timeout(CANCEL_TIMEOUT, all)
             .await
             .is_ok_and(|all| all.is_ok())
