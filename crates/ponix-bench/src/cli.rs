@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -32,14 +31,6 @@ pub(crate) enum Command {
     Http(HttpArgs),
     /// Measure messages per second from HTTP to PostgreSQL.
     Messages(MessagesArgs),
-    /// The bare handler.
-    #[command(hide = true)]
-    BareHandler {
-        /// Where it answers.
-        addr: SocketAddr,
-        /// The NATS it publishes to.
-        nats_url: String,
-    },
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,6 @@
 //! `http` and `messages`: the HTTP API under load, against a bare handler in the same run.
 
 mod api;
-mod bare;
 mod client;
 
 use std::time::Duration;
@@ -17,8 +16,6 @@ use crate::cli::{HttpArgs, MessagesArgs};
 use crate::progress::say;
 use crate::report;
 use crate::usage::{Part, UsageMeter};
-
-pub(crate) use self::bare::serve as serve_bare_handler;
 
 /// Between two looks at how many messages are settled.
 const POLL_PAUSE: Duration = Duration::from_millis(50);

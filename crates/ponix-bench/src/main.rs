@@ -25,6 +25,10 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::{Cli, Command, FeedArgs};
 use crate::progress::say;
 
+/// The service's own: see `docs/adr/0007-mimalloc.md`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -50,9 +54,6 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Latency(args) => latency::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Http(args) => http::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Messages(args) => http::run_messages(&args).await.map(|()| ExitCode::SUCCESS),
-        Command::BareHandler { addr, nats_url } => http::serve_bare_handler(addr, &nats_url)
-            .await
-            .map(|()| ExitCode::SUCCESS),
         Command::Read(args) => read::run(&args).await.map(|()| ExitCode::SUCCESS),
     }
 }

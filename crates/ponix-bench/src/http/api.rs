@@ -26,9 +26,8 @@ impl Api {
     /// The bare handler, in a process of its own as the others are.
     pub(super) async fn bare(nats: &Nats) -> Result<Self> {
         let addr = free_addr()?;
-        let program = std::env::current_exe()?;
-        let process = Process::builder("bare-handler", program)
-            .args(["bare-handler", &addr.to_string(), &nats.url()])
+        let process = Process::builder("bare-handler", workspace_binary("bare-handler")?)
+            .args([&addr.to_string(), &nats.url()])
             .start()?;
         let api = Self {
             process,

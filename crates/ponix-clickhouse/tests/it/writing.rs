@@ -162,6 +162,7 @@ async fn a_quiet_month_is_merged_by_itself() {
         "ORDER BY (organization_id, end_device_id, occurred_at, event_id)",
         "min_age_to_force_merge_seconds = 3600",
         "min_age_to_force_merge_on_partition_only = 1",
+        "vertical_merge_algorithm_min_columns_to_activate = 1",
     ] {
         assert!(table.contains(part), "{part} is not in {table}");
     }

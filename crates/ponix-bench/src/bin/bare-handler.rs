@@ -1,4 +1,6 @@
 //! A handler that does nothing but publish and wait for the PubAck: what HTTP and NATS cost alone.
+//!
+//! A program of its own, with the system's allocator, as anybody would begin: `bare-handler ADDRESS NATS_URL`.
 
 use std::net::SocketAddr;
 
@@ -20,13 +22,18 @@ use uuid::Uuid;
 
 const STREAM: &str = "bare";
 
-/// Serves until it is killed.
-///
-/// # Errors
-/// NATS is not there, or the address is taken.
-pub(crate) async fn serve(addr: SocketAddr, nats_url: &str) -> Result<()> {
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let mut argument = |name: &str| {
+        arguments
+            .next()
+            .with_context(|| format!("{name} is missing"))
+    };
+    let addr: SocketAddr = argument("ADDRESS")?.parse()?;
+    let nats_url = argument("NATS_URL")?;
     let config = NatsConfig {
-        servers: vec![nats_url.to_owned()],
+        servers: vec![nats_url],
         ..NatsConfig::default()
     };
     let metrics = NatsMetrics::register(&mut Registry::default());
