@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use self::data::{Data, DataSeed};
 use crate::error::ApiError;
+use crate::publish::own_id;
 
 /// Longest device id accepted, in bytes.
 const DEVICE_ID_BYTES_MAX: usize = 64;
@@ -93,7 +94,7 @@ pub(crate) fn from_json(text: &[u8], context: Context<'_>) -> Result<Accepted, A
     if let Some(id) = id {
         builder = builder.event_id(id);
     }
-    accept(builder.build(processed_at)?, id.is_some(), context)
+    accept(builder.build(processed_at)?, given, context)
 }
 
 /// Reads an envelope in protobuf.
@@ -122,23 +123,26 @@ pub(crate) fn from_protobuf(bytes: &[u8], context: Context<'_>) -> Result<Accept
     if envelope.processed_at.is_none() {
         envelope.processed_at = Some(timestamp_from_ns(context.now_ns));
     }
-    accept(envelope, id.is_some(), context)
+    accept(envelope, given, context)
 }
 
 /// The last check is the worker's own: what passes it is never a dead letter for its content.
 fn accept(
     envelope: ProcessedEnvelope,
-    id_given: bool,
+    given: Option<Uuid>,
     context: Context<'_>,
 ) -> Result<Accepted, ApiError> {
     check_device_id(&envelope.end_device_id)?;
     let event_id = Uuid::try_parse(&envelope.event_id).unwrap_or_default();
-    let message = envelope_message(context.subject_prefix, envelope)
+    let mut message = envelope_message(context.subject_prefix, envelope)
         .map_err(|err| ApiError::bad("invalid_value", err.to_string()).at("end_device_id"))?;
     decode_envelope(&message.payload, context.now_ns)?;
+    if let Some(given) = given {
+        message.id = Some(own_id(context.organization, given));
+    }
     Ok(Accepted {
         event_id,
-        id_given,
+        id_given: given.or(context.fallback_id).is_some(),
         message,
     })
 }

@@ -22,6 +22,8 @@ pub const SOURCE_HEADER: &str = "Ponix-Source";
 pub const RECEIVED_AT_HEADER: &str = "Ponix-Received-At";
 /// Header of a message in the stream: how often it was sent again after a dead letter.
 pub const RETRY_COUNT_HEADER: &str = "Ponix-Retry-Count";
+/// Header with the message's identity, where the stream knows it by another one.
+pub const MESSAGE_ID_HEADER: &str = "Ponix-Message-Id";
 /// Header of a message in the stream: whose it is.
 pub const ORGANIZATION_HEADER: &str = "Ponix-Organization";
 
@@ -78,7 +80,9 @@ impl IncomingMessage {
     }
 
     /// Makes the message for the stream. No header of the client's is among its headers.
-    pub(crate) fn outgoing(&self, subject_prefix: &str) -> OutgoingMessage {
+    ///
+    /// `stream_id` is what the stream knows the message by, see [`own_id`](crate::publish::own_id).
+    pub(crate) fn outgoing(&self, subject_prefix: &str, stream_id: Uuid) -> OutgoingMessage {
         let entity = self.entity_type.as_deref().map(snake_case);
         let entity = entity.as_deref().unwrap_or(DEFAULT_ENTITY);
         let mut headers = NatsHeaders::new();
@@ -89,12 +93,15 @@ impl IncomingMessage {
         headers.insert(SOURCE_HEADER, self.source.as_str());
         headers.insert(RECEIVED_AT_HEADER, self.received_at_text().as_str());
         headers.insert(RETRY_COUNT_HEADER, "0");
+        if stream_id != self.message_id {
+            headers.insert(MESSAGE_ID_HEADER, self.message_id.to_string().as_str());
+        }
         // A header cannot hold line ends; keys with such an organization are refused when read.
         let organization = self.organization.replace(char::is_control, "");
         headers.insert(ORGANIZATION_HEADER, organization.as_str());
         OutgoingMessage {
             subject: format!("{subject_prefix}.{entity}"),
-            id: Some(self.message_id),
+            id: Some(stream_id),
             headers,
             payload: self.payload.clone(),
         }

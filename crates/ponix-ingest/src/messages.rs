@@ -24,7 +24,7 @@ use crate::envelopes::{IN_FLIGHT_PER_REQUEST, now_ns};
 use crate::error::{ApiError, ErrorBody};
 use crate::message::{IncomingMessage, MessageFormat, describe};
 use crate::openapi::{MessageLine, MessageLines, MessageObject, ObjectLines};
-use crate::publish::{content_hash, id_of_key, idempotency_key};
+use crate::publish::{content_hash, id_of_key, idempotency_key, own_id};
 use crate::router::ClientAddress;
 use crate::state::{Counts, IngestState, Messages};
 use crate::store::{AcceptedMessage, MessageStatus, Persisted};
@@ -268,6 +268,8 @@ fn messages(state: &IngestState) -> Result<&Messages, ApiError> {
 /// A message that may be sent.
 struct Checked {
     incoming: IncomingMessage,
+    /// What the stream knows the message by.
+    stream_id: Uuid,
     /// Whether the client chose the id.
     id_given: bool,
 }
@@ -330,13 +332,16 @@ impl<'a> Sender<'a> {
             received_at: self.received_at,
             source: self.source.clone(),
         };
+        let own = |id| own_id(self.organization, id);
+        let stream_id = described.message_id.map_or(incoming.message_id, own);
         if !self.messages.config.nats_enabled && given.is_some() {
             let hash = content_hash(&content(&incoming));
             let publishing = &self.messages.publishing;
-            publishing.check_conflict(incoming.message_id, hash)?;
+            publishing.check_conflict(stream_id, incoming.message_id, hash)?;
         }
         Ok(Checked {
             incoming,
+            stream_id,
             id_given: given.is_some(),
         })
     }
@@ -358,8 +363,12 @@ impl<'a> Sender<'a> {
     }
 
     async fn publish(&self, message: Checked) -> Result<(), ApiError> {
-        let Checked { incoming, id_given } = message;
-        let outgoing = incoming.outgoing(&self.messages.config.subject_prefix);
+        let Checked {
+            incoming,
+            stream_id,
+            id_given,
+        } = message;
+        let outgoing = incoming.outgoing(&self.messages.config.subject_prefix, stream_id);
         let content = id_given.then(|| content(&incoming));
         let publishing = &self.messages.publishing;
         let published = publishing.publish(incoming.message_id, outgoing, content.as_deref());
@@ -386,14 +395,17 @@ impl<'a> Sender<'a> {
         atomic: bool,
     ) -> Result<Vec<Result<(), ApiError>>, ApiError> {
         let publishing = &self.messages.publishing;
-        let chosen = |one: &Checked| one.id_given.then(|| content_hash(&content(&one.incoming)));
-        let hashes: Vec<_> = checked.iter().map(chosen).collect();
+        let chosen = |one: &Checked| {
+            one.id_given
+                .then(|| (one.stream_id, content_hash(&content(&one.incoming))))
+        };
+        let chosen: Vec<_> = checked.iter().map(chosen).collect();
         let messages: Vec<IncomingMessage> = checked.into_iter().map(|one| one.incoming).collect();
         let work = self.messages.store.persist(&messages, atomic);
         let results = publishing.in_time(work).await?;
-        for ((message, hash), result) in messages.iter().zip(hashes).zip(&results) {
-            if let (Some(hash), Persisted::Stored) = (hash, result) {
-                publishing.remember(message.message_id, hash);
+        for (chosen, result) in chosen.into_iter().zip(&results) {
+            if let (Some((key, hash)), Persisted::Stored) = (chosen, result) {
+                publishing.remember(key, hash);
             }
         }
         Ok(results.into_iter().map(persisted).collect())

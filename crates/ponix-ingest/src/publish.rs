@@ -55,8 +55,9 @@ impl Publishing {
         Self::new(publisher, self.timeout, remembered_ids_max, metrics)
     }
 
-    /// Publishes one message and returns whether the stream had it already. `source` are the bytes
-    /// the client sent for it, where the client chose the id.
+    /// Publishes one message and returns whether the stream had it already. `id` is what it is
+    /// known by to the client, and `source` are the bytes that the client sent for it, where the
+    /// client chose the id.
     pub(crate) async fn publish(
         &self,
         id: Uuid,
@@ -64,9 +65,10 @@ impl Publishing {
         source: Option<&[u8]>,
     ) -> Result<bool, ApiError> {
         // Before the stream sees it: a stream keeps the first of an id and forgets what it said.
+        let key = message.id.unwrap_or(id);
         let hash = source.map(content_hash);
         if let Some(hash) = hash {
-            self.check_conflict(id, hash)?;
+            self.check_conflict(key, id, hash)?;
         }
         let start = Instant::now();
         let published = tokio::time::timeout(self.timeout, self.publisher.publish(message)).await;
@@ -77,16 +79,16 @@ impl Publishing {
         if let Some(hash) = hash {
             // Two at the same time both pass the first check: the stream tells which came second.
             if duplicate {
-                self.check_conflict(id, hash)?;
+                self.check_conflict(key, id, hash)?;
             }
-            self.remember(id, hash);
+            self.remember(key, hash);
         }
         Ok(duplicate)
     }
 
-    /// Remembers what was accepted under an id that the client chose.
-    pub(crate) fn remember(&self, id: Uuid, hash: ContentHash) {
-        self.remembered().put(id, hash);
+    /// Remembers what was accepted under a key: an id that the client chose, see [`own_id`].
+    pub(crate) fn remember(&self, key: Uuid, hash: ContentHash) {
+        self.remembered().put(key, hash);
     }
 
     /// Waits for a store as long as for a stream.
@@ -104,9 +106,14 @@ impl Publishing {
         }
     }
 
-    /// Refuses a content if another one is remembered under the same id.
-    pub(crate) fn check_conflict(&self, id: Uuid, hash: ContentHash) -> Result<(), ApiError> {
-        match self.remembered().get(&id) {
+    /// Refuses a content if another one is remembered under the same key.
+    pub(crate) fn check_conflict(
+        &self,
+        key: Uuid,
+        id: Uuid,
+        hash: ContentHash,
+    ) -> Result<(), ApiError> {
+        match self.remembered().get(&key) {
             Some(first) if *first != hash => Err(ApiError::new(
                 StatusCode::CONFLICT,
                 "idempotency_conflict",
@@ -142,6 +149,17 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiEr
         return Err(ApiError::bad("invalid_idempotency_key", message).at("Idempotency-Key"));
     }
     Ok(Some(key))
+}
+
+/// What an id that a client chose is to the stream: two organizations may choose the same one, and
+/// neither must be taken for a repeat of the other.
+pub(crate) fn own_id(organization: &str, id: Uuid) -> Uuid {
+    let mut hasher = blake3::Hasher::new_derive_key("ponix 2026-11 an id of an organization");
+    hasher.update(id.as_bytes());
+    hasher.update(organization.as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    Uuid::new_v8(bytes)
 }
 
 /// The id that a key stands for: the same for ever, and another for every organization and line.

@@ -125,10 +125,7 @@ impl Postgres {
 fn verdict_before(message: &Incoming, claim: &Claim) -> Option<Written> {
     if let Some(known) = &claim.known {
         if known.organization.as_deref() != message.organization.as_deref() {
-            return Some(Written::Refused {
-                field: Some("message_id".into()),
-                reason: "the id belongs to another message".into(),
-            });
+            return Some(belongs_to_another());
         }
         if known.status == Status::Processed {
             return Some(Written::AlreadyDone);
@@ -190,14 +187,24 @@ fn sentence(field: Option<&str>, reason: &str) -> String {
 }
 
 /// Gives each message the verdict of the first one with its id.
+fn belongs_to_another() -> Written {
+    Written::Refused {
+        field: Some("message_id".into()),
+        reason: "the id belongs to another message".into(),
+    }
+}
+
 fn answers(
     batch: &[Incoming],
     firsts: &BTreeMap<Uuid, usize>,
     verdicts: &[Option<Written>],
 ) -> Vec<Written> {
     let of_first = |message: &Incoming| {
-        let first = &verdicts[firsts[&message.message_id]];
-        first.clone().expect("every first one was judged")
+        let first = firsts[&message.message_id];
+        if batch[first].organization != message.organization {
+            return belongs_to_another();
+        }
+        verdicts[first].clone().expect("every first one was judged")
     };
     let judged = batch.iter().zip(verdicts);
     judged

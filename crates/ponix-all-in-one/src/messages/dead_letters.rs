@@ -1,11 +1,12 @@
 //! The status of messages that ended among the dead letters.
 
 use ponix_ingest::{
-    ENTITY_HEADER, ORGANIZATION_HEADER, RECEIVED_AT_HEADER, RETRY_COUNT_HEADER, SOURCE_HEADER,
+    ENTITY_HEADER, MESSAGE_ID_HEADER, ORGANIZATION_HEADER, RECEIVED_AT_HEADER, RETRY_COUNT_HEADER,
+    SOURCE_HEADER,
 };
 use ponix_nats::{
-    Batch, BatchProcessor, Delivery, HEADER_DELIVERIES, HEADER_ERROR, HEADER_ORIGINAL_PREFIX,
-    HEADER_PUBLISHED_NS, ProcessError, ProcessingResult,
+    Batch, BatchProcessor, DeadLetterReason, Delivery, HEADER_DELIVERIES, HEADER_ERROR,
+    HEADER_ORIGINAL_PREFIX, HEADER_PUBLISHED_NS, HEADER_REASON, ProcessError, ProcessingResult,
 };
 use ponix_postgres::{Accepted, Ended, Postgres, Status};
 use time::OffsetDateTime;
@@ -44,8 +45,15 @@ impl BatchProcessor for DeadLetterStatus {
 /// What a dead letter says; `None` for the second part of one.
 fn ended(delivery: &Delivery) -> Option<Ended> {
     let id = delivery.subject().rsplit('.').next()?;
-    let message_id = Uuid::try_parse(id).ok()?;
+    let id = Uuid::try_parse(id).ok()?;
     let original = |name: &str| header(delivery, &format!("{HEADER_ORIGINAL_PREFIX}{name}"));
+    // What the processor gave up is under the id it meant; what the consumer gave up by itself is
+    // under the one that the stream knows.
+    let by_processor = header(delivery, HEADER_REASON) == Some(DeadLetterReason::Value.as_str());
+    let message_id = original(MESSAGE_ID_HEADER)
+        .filter(|_| !by_processor)
+        .and_then(|text| Uuid::try_parse(text).ok())
+        .unwrap_or(id);
     let received_at = original(RECEIVED_AT_HEADER)
         .and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok())
         .or_else(|| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ponix_entities::{Catalog, Format};
 use ponix_ingest::{
-    CONTENT_TYPE_HEADER, ENTITY_HEADER, ORGANIZATION_HEADER, RECEIVED_AT_HEADER,
+    CONTENT_TYPE_HEADER, ENTITY_HEADER, MESSAGE_ID_HEADER, ORGANIZATION_HEADER, RECEIVED_AT_HEADER,
     RETRY_COUNT_HEADER, SOURCE_HEADER,
 };
 use ponix_nats::{
@@ -16,8 +16,12 @@ use ponix_postgres::{Incoming, Postgres, Written};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::metrics::MessageMetrics;
+
+/// The field of a message whose id is another one's.
+const MESSAGE_ID: &str = "message_id";
 
 /// Stores batches of messages in PostgreSQL.
 #[derive(Debug)]
@@ -50,11 +54,20 @@ impl MessageProcessor {
             Verdict::DeadLetter(DeadLetter {
                 reason,
                 error,
-                event_id: None,
+                event_id: Some(message_id(delivery)),
             })
         };
         match written {
             Written::Stored | Written::AlreadyDone => Verdict::Ack,
+            // Under the stream's own id: the other message may be a dead letter too.
+            Written::Refused {
+                field: Some(field),
+                reason,
+            } if field == MESSAGE_ID => Verdict::DeadLetter(DeadLetter {
+                reason: DeadLetterReason::Value,
+                error: format!("{field}: {reason}"),
+                event_id: None,
+            }),
             Written::Refused { field, reason } => {
                 let error = match field {
                     Some(field) => format!("{field}: {reason}"),
@@ -117,7 +130,7 @@ fn incoming(catalog: &Catalog, delivery: &Delivery) -> Incoming {
     };
     let entity = entity.or_else(|| catalog.identify(format, payload, hint));
     Incoming {
-        message_id: delivery.identity(),
+        message_id: message_id(delivery),
         organization: header(delivery, ORGANIZATION_HEADER).map(str::to_owned),
         entity_type: entity.map(str::to_owned),
         received_at: received_at(delivery),
@@ -125,6 +138,13 @@ fn incoming(catalog: &Catalog, delivery: &Delivery) -> Incoming {
         retry_count: retries(delivery),
         parsed,
     }
+}
+
+/// The id that the client knows; the stream may have another one for it.
+fn message_id(delivery: &Delivery) -> Uuid {
+    header(delivery, MESSAGE_ID_HEADER)
+        .and_then(|text| Uuid::try_parse(text).ok())
+        .unwrap_or_else(|| delivery.identity())
 }
 
 /// When a message came in: as its sender says, else when the server stored it.

@@ -197,6 +197,51 @@ async fn the_same_key_is_one_row_however_often_it_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_two_organizations_choose_is_the_firsts_and_the_other_a_dead_letter() {
+    let pipeline = Pipeline::new("messages_two").await;
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    let line =
+        |name: &str| format!(r#"{{"key":"key-of-organization-{name}","organization":"{name}"}}"#);
+    std::fs::write(keys.path(), [line("a"), line("b")].join("\n")).unwrap();
+    let service = pipeline
+        .service()
+        .env("PONIX_INGEST_API_KEYS_FILE", keys.path().display())
+        .start_ready()
+        .await;
+    let id = "0190f3a8-0000-7000-8000-000000000001";
+    let with_id = |key| order(key, 0).replacen('{', &format!(r#"{{"message_id":"{id}","#), 1);
+    for (name, key) in [("a", 1), ("b", 2)] {
+        let headers = format!("{JSON}Authorization: Bearer key-of-organization-{name}\r\n");
+        let (status, answer) = post(&service, "/ingest/message", &headers, &with_id(key)).await;
+        assert_eq!(
+            (status, &answer["message_id"]),
+            (202, &id.into()),
+            "{answer}"
+        );
+    }
+    pipeline
+        .gives(
+            "SELECT count(*) FROM message_status WHERE status = 'processed'",
+            1,
+        )
+        .await;
+    let context = pipeline.world.context().await;
+    let letter = eventually("a dead letter", SOON, || async {
+        let dead = context.get_stream("MESSAGES_dlq").await?;
+        let letter = dead.direct_get_first_for_subject("messages_dlq.>").await?;
+        anyhow::Ok(letter)
+    })
+    .await
+    .unwrap();
+    let header = |name: &str| letter.headers.get(name).unwrap().as_str();
+    let error = "message_id: the id belongs to another message";
+    assert_eq!(header("Ponix-Error"), error);
+    assert_eq!(header("Ponix-Original-Ponix-Message-Id"), id);
+    pipeline.gives("SELECT count(*) FROM orders", 1).await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_postgresql_messages_wait_and_are_stored_when_it_is_back() {
     let pipeline = Pipeline::new("messages_down").await;
     let service = pipeline.service().start_ready().await;

@@ -141,12 +141,19 @@ async fn the_organization_comes_from_the_key() {
     assert_eq!(api.stored().await, 2);
     assert_eq!(api.message(1).await.1.organization_id, "a");
     assert_eq!(api.message(2).await.1.organization_id, "b");
+    // Nor does an id that both choose; of one organization it is one event.
+    let more = r#","event_id":"0190f3a8-0000-7000-8000-000000000001""#;
+    for (credential, count, duplicate) in [(a, 3, false), (b, 4, false), (a, 4, true)] {
+        let answer = api.post(&[JSON, credential], &json("d", "{}", more)).await;
+        assert_eq!(answer.json()["duplicate"], duplicate, "{answer:?}");
+        assert_eq!(api.stored().await, count);
+    }
     let foreign = api
         .post(&[JSON, a], &json("d", "{}", r#","organization_id":"b""#))
         .await;
     assert_eq!(foreign.error().1, "wrong_organization");
     assert_eq!(foreign.status, 403);
-    assert_eq!(api.stored().await, 2);
+    assert_eq!(api.stored().await, 4);
     let openapi = send(api.addr, "GET /openapi.json", &[], b"").await.json();
     let route = &openapi["paths"]["/v1/envelopes"]["post"];
     assert_eq!(route["security"], serde_json::json!([{"api_key": []}]));
