@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../crates/ponix-proto/tests/it/reference.rs"]
+#[path = "../../crates/ponix-wire/tests/it/reference.rs"]
 mod reference;
 
 /// 2026-03-01T12:00:00Z.

@@ -13,7 +13,7 @@ use ponix_nats::{
     DeadLetters, NatsMetrics, ProcessError, ProcessingResult, Publisher, StreamSettings, connect,
     jetstream_context,
 };
-use ponix_proto::decode_envelope;
+use ponix_wire::decode_envelope;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio::task::JoinSet;

@@ -1,10 +1,11 @@
 //! Events as devices send them: eight readings, about 185 bytes of JSON.
 
+use ponix_nats::OutgoingMessage;
 use ponix_nats::async_nats::HeaderMap;
-use ponix_nats::{OutgoingMessage, encode_token};
-use ponix_proto::envelope::v1::ProcessedEnvelope;
-use ponix_proto::value::Kind;
-use ponix_proto::{Message as _, Struct, Value, timestamp_from_ns};
+use ponix_wire::encode_token;
+use ponix_wire::envelope::v1::ProcessedEnvelope;
+use ponix_wire::value::Kind;
+use ponix_wire::{Message as _, Struct, Value, timestamp_from_ns};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use uuid::Uuid;
@@ -153,7 +154,7 @@ fn readings(random: &mut StdRng) -> [Kind; 8] {
 mod tests {
     use std::collections::BTreeSet;
 
-    use ponix_proto::decode_envelope;
+    use ponix_wire::decode_envelope;
 
     use super::Events;
     use crate::clock::now_ns;

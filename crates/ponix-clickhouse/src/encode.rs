@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ponix_proto::DecodedEnvelope;
+use ponix_wire::DecodedEnvelope;
 use uuid::Uuid;
 
 use crate::ClickHouseConfig;

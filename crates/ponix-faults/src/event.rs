@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use ponix_nats::OutgoingMessage;
 use ponix_nats::async_nats::HeaderMap;
-use ponix_proto::envelope::v1::ProcessedEnvelope;
-use ponix_proto::{Message as _, Struct, Timestamp, Value, timestamp_from_ns, value};
+use ponix_wire::envelope::v1::ProcessedEnvelope;
+use ponix_wire::{Message as _, Struct, Timestamp, Value, timestamp_from_ns, value};
 use uuid::Uuid;
 
 /// 2025-01-01T00:00:00Z; events lie behind it, so their times are the same in every run.
@@ -229,7 +229,7 @@ fn data(key: Uuid, temperature: value::Kind) -> Struct {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ponix_proto::decode_envelope;
+    use ponix_wire::decode_envelope;
 
     const NOW_NS: i64 = START_NS + 365 * 86_400 * 1_000_000_000;
 

@@ -3,8 +3,8 @@
 mod data;
 
 use ponix_nats::{OutgoingMessage, envelope_message};
-use ponix_proto::envelope::v1::ProcessedEnvelope;
-use ponix_proto::{
+use ponix_wire::envelope::v1::ProcessedEnvelope;
+use ponix_wire::{
     EnvelopeBuilder, Message as _, Timestamp, decode_envelope, timestamp_from_ns,
     timestamp_from_rfc3339,
 };
@@ -107,7 +107,7 @@ pub(crate) fn from_protobuf(bytes: &[u8], context: Context<'_>) -> Result<Accept
         match decode_envelope(bytes, context.now_ns) {
             // What is missing is filled in below, or told there.
             Ok(_) => {}
-            Err(err) if err.kind() == ponix_proto::DecodeErrorKind::MissingField => {}
+            Err(err) if err.kind() == ponix_wire::DecodeErrorKind::MissingField => {}
             Err(err) => return Err(err.into()),
         }
     }

@@ -5,7 +5,7 @@ use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ponix_nats::PublishError;
-use ponix_proto::{ConversionError, DecodeError};
+use ponix_wire::{ConversionError, DecodeError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -163,7 +163,7 @@ impl From<ConversionError> for ApiError {
 
 impl From<DecodeError> for ApiError {
     fn from(err: DecodeError) -> Self {
-        use ponix_proto::DecodeErrorKind as Kind;
+        use ponix_wire::DecodeErrorKind as Kind;
         let code = match err.kind() {
             Kind::MissingField => "missing_field",
             Kind::Value => "invalid_value",

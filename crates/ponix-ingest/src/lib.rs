@@ -21,10 +21,7 @@ pub use crate::auth::{ApiKeys, ApiKeysError};
 pub use crate::config::{IngestConfig, MessagesConfig, TlsFiles};
 pub use crate::envelopes::{EnvelopeAccepted, EnvelopeBody, EnvelopesAccepted, LineResult};
 pub use crate::error::{ApiError, ErrorBody};
-pub use crate::message::{
-    CONTENT_TYPE_HEADER, ENTITY_HEADER, IncomingMessage, MESSAGE_ID_HEADER, MessageFormat,
-    ORGANIZATION_HEADER, RECEIVED_AT_HEADER, RETRY_COUNT_HEADER, SOURCE_HEADER,
-};
+pub use crate::message::{IncomingMessage, MessageFormat};
 pub use crate::messages::{BatchAccepted, BatchLine, MessageAccepted, UnknownStatus};
 pub use crate::metrics::IngestMetrics;
 pub use crate::router::router;

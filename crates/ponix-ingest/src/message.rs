@@ -5,27 +5,13 @@ mod json;
 use bytes::Bytes;
 use ponix_nats::OutgoingMessage;
 use ponix_nats::async_nats::HeaderMap as NatsHeaders;
+use ponix_wire::header;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use self::json::TopLevel;
 use crate::error::ApiError;
-
-/// Header of a message in the stream: `text/plain` or `application/json`.
-pub const CONTENT_TYPE_HEADER: &str = "Ponix-Content-Type";
-/// Header of a message in the stream: the entity that the request named, if it did.
-pub const ENTITY_HEADER: &str = "Ponix-Entity";
-/// Header of a message in the stream: the client's address.
-pub const SOURCE_HEADER: &str = "Ponix-Source";
-/// Header of a message in the stream: when it came in, RFC 3339 in UTC.
-pub const RECEIVED_AT_HEADER: &str = "Ponix-Received-At";
-/// Header of a message in the stream: how often it was sent again after a dead letter.
-pub const RETRY_COUNT_HEADER: &str = "Ponix-Retry-Count";
-/// Header with the message's identity, where the stream knows it by another one.
-pub const MESSAGE_ID_HEADER: &str = "Ponix-Message-Id";
-/// Header of a message in the stream: whose it is.
-pub const ORGANIZATION_HEADER: &str = "Ponix-Organization";
 
 /// Last token of the subject of messages whose entity is not known.
 const DEFAULT_ENTITY: &str = "default";
@@ -42,7 +28,7 @@ pub enum MessageFormat {
 }
 
 impl MessageFormat {
-    /// Returns what the header [`CONTENT_TYPE_HEADER`] says.
+    /// Returns what the header [`header::CONTENT_TYPE`] says.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Line => "text/plain",
@@ -86,19 +72,19 @@ impl IncomingMessage {
         let entity = self.entity_type.as_deref().map(snake_case);
         let entity = entity.as_deref().unwrap_or(DEFAULT_ENTITY);
         let mut headers = NatsHeaders::new();
-        headers.insert(CONTENT_TYPE_HEADER, self.format.content_type());
+        headers.insert(header::CONTENT_TYPE, self.format.content_type());
         if let Some(hint) = &self.hint {
-            headers.insert(ENTITY_HEADER, hint.as_str());
+            headers.insert(header::ENTITY, hint.as_str());
         }
-        headers.insert(SOURCE_HEADER, self.source.as_str());
-        headers.insert(RECEIVED_AT_HEADER, self.received_at_text().as_str());
-        headers.insert(RETRY_COUNT_HEADER, "0");
+        headers.insert(header::SOURCE, self.source.as_str());
+        headers.insert(header::RECEIVED_AT, self.received_at_text().as_str());
+        headers.insert(header::RETRY_COUNT, "0");
         if stream_id != self.message_id {
-            headers.insert(MESSAGE_ID_HEADER, self.message_id.to_string().as_str());
+            headers.insert(header::MESSAGE_ID, self.message_id.to_string().as_str());
         }
         // A header cannot hold line ends; keys with such an organization are refused when read.
         let organization = self.organization.replace(char::is_control, "");
-        headers.insert(ORGANIZATION_HEADER, organization.as_str());
+        headers.insert(header::ORGANIZATION, organization.as_str());
         OutgoingMessage {
             subject: format!("{subject_prefix}.{entity}"),
             id: Some(stream_id),

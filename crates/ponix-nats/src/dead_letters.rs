@@ -2,32 +2,12 @@
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
+use ponix_wire::header;
 
 use crate::delivery::Delivery;
 use crate::processing_result::DeadLetter;
 use crate::publisher::{OutgoingMessage, PublishError, Publisher};
 use crate::stream::StreamSettings;
-
-/// Header: the class of the reason, see [`DeadLetterReason`](crate::DeadLetterReason).
-pub const HEADER_REASON: &str = "Ponix-Reason";
-/// Header: the error text.
-pub const HEADER_ERROR: &str = "Ponix-Error";
-/// Header: the subject the message was published on.
-pub const HEADER_SUBJECT: &str = "Ponix-Subject";
-/// Header: the stream it was in.
-pub const HEADER_STREAM: &str = "Ponix-Stream";
-/// Header: its sequence there.
-pub const HEADER_SEQUENCE: &str = "Ponix-Sequence";
-/// Header: when it was published, nanoseconds since 1970.
-pub const HEADER_PUBLISHED_NS: &str = "Ponix-Published-Ns";
-/// Header: how often it had been delivered.
-pub const HEADER_DELIVERIES: &str = "Ponix-Deliveries";
-/// Header: the subject that holds the second part of a body too large to stand beside the headers.
-pub const HEADER_REST: &str = "Ponix-Rest";
-/// Header: set when the original headers were too large to be kept.
-pub const HEADER_HEADERS_DROPPED: &str = "Ponix-Original-Headers-Dropped";
-/// Prefix of the headers the message came with.
-pub const HEADER_ORIGINAL_PREFIX: &str = "Ponix-Original-";
 
 /// Longest error text kept, in bytes.
 const ERROR_BYTES_MAX: usize = 2048;
@@ -113,12 +93,12 @@ impl DeadLetters {
         // The rest first: once the head is there, the whole is.
         self.publish(&rest_subject, HeaderMap::new(), rest).await?;
         let mut whole = headers(stream, delivery, dead_letter);
-        set(&mut whole, HEADER_REST, &rest_subject);
+        set(&mut whole, header::REST, &rest_subject);
         match self.publish(subject, whole, first.clone()).await {
             Err(PublishError::TooLarge { .. }) => {
                 let mut few = own_headers(stream, delivery, dead_letter);
-                set(&mut few, HEADER_REST, &rest_subject);
-                set(&mut few, HEADER_HEADERS_DROPPED, "true");
+                set(&mut few, header::REST, &rest_subject);
+                set(&mut few, header::HEADERS_DROPPED, "true");
                 self.publish(subject, few, first).await
             }
             other => other,
@@ -159,7 +139,7 @@ impl DeadLetters {
 fn headers(stream: &str, delivery: &Delivery, dead_letter: &DeadLetter) -> HeaderMap {
     let mut headers = own_headers(stream, delivery, dead_letter);
     for (name, values) in delivery.headers().into_iter().flat_map(HeaderMap::iter) {
-        let Ok(name) = format!("{HEADER_ORIGINAL_PREFIX}{name}").parse::<HeaderName>() else {
+        let Ok(name) = format!("{}{name}", header::ORIGINAL_PREFIX).parse::<HeaderName>() else {
             continue;
         };
         for value in values {
@@ -171,20 +151,20 @@ fn headers(stream: &str, delivery: &Delivery, dead_letter: &DeadLetter) -> Heade
 
 fn own_headers(stream: &str, delivery: &Delivery, dead_letter: &DeadLetter) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    set(&mut headers, HEADER_REASON, dead_letter.reason.as_str());
-    set(&mut headers, HEADER_ERROR, &dead_letter.error);
-    set(&mut headers, HEADER_SUBJECT, delivery.subject());
-    set(&mut headers, HEADER_STREAM, stream);
+    set(&mut headers, header::REASON, dead_letter.reason.as_str());
+    set(&mut headers, header::ERROR, &dead_letter.error);
+    set(&mut headers, header::SUBJECT, delivery.subject());
+    set(&mut headers, header::STREAM, stream);
     headers.insert(
-        HEADER_SEQUENCE,
+        header::SEQUENCE,
         HeaderValue::from(delivery.stream_sequence()),
     );
     headers.insert(
-        HEADER_PUBLISHED_NS,
+        header::PUBLISHED_NS,
         HeaderValue::from(delivery.published_at_ns()),
     );
     headers.insert(
-        HEADER_DELIVERIES,
+        header::DELIVERIES,
         HeaderValue::from(u64::from(delivery.deliveries())),
     );
     headers
@@ -211,16 +191,16 @@ mod tests {
         let mut headers = HeaderMap::new();
         set(
             &mut headers,
-            HEADER_ERROR,
+            header::ERROR,
             "Code: 117.\r\nNats-Rollup: all\0",
         );
         assert_eq!(
-            headers.get(HEADER_ERROR).map(HeaderValue::as_str),
+            headers.get(header::ERROR).map(HeaderValue::as_str),
             Some("Code: 117.  Nats-Rollup: all")
         );
-        set(&mut headers, HEADER_ERROR, &"ü".repeat(ERROR_BYTES_MAX));
+        set(&mut headers, header::ERROR, &"ü".repeat(ERROR_BYTES_MAX));
         assert_eq!(
-            headers.get(HEADER_ERROR).map(|v| v.as_str().len()),
+            headers.get(header::ERROR).map(|v| v.as_str().len()),
             Some(ERROR_BYTES_MAX)
         );
     }

@@ -1,8 +1,10 @@
 //! What is special about streams of [`ProcessedEnvelope`]: subject, identity, decoding.
 
 use bytes::Bytes;
-use ponix_proto::envelope::v1::ProcessedEnvelope;
-use ponix_proto::{DecodeError, DecodeErrorKind, DecodedEnvelope, decode_envelope};
+use ponix_wire::envelope::v1::ProcessedEnvelope;
+use ponix_wire::{
+    DecodeError, DecodeErrorKind, DecodedEnvelope, TokenError, decode_envelope, encode_token,
+};
 use prost::Message as _;
 use uuid::Uuid;
 
@@ -10,7 +12,6 @@ use crate::delivery::Delivery;
 use crate::failpoint;
 use crate::processing_result::{DeadLetter, DeadLetterReason};
 use crate::publisher::OutgoingMessage;
-use crate::subject::{TokenError, encode_token};
 
 /// Makes the message that publishes an envelope on `<subject_prefix>.<device>`.
 ///

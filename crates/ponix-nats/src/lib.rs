@@ -6,7 +6,6 @@ mod connection;
 mod consumer;
 mod dead_letters;
 mod delivery;
-#[cfg(feature = "processed-envelope")]
 mod envelope;
 mod failpoint;
 mod history;
@@ -18,7 +17,6 @@ mod publisher;
 mod reconcile;
 mod retry;
 mod stream;
-mod subject;
 
 pub use async_nats;
 
@@ -29,13 +27,8 @@ pub use crate::batch_consumer::{
 pub use crate::config::{ClientCertificate, NatsAuth, NatsConfig, NatsTls};
 pub use crate::connection::{ConnectError, ConnectionRole, connect, jetstream_context};
 pub use crate::consumer::{ConsumerError, ConsumerSettings};
-pub use crate::dead_letters::{
-    DeadLetters, HEADER_DELIVERIES, HEADER_ERROR, HEADER_HEADERS_DROPPED, HEADER_ORIGINAL_PREFIX,
-    HEADER_PUBLISHED_NS, HEADER_REASON, HEADER_REST, HEADER_SEQUENCE, HEADER_STREAM,
-    HEADER_SUBJECT,
-};
+pub use crate::dead_letters::DeadLetters;
 pub use crate::delivery::{Batch, Delivery};
-#[cfg(feature = "processed-envelope")]
 pub use crate::envelope::{decode_delivery, envelope_message};
 pub use crate::history::{
     HistoryError, RangeReader, SequenceRange, ack_floors, dead_letter_identities, first_since,
@@ -51,4 +44,3 @@ pub use crate::publisher::{
 };
 pub use crate::reconcile::Difference;
 pub use crate::stream::{StreamError, StreamSettings};
-pub use crate::subject::{TOKEN_BYTES_MAX, TokenError, covers, encode_token};

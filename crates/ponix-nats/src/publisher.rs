@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::config::NatsConfig;
 use crate::metrics::NatsMetrics;
 use crate::retry::Backoff;
-use crate::subject::TokenError;
+use ponix_wire::TokenError;
 
 /// Longest subject the publisher accepts, in bytes. A server closes the whole connection for one
 /// over 4 KiB.

@@ -9,7 +9,7 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{Context, ErrorCode};
 
 use crate::reconcile::{Comparison, Difference, display_differences};
-use crate::subject::covers;
+use ponix_wire::covers;
 
 /// What a stream must be. The rest is the same for every stream of Ponix: file storage, limits
 /// retention, discard new (a full stream refuses publishes, it never drops unread messages), no

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ponix_nats::{Publisher, envelope_message};
-use ponix_proto::{EnvelopeBuilder, json_to_struct, timestamp_from_ns};
+use ponix_wire::{EnvelopeBuilder, json_to_struct, timestamp_from_ns};
 use serde_json::{Map, Value, json};
 use sysinfo::{Disks, Networks, System};
 use tokio::time::MissedTickBehavior;

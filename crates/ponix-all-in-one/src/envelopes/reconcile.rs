@@ -14,8 +14,8 @@ use ponix_nats::{
     ConnectionRole, Delivery, NatsMetrics, RangeReader, SequenceRange, connect,
     dead_letter_identities, decode_delivery, first_since, held_range, jetstream_context,
 };
-use ponix_proto::{timestamp_from_rfc3339, timestamp_to_ns};
 use ponix_runner::{Outcome, Signals};
+use ponix_wire::{timestamp_from_rfc3339, timestamp_to_ns};
 use tokio::time::Instant;
 use uuid::Uuid;
 

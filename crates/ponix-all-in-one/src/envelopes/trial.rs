@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use ponix_clickhouse::{BatchLimits, ClickHouseConfig, EnvelopeRow, encode};
 use ponix_nats::{DeadLetter, DeadLetterReason, Delivery};
-use ponix_proto::decode_envelope;
 use ponix_runner::Outcome;
+use ponix_wire::decode_envelope;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use uuid::Uuid;

@@ -1,14 +1,10 @@
 //! The status of messages that ended among the dead letters.
 
-use ponix_ingest::{
-    ENTITY_HEADER, MESSAGE_ID_HEADER, ORGANIZATION_HEADER, RECEIVED_AT_HEADER, RETRY_COUNT_HEADER,
-    SOURCE_HEADER,
-};
 use ponix_nats::{
-    Batch, BatchProcessor, DeadLetterReason, Delivery, HEADER_DELIVERIES, HEADER_ERROR,
-    HEADER_ORIGINAL_PREFIX, HEADER_PUBLISHED_NS, HEADER_REASON, ProcessError, ProcessingResult,
+    Batch, BatchProcessor, DeadLetterReason, Delivery, ProcessError, ProcessingResult,
 };
 use ponix_postgres::{Accepted, Ended, Postgres, Status};
+use ponix_wire::header as names;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio_util::sync::CancellationToken;
@@ -46,34 +42,34 @@ impl BatchProcessor for DeadLetterStatus {
 fn ended(delivery: &Delivery) -> Option<Ended> {
     let id = delivery.subject().rsplit('.').next()?;
     let id = Uuid::try_parse(id).ok()?;
-    let original = |name: &str| header(delivery, &format!("{HEADER_ORIGINAL_PREFIX}{name}"));
+    let original = |name: &str| header(delivery, &format!("{}{name}", names::ORIGINAL_PREFIX));
     // What the processor gave up is under the id it meant; what the consumer gave up by itself is
     // under the one that the stream knows.
-    let by_processor = header(delivery, HEADER_REASON) == Some(DeadLetterReason::Value.as_str());
-    let message_id = original(MESSAGE_ID_HEADER)
+    let by_processor = header(delivery, names::REASON) == Some(DeadLetterReason::Value.as_str());
+    let message_id = original(names::MESSAGE_ID)
         .filter(|_| !by_processor)
         .and_then(|text| Uuid::try_parse(text).ok())
         .unwrap_or(id);
-    let received_at = original(RECEIVED_AT_HEADER)
+    let received_at = original(names::RECEIVED_AT)
         .and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok())
         .or_else(|| {
-            let published_ns: i128 = header(delivery, HEADER_PUBLISHED_NS)?.parse().ok()?;
+            let published_ns: i128 = header(delivery, names::PUBLISHED_NS)?.parse().ok()?;
             OffsetDateTime::from_unix_timestamp_nanos(published_ns).ok()
         })
         .unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
-    let deliveries = number(header(delivery, HEADER_DELIVERIES)).unwrap_or(1);
-    let replayed = number(original(RETRY_COUNT_HEADER)).unwrap_or(0);
+    let deliveries = number(header(delivery, names::DELIVERIES)).unwrap_or(1);
+    let replayed = number(original(names::RETRY_COUNT)).unwrap_or(0);
     Some(Ended {
         accepted: Accepted {
             message_id,
-            organization: original(ORGANIZATION_HEADER).map(str::to_owned),
-            entity_type: original(ENTITY_HEADER).map(str::to_owned),
+            organization: original(names::ORGANIZATION).map(str::to_owned),
+            entity_type: original(names::ENTITY).map(str::to_owned),
             received_at,
-            source: original(SOURCE_HEADER).map(str::to_owned),
+            source: original(names::SOURCE).map(str::to_owned),
         },
         retry_count: replayed.saturating_add(deliveries.saturating_sub(1)),
-        error: header(delivery, HEADER_ERROR)
+        error: header(delivery, names::ERROR)
             .unwrap_or("it was given up")
             .to_owned(),
     })

@@ -4,15 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ponix_entities::{Catalog, Format};
-use ponix_ingest::{
-    CONTENT_TYPE_HEADER, ENTITY_HEADER, MESSAGE_ID_HEADER, ORGANIZATION_HEADER, RECEIVED_AT_HEADER,
-    RETRY_COUNT_HEADER, SOURCE_HEADER,
-};
 use ponix_nats::{
     Batch, BatchProcessor, BatchSettings, DeadLetter, DeadLetterReason, Delivery, ProcessError,
     ProcessingResult, Verdict,
 };
 use ponix_postgres::{Incoming, Postgres, Written};
+use ponix_wire::header as names;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio_util::sync::CancellationToken;
@@ -114,8 +111,8 @@ impl BatchProcessor for MessageProcessor {
 
 /// What a delivery holds, the same on every delivery but for the count of retries.
 fn incoming(catalog: &Catalog, delivery: &Delivery) -> Incoming {
-    let hint = header(delivery, ENTITY_HEADER);
-    let format = match header(delivery, CONTENT_TYPE_HEADER) {
+    let hint = header(delivery, names::ENTITY);
+    let format = match header(delivery, names::CONTENT_TYPE) {
         Some("application/json") => Format::Json,
         Some("text/plain") => Format::Line,
         // Published by others than the HTTP API: an object shows by its first byte.
@@ -131,10 +128,10 @@ fn incoming(catalog: &Catalog, delivery: &Delivery) -> Incoming {
     let entity = entity.or_else(|| catalog.identify(format, payload, hint));
     Incoming {
         message_id: message_id(delivery),
-        organization: header(delivery, ORGANIZATION_HEADER).map(str::to_owned),
+        organization: header(delivery, names::ORGANIZATION).map(str::to_owned),
         entity_type: entity.map(str::to_owned),
         received_at: received_at(delivery),
-        source: header(delivery, SOURCE_HEADER).map(str::to_owned),
+        source: header(delivery, names::SOURCE).map(str::to_owned),
         retry_count: retries(delivery),
         parsed,
     }
@@ -142,14 +139,14 @@ fn incoming(catalog: &Catalog, delivery: &Delivery) -> Incoming {
 
 /// The id that the client knows; the stream may have another one for it.
 fn message_id(delivery: &Delivery) -> Uuid {
-    header(delivery, MESSAGE_ID_HEADER)
+    header(delivery, names::MESSAGE_ID)
         .and_then(|text| Uuid::try_parse(text).ok())
         .unwrap_or_else(|| delivery.identity())
 }
 
 /// When a message came in: as its sender says, else when the server stored it.
 fn received_at(delivery: &Delivery) -> OffsetDateTime {
-    header(delivery, RECEIVED_AT_HEADER)
+    header(delivery, names::RECEIVED_AT)
         .and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok())
         .or_else(|| {
             OffsetDateTime::from_unix_timestamp_nanos(delivery.published_at_ns().into()).ok()
@@ -159,7 +156,7 @@ fn received_at(delivery: &Delivery) -> OffsetDateTime {
 
 /// How often a message was replayed, and delivered again since.
 fn retries(delivery: &Delivery) -> u32 {
-    let replayed: u32 = header(delivery, RETRY_COUNT_HEADER)
+    let replayed: u32 = header(delivery, names::RETRY_COUNT)
         .and_then(|text| text.parse().ok())
         .unwrap_or(0);
     replayed.saturating_add(delivery.deliveries().saturating_sub(1))

@@ -1,11 +1,9 @@
 //! What cannot be stored is kept with its reason, and the rest of its batch is stored.
 
 use ponix_nats::async_nats::HeaderValue;
-use ponix_nats::{
-    HEADER_DELIVERIES, HEADER_ERROR, HEADER_REASON, HEADER_SEQUENCE, HEADER_STREAM, HEADER_SUBJECT,
-};
-use ponix_proto::envelope::v1::ProcessedEnvelope;
-use ponix_proto::{Message as _, Struct, Timestamp, Value, timestamp_from_ns, value};
+use ponix_wire::envelope::v1::ProcessedEnvelope;
+use ponix_wire::header as names;
+use ponix_wire::{Message as _, Struct, Timestamp, Value, timestamp_from_ns, value};
 
 use crate::support::{World, numbered};
 
@@ -138,23 +136,23 @@ async fn bad_messages_of_every_kind_are_kept_and_the_rest_of_the_batch_is_stored
                 .map(HeaderValue::as_str)
                 .unwrap_or_default()
         };
-        let sequence: usize = header(HEADER_SEQUENCE).parse().unwrap();
+        let sequence: usize = header(names::SEQUENCE).parse().unwrap();
         let bad = &bad[sequence - 51];
         assert_eq!(letter.payload, bad.body);
         assert_eq!(
-            header(HEADER_REASON),
+            header(names::REASON),
             bad.reason,
             "{}",
-            header(HEADER_ERROR)
+            header(names::ERROR)
         );
         assert!(
-            header(HEADER_ERROR).contains(bad.error),
+            header(names::ERROR).contains(bad.error),
             "{}",
-            header(HEADER_ERROR)
+            header(names::ERROR)
         );
-        assert_eq!(header(HEADER_STREAM), world.name);
-        assert_eq!(header(HEADER_SUBJECT), format!("{}.device", world.name));
-        assert_eq!(header(HEADER_DELIVERIES), "1");
+        assert_eq!(header(names::STREAM), world.name);
+        assert_eq!(header(names::SUBJECT), format!("{}.device", world.name));
+        assert_eq!(header(names::DELIVERIES), "1");
     }
     for reason in ["decode", "missing_field", "value"] {
         let sample = format!(

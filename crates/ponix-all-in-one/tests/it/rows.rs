@@ -1,7 +1,7 @@
 //! What becomes of an event, field by field.
 
-use ponix_proto::envelope::v1::ProcessedEnvelope;
-use ponix_proto::{EnvelopeBuilder, json_to_struct, timestamp_from_ns};
+use ponix_wire::envelope::v1::ProcessedEnvelope;
+use ponix_wire::{EnvelopeBuilder, json_to_struct, timestamp_from_ns};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -85,7 +85,7 @@ async fn an_event_without_an_id_gets_one_and_published_twice_is_one_event() {
         event_id: String::new(),
         ..crate::support::numbered(1).next().unwrap()
     };
-    let body = ponix_proto::Message::encode_to_vec(&anonymous);
+    let body = ponix_wire::Message::encode_to_vec(&anonymous);
     // Two messages without any id are two events, however alike they are.
     world.publish_bodies([body.clone(), body]).await;
     world.stored(2).await;
@@ -95,7 +95,7 @@ async fn an_event_without_an_id_gets_one_and_published_twice_is_one_event() {
 
     // The same envelope twice, past the stream's own deduplication, is one event.
     let twice = crate::support::numbered(2).last().unwrap();
-    let body = ponix_proto::Message::encode_to_vec(&twice);
+    let body = ponix_wire::Message::encode_to_vec(&twice);
     world.publish_bodies([body.clone(), body]).await;
     world.settled().await;
     world.assert_events(3).await;

@@ -1,8 +1,8 @@
 //! One line of the file: a JSON object that is an event.
 
-use ponix_nats::TokenError;
-use ponix_proto::envelope::v1::ProcessedEnvelope;
-use ponix_proto::{
+use ponix_wire::TokenError;
+use ponix_wire::envelope::v1::ProcessedEnvelope;
+use ponix_wire::{
     ConversionError, EnvelopeBuilder, json_to_struct, timestamp_from_ns, timestamp_from_rfc3339,
 };
 use serde::Deserialize;
@@ -56,7 +56,7 @@ pub(super) fn parse(line: &[u8], now_ns: i64) -> Result<ProcessedEnvelope, LineE
 
 #[cfg(test)]
 mod tests {
-    use ponix_proto::{ConversionError, Message as _, decode_envelope};
+    use ponix_wire::{ConversionError, Message as _, decode_envelope};
 
     use super::{LINE_BYTES_MAX, LineError, parse};
 

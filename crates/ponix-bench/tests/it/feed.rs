@@ -5,8 +5,8 @@ use anyhow::Context as _;
 use ponix_nats::{
     ConnectionRole, NatsConfig, NatsMetrics, StreamSettings, connect, jetstream_context,
 };
-use ponix_proto::decode_envelope;
 use ponix_stack::Nats;
+use ponix_wire::decode_envelope;
 use prometheus_client::registry::Registry;
 use tokio::time::{Duration, Instant};
 

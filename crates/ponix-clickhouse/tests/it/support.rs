@@ -6,8 +6,8 @@ use ponix_clickhouse::{
     ClickHouseConfig, ClickHouseMetrics, Client, EnvelopeRow, EnvelopeWriter, InsertResult,
     Migrator, RejectLimit, WriteError, WriteOutcome,
 };
-use ponix_proto::DecodedEnvelope;
 use ponix_stack::ClickHouse;
+use ponix_wire::DecodedEnvelope;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;

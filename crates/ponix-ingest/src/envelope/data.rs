@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ponix_proto::value::Kind;
-use ponix_proto::{DATA_DEPTH_MAX, INTEGER_EXACT_MAX, ListValue, Struct, Value};
+use ponix_wire::value::Kind;
+use ponix_wire::{DATA_DEPTH_MAX, INTEGER_EXACT_MAX, ListValue, Struct, Value};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use crate::error::ApiError;

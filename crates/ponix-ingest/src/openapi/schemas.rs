@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use ponix_proto::INTEGER_EXACT_MAX;
+use ponix_wire::INTEGER_EXACT_MAX;
 use utoipa::openapi::schema::{
     AdditionalProperties, AnyOfBuilder, ArrayBuilder, ObjectBuilder, SchemaType, Type,
 };

@@ -1,7 +1,7 @@
 //! What cannot be taken: the exact answer, and nothing in the stream.
 
 use ponix_ingest::IngestConfig;
-use ponix_proto::Message as _;
+use ponix_wire::Message as _;
 
 use crate::client::{parse, raw, send};
 use crate::support::{Api, JSON, NDJSON, PROTOBUF, envelope, json, two_keys};
@@ -247,9 +247,9 @@ async fn protobuf_that_is_none() {
     let expected = (403, "wrong_organization", Some("organization_id"), "");
     refused(&api, &[PROTOBUF], &foreign.encode_to_vec(), expected).await;
     let mut not_a_number = envelope("a");
-    let nan = ponix_proto::value::Kind::NumberValue(f64::NAN);
+    let nan = ponix_wire::value::Kind::NumberValue(f64::NAN);
     let fields = &mut not_a_number.data.as_mut().unwrap().fields;
-    fields.insert("n".to_owned(), ponix_proto::Value { kind: Some(nan) });
+    fields.insert("n".to_owned(), ponix_wire::Value { kind: Some(nan) });
     let expected = (400, "invalid_value", None, "data.n");
     refused(&api, &[PROTOBUF], &not_a_number.encode_to_vec(), expected).await;
     assert_eq!(api.stored().await, 0);

@@ -11,9 +11,9 @@ use ponix_nats::async_nats::jetstream;
 use ponix_nats::{
     ConnectionRole, NatsConfig, NatsMetrics, Publisher, StreamSettings, connect, jetstream_context,
 };
-use ponix_proto::envelope::v1::ProcessedEnvelope;
-use ponix_proto::{DecodedEnvelope, decode_envelope};
 use ponix_stack::Nats;
+use ponix_wire::envelope::v1::ProcessedEnvelope;
+use ponix_wire::{DecodedEnvelope, decode_envelope};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -178,8 +178,8 @@ pub(crate) fn json(device: &str, data: &str, more: &str) -> Vec<u8> {
 pub(crate) fn envelope(device: &str) -> ProcessedEnvelope {
     ProcessedEnvelope {
         end_device_id: device.to_owned(),
-        occurred_at: Some(ponix_proto::timestamp_from_ns(1_772_366_400_000_000_000)),
-        data: Some(ponix_proto::Struct::default()),
+        occurred_at: Some(ponix_wire::timestamp_from_ns(1_772_366_400_000_000_000)),
+        data: Some(ponix_wire::Struct::default()),
         ..ProcessedEnvelope::default()
     }
 }

@@ -1,6 +1,6 @@
 //! What is taken, and what the stream has then.
 
-use ponix_proto::Message as _;
+use ponix_wire::Message as _;
 use uuid::Uuid;
 
 use crate::client::send;
@@ -43,7 +43,7 @@ async fn an_envelope_in_json_is_in_the_stream_once_it_is_accepted() {
 async fn the_same_under_api_and_in_protobuf() {
     let api = Api::start().await;
     let id = Uuid::now_v7();
-    let sent = ponix_proto::envelope::v1::ProcessedEnvelope {
+    let sent = ponix_wire::envelope::v1::ProcessedEnvelope {
         event_id: id.to_string(),
         ..envelope("sensor-1")
     };

@@ -6,11 +6,10 @@ use async_nats::{HeaderMap, HeaderValue};
 use futures::StreamExt as _;
 use ponix_nats::async_nats;
 use ponix_nats::{
-    DeadLetter, DeadLetterReason, HEADER_DELIVERIES, HEADER_ERROR, HEADER_HEADERS_DROPPED,
-    HEADER_PUBLISHED_NS, HEADER_REASON, HEADER_REST, HEADER_SEQUENCE, HEADER_STREAM,
-    HEADER_SUBJECT, OutgoingMessage, ProcessingResult, StreamSettings, Verdict,
+    DeadLetter, DeadLetterReason, OutgoingMessage, ProcessingResult, StreamSettings, Verdict,
 };
 use ponix_stack::{Mode, Nats, Proxy, eventually};
+use ponix_wire::header as names;
 use uuid::Uuid;
 
 use crate::support::{SOON, Scene, Script, config, dead, messages, numbers, quick, together};
@@ -54,13 +53,13 @@ async fn a_dead_letter_is_the_message_with_its_story() {
     assert_eq!(letter.subject.as_str(), format!("story_dlq.{id}"));
     assert_eq!(letter.payload, original.payload);
     for (name, expected) in [
-        (HEADER_REASON, "value"),
-        (HEADER_ERROR, "NaN  in field data"),
-        (HEADER_SUBJECT, "story.device"),
-        (HEADER_STREAM, "story"),
-        (HEADER_SEQUENCE, "1"),
-        (HEADER_PUBLISHED_NS, published_ns.as_str()),
-        (HEADER_DELIVERIES, "1"),
+        (names::REASON, "value"),
+        (names::ERROR, "NaN  in field data"),
+        (names::SUBJECT, "story.device"),
+        (names::STREAM, "story"),
+        (names::SEQUENCE, "1"),
+        (names::PUBLISHED_NS, published_ns.as_str()),
+        (names::DELIVERIES, "1"),
         ("Ponix-Original-Traceparent", "00-abc"),
         ("Ponix-Original-Nats-Msg-Id", id.to_string().as_str()),
     ] {
@@ -127,22 +126,22 @@ async fn a_body_of_just_the_servers_limit_is_kept_in_two_parts() {
     let kept = scene.kept().await;
     let heads: Vec<_> = kept
         .iter()
-        .filter(|m| m.headers.get(HEADER_REST).is_some())
+        .filter(|m| m.headers.get(names::REST).is_some())
         .collect();
     assert_eq!((kept.len(), heads.len()), (4, 2));
     for head in heads {
-        let rest = header(&head.headers, HEADER_REST);
+        let rest = header(&head.headers, names::REST);
         let rest = kept.iter().find(|m| m.subject.as_str() == rest).unwrap();
         let whole = [head.payload.clone(), rest.payload.clone()].concat();
-        let sequence = header(&head.headers, HEADER_SEQUENCE);
+        let sequence = header(&head.headers, names::SEQUENCE);
         let expected = if sequence == "1" {
             &body[..]
         } else {
             &body[..10_000]
         };
         assert_eq!(whole, expected);
-        assert_eq!(header(&head.headers, HEADER_REASON), "value");
-        let dropped = header(&head.headers, HEADER_HEADERS_DROPPED);
+        assert_eq!(header(&head.headers, names::REASON), "value");
+        let dropped = header(&head.headers, names::HEADERS_DROPPED);
         assert_eq!(dropped, if sequence == "1" { "" } else { "true" });
     }
 }

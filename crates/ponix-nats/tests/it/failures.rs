@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ponix_nats::{
-    Batch, BatchProcessor, BatchSettings, ConsumerState, DeadLetterReason, HEADER_DELIVERIES,
-    HEADER_ERROR, HEADER_REASON, ProcessingResult,
+    Batch, BatchProcessor, BatchSettings, ConsumerState, DeadLetterReason, ProcessingResult,
 };
+use ponix_wire::header as names;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Answer, Call, Scene, Script, failed, numbers, together};
@@ -77,12 +77,12 @@ async fn a_message_that_makes_the_processor_panic_condemns_only_itself() {
     assert_eq!(kept.len(), 1);
     assert_eq!(kept[0].payload, "bad");
     let header = |name: &str| kept[0].headers.get(name).unwrap().as_str().to_owned();
-    assert_eq!(header(HEADER_REASON), "max_deliveries");
-    assert_eq!(header(HEADER_DELIVERIES), "5");
+    assert_eq!(header(names::REASON), "max_deliveries");
+    assert_eq!(header(names::DELIVERIES), "5");
     assert!(
-        header(HEADER_ERROR).contains("bad bytes"),
+        header(names::ERROR).contains("bad bytes"),
         "{}",
-        header(HEADER_ERROR)
+        header(names::ERROR)
     );
     assert_eq!(
         scene.metrics.dead_lettered(DeadLetterReason::MaxDeliveries),

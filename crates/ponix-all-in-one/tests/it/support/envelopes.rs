@@ -1,7 +1,7 @@
 //! Events to publish.
 
-use ponix_proto::envelope::v1::ProcessedEnvelope;
-use ponix_proto::{EnvelopeBuilder, json_to_struct, timestamp_from_ns};
+use ponix_wire::envelope::v1::ProcessedEnvelope;
+use ponix_wire::{EnvelopeBuilder, json_to_struct, timestamp_from_ns};
 use serde_json::{Value, json};
 
 /// 2025-01-01T00:00:00Z

@@ -13,8 +13,8 @@ use ponix_nats::{
     ConnectionRole, DeadLetters, NatsConfig, NatsMetrics, OutgoingMessage, PendingPublish,
     Publisher, StreamSettings, connect, envelope_message, jetstream_context,
 };
-use ponix_proto::envelope::v1::ProcessedEnvelope;
 use ponix_stack::{ClickHouse, Nats, eventually};
+use ponix_wire::envelope::v1::ProcessedEnvelope;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
 

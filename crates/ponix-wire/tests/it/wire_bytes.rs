@@ -1,8 +1,8 @@
 //! Strategies for payloads: well-formed envelopes, and the odd encodings protobuf allows.
 
-use ponix_proto::envelope::v1::ProcessedEnvelope;
-use ponix_proto::value::Kind;
-use ponix_proto::{ListValue, Message, Struct, Timestamp, Value};
+use ponix_wire::envelope::v1::ProcessedEnvelope;
+use ponix_wire::value::Kind;
+use ponix_wire::{ListValue, Message, Struct, Timestamp, Value};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_oneof};
 

@@ -9,7 +9,7 @@ use crate::{ConversionError, ID_BYTES_MAX, timestamp_to_ns};
 /// Builds an envelope that [`decode_envelope`](crate::decode_envelope) accepts.
 ///
 /// ```
-/// use ponix_proto::{EnvelopeBuilder, json_to_struct, timestamp_from_rfc3339};
+/// use ponix_wire::{EnvelopeBuilder, json_to_struct, timestamp_from_rfc3339};
 ///
 /// let readings = serde_json::json!({"temperature": 21.5, "battery": 98});
 /// let data = json_to_struct(readings.as_object().expect("an object"))?;
@@ -17,7 +17,7 @@ use crate::{ConversionError, ID_BYTES_MAX, timestamp_to_ns};
 /// let envelope = EnvelopeBuilder::new("example-org", "sensor-1", occurred_at, data)
 ///     .build(occurred_at)?;
 /// assert_eq!(envelope.event_id.len(), 36);
-/// # Ok::<(), ponix_proto::ConversionError>(())
+/// # Ok::<(), ponix_wire::ConversionError>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct EnvelopeBuilder {

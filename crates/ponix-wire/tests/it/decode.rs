@@ -1,4 +1,4 @@
-use ponix_proto::{Message, decode_envelope};
+use ponix_wire::{Message, decode_envelope};
 use proptest::prelude::{any, prop_assert, proptest};
 
 use crate::reference::assert_agrees_with_prost;

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ponix_proto::envelope::v1::ProcessedEnvelope;
-use ponix_proto::value::Kind;
-use ponix_proto::{
+use ponix_wire::envelope::v1::ProcessedEnvelope;
+use ponix_wire::value::Kind;
+use ponix_wire::{
     DATA_DEPTH_MAX, DecodeError, DecodedEnvelope, ID_BYTES_MAX, ListValue, Message,
     OCCURRED_AT_AHEAD_MAX_NS, Struct, Timestamp, Value, WireError, decode_envelope,
 };
