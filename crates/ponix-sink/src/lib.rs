@@ -2,6 +2,7 @@
 
 mod guard;
 mod outcome;
+mod record;
 
 use std::ops::RangeInclusive;
 
@@ -11,6 +12,7 @@ pub use crate::guard::{Control, RefusedAlike, RejectGuard, RejectLimit};
 pub use crate::outcome::{
     BoxError, ErrorClass, RejectedBy, Rejection, RowOutcome, StoredRows, WriteError,
 };
+pub use crate::record::Record;
 
 /// A store that takes rows.
 pub trait Sink: Send + Sync + 'static {
