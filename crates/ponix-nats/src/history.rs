@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::DeliverPolicy;
@@ -11,6 +12,9 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
 
 use crate::delivery::Delivery;
+
+/// Time without a message after which a reader asks whether there is one left.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Why a stream cannot be looked into.
 #[derive(Debug, thiserror::Error)]
@@ -139,17 +143,25 @@ pub async fn ack_floors(stream: &Stream) -> Result<Vec<u64>, HistoryError> {
 }
 
 /// Reads the messages of a range in order, without acks.
+///
+/// Messages may be deleted meanwhile: by the janitor, by an operator, by a limit. What is gone
+/// before it could be read is left out, and [`unread`](Self::unread) counts it.
 pub struct RangeReader<'a> {
     stream: &'a Stream,
+    range: SequenceRange,
     messages: Option<Ordered>,
-    /// The last sequence of the range that the stream holds.
-    last: u64,
+    /// The sequence to come next at the earliest.
+    next: u64,
+    read: u64,
+    /// Whether what was to come may have been deleted.
+    in_doubt: bool,
 }
 
 impl fmt::Debug for RangeReader<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RangeReader")
-            .field("last", &self.last)
+            .field("range", &self.range)
+            .field("next", &self.next)
             .finish_non_exhaustive()
     }
 }
@@ -163,14 +175,17 @@ impl<'a> RangeReader<'a> {
     /// # Cancel safety
     /// Cancel safe: the consumer behind it goes away by itself.
     pub async fn open(stream: &'a Stream, range: SequenceRange) -> Result<Self, HistoryError> {
-        // The end of the range may have been deleted: reading ends at the last one that is there.
-        let Some(last) = last_held(stream, range).await? else {
-            return Ok(Self {
-                stream,
-                messages: None,
-                last: 0,
-            });
+        let mut reader = Self {
+            stream,
+            range,
+            messages: None,
+            next: range.first,
+            read: 0,
+            in_doubt: false,
         };
+        if !holds_any(stream, range).await? {
+            return Ok(reader);
+        }
         let config = OrderedConfig {
             deliver_policy: DeliverPolicy::ByStartSequence {
                 start_sequence: range.first,
@@ -185,55 +200,83 @@ impl<'a> RangeReader<'a> {
             .messages()
             .await
             .map_err(|err| HistoryError::new(stream, "no messages", err))?;
-        Ok(Self {
-            stream,
-            messages: Some(messages),
-            last,
-        })
+        reader.messages = Some(messages);
+        Ok(reader)
     }
 
-    /// Returns the next message, `None` behind the last.
+    /// Returns the next message, `None` behind the last that the stream holds.
     ///
     /// # Errors
-    /// Reading broke off and could not be taken up again.
+    /// Reading broke off and could not be taken up again, or the server does not answer.
     ///
     /// # Cancel safety
     /// Cancel safe: no message is lost.
     pub async fn next(&mut self) -> Result<Option<Delivery>, HistoryError> {
-        let Some(messages) = &mut self.messages else {
-            return Ok(None);
-        };
-        let Some(message) = messages.next().await else {
-            return Ok(None);
-        };
-        let message =
-            message.map_err(|err| HistoryError::new(self.stream, "reading broke off", err))?;
-        let delivery = Delivery::from_message(message.message).map(|(delivery, _)| delivery);
-        if delivery
-            .as_ref()
-            .is_none_or(|delivery| delivery.stream_sequence() >= self.last)
-        {
+        let rest = self.rest();
+        if self.in_doubt && !holds_any(self.stream, rest).await? {
             self.messages = None;
         }
-        Ok(delivery.filter(|delivery| delivery.stream_sequence() <= self.last))
+        while let Some(messages) = &mut self.messages {
+            let Ok(message) = tokio::time::timeout(SILENCE_MAX, messages.next()).await else {
+                let rest = self.rest();
+                if !holds_any(self.stream, rest).await? {
+                    self.messages = None;
+                }
+                continue;
+            };
+            let Some(message) = message else {
+                self.messages = None;
+                break;
+            };
+            let message =
+                message.map_err(|err| HistoryError::new(self.stream, "reading broke off", err))?;
+            let Some((delivery, pending)) = Delivery::from_message(message.message) else {
+                continue;
+            };
+            let sequence = delivery.stream_sequence();
+            if sequence < self.next {
+                continue; // a consumer made anew before its first message begins at the oldest
+            }
+            self.next = sequence + 1;
+            self.in_doubt = pending == 0;
+            if self.next > self.range.last {
+                self.messages = None;
+            }
+            if sequence > self.range.last {
+                break;
+            }
+            self.read += 1;
+            return Ok(Some(delivery));
+        }
+        Ok(None)
+    }
+
+    const fn rest(&self) -> SequenceRange {
+        SequenceRange {
+            first: self.next,
+            last: self.range.last,
+        }
+    }
+
+    /// Returns the sequences of the range without a message: deleted before, or while reading.
+    /// The whole of it only once [`next`](Self::next) has returned `None`.
+    pub const fn unread(&self) -> u64 {
+        let next = if self.messages.is_some() {
+            self.next
+        } else {
+            self.range.last.saturating_add(1)
+        };
+        next.saturating_sub(self.range.first) - self.read
     }
 }
 
-/// Returns the highest sequence of the range that the stream holds, by halving.
-async fn last_held(stream: &Stream, range: SequenceRange) -> Result<Option<u64>, HistoryError> {
-    let (mut low, mut high, mut found) = (range.first, range.last, None);
-    while low <= high {
-        let middle = low + (high - low) / 2;
-        match message_from(stream, middle).await? {
-            Some((sequence, _)) if sequence <= range.last => {
-                found = Some(sequence);
-                low = sequence + 1;
-            }
-            _ if middle == 0 => break,
-            _ => high = middle - 1,
-        }
+/// Asks the stream, not the consumer, whose count of pending messages is an estimate.
+async fn holds_any(stream: &Stream, range: SequenceRange) -> Result<bool, HistoryError> {
+    if range.is_empty() {
+        return Ok(false);
     }
-    Ok(found)
+    let held = message_from(stream, range.first).await?;
+    Ok(held.is_some_and(|(sequence, _)| sequence <= range.last))
 }
 
 /// Returns the identities of the messages in a dead-letter stream.

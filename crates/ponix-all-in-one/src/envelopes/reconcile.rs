@@ -106,6 +106,7 @@ async fn reconcile(config: &Config, times: &Times) -> anyhow::Result<Report> {
         }
     }
     judge(&mut chunk, &clickhouse, &dead, &mut report).await?;
+    report.unread = reader.unread();
     Ok(report)
 }
 
@@ -174,6 +175,8 @@ struct Report {
     stream: String,
     range: SequenceRange,
     messages: u64,
+    /// Sequences without a message by now: purged or deleted before they could be read.
+    unread: u64,
     stored: u64,
     dead: u64,
     unmerged_copies: u64,
@@ -234,6 +237,13 @@ impl fmt::Display for Report {
             "stream {}: sequences {first} to {last}, {} messages",
             self.stream, self.messages
         )?;
+        if self.unread > 0 {
+            writeln!(
+                f,
+                "purged unread    {} (purged or deleted before they were read; not judged)",
+                self.unread
+            )?;
+        }
         writeln!(f, "stored           {}", self.stored)?;
         writeln!(f, "dead letters     {}", self.dead)?;
         writeln!(f, "unmerged copies  {}", self.unmerged_copies)?;

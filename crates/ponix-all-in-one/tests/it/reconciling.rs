@@ -29,6 +29,15 @@ async fn what_is_stored_or_dead_is_sound_and_what_is_lost_is_named() {
         );
     }
 
+    assert!(!report.contains("purged unread"), "{report}");
+
+    let stream = world.context().await.get_stream(world.stream().name);
+    let stream = stream.await.unwrap();
+    stream.delete_message(51).await.unwrap(); // the last: the bad one
+    let (code, report) = reconcile().run().await;
+    assert_eq!(code, 0, "{report}");
+    assert!(report.contains("\npurged unread    1 "), "{report}");
+
     let lost = world
         .text("SELECT toString(min(event_id)) FROM envelopes")
         .await;

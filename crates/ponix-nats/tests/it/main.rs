@@ -8,6 +8,7 @@ mod connect;
 mod consumers;
 mod dead_letters;
 mod failures;
+mod history;
 mod holding;
 mod login;
 mod outages;
