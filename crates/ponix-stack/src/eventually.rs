@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::bail;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::watchdog;
+
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
@@ -86,6 +88,7 @@ where
     F: FnMut() -> Fut + Send,
     Fut: Future<Output = A> + Send,
 {
+    watchdog::watch_this_test();
     let start = Instant::now();
     let deadline = start + timeout;
     let mut pause = FIRST_PAUSE;

@@ -18,6 +18,7 @@ mod proxy;
 mod reaper;
 mod server;
 mod spawner;
+mod watchdog;
 
 pub use clickhouse::{ClickHouse, ClickHouseBuilder};
 pub use eventually::{Answer, eventually};
@@ -30,3 +31,4 @@ pub use postgres::{Postgres, PostgresBuilder};
 pub use process::{Process, ProcessBuilder};
 pub use proxy::{Mode, Proxy, ProxyCounters, Side};
 pub use server::Server;
+pub use watchdog::watch_this_test;

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::folder::Folder;
 use crate::spawner::{self, RunAs};
-use crate::{proc, reaper};
+use crate::{proc, reaper, watchdog};
 
 /// How long [`Process::stop`] waits after SIGTERM when nothing else was set.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -185,6 +185,7 @@ impl Process {
     ///
     /// It is running, or the program may not be executed.
     pub fn start(&self) -> Result<()> {
+        watchdog::watch_this_test();
         let mut state = self.state();
         if state.running.as_ref().is_some_and(Running::is_alive) {
             bail!("{} is already running", self.spec.name);
@@ -201,6 +202,7 @@ impl Process {
         let pid = child.id();
         let (child, exit) = reaper::watch(child);
         tracing::debug!(name = self.spec.name, pid, "process started");
+        watchdog::remember_log(&self.log);
         state.running = Some(Running { pid, child, exit });
         state.starts += 1;
         Ok(())
@@ -463,6 +465,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        watchdog::forget_log(&self.log);
         if self.signal(Signal::SIGKILL)
             && let Some(running) = self.running()
         {

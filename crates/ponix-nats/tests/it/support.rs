@@ -17,7 +17,7 @@ use ponix_nats::{
     Delivery, NatsConfig, NatsMetrics, OutgoingMessage, PendingPublish, ProcessError,
     ProcessingResult, Publisher, StreamSettings, connect, jetstream_context,
 };
-use ponix_stack::{Nats, eventually};
+use ponix_stack::{Nats, eventually, watch_this_test};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ const IN_FLIGHT_MAX: usize = 256;
 
 /// A server that tests running at the same time share; the last one takes it down.
 pub(crate) async fn shared_nats() -> Arc<Nats> {
+    watch_this_test();
     static SHARED: tokio::sync::Mutex<Weak<Nats>> = tokio::sync::Mutex::const_new(Weak::new());
     let mut shared = SHARED.lock().await;
     if let Some(nats) = shared.upgrade() {

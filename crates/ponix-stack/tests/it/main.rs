@@ -12,3 +12,4 @@ mod proxy_random;
 mod torment;
 #[cfg(target_os = "linux")]
 mod up;
+mod watchdog;

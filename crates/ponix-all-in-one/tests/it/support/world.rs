@@ -13,7 +13,7 @@ use ponix_nats::{
     ConnectionRole, DeadLetters, NatsConfig, NatsMetrics, OutgoingMessage, PendingPublish,
     Publisher, StreamSettings, connect, envelope_message, jetstream_context,
 };
-use ponix_stack::{ClickHouse, Nats, eventually};
+use ponix_stack::{ClickHouse, Nats, eventually, watch_this_test};
 use ponix_wire::envelope::v1::ProcessedEnvelope;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::Instant;
@@ -274,6 +274,7 @@ where
     T: Send + Sync,
     F: Future<Output = anyhow::Result<T>> + Send,
 {
+    watch_this_test();
     let mut server = server.lock().await;
     if let Some(running) = server.upgrade() {
         return running;
