@@ -2,6 +2,7 @@
 
 mod data;
 
+use bytes::Bytes;
 use ponix_nats::{OutgoingMessage, envelope_message};
 use ponix_wire::envelope::v1::ProcessedEnvelope;
 use ponix_wire::{
@@ -14,32 +15,62 @@ use uuid::Uuid;
 
 use self::data::{Data, DataSeed};
 use crate::error::ApiError;
-use crate::publish::own_id;
+use crate::identity::{id_of_key, own_id};
+use crate::memory::content_hash;
+use crate::submission::{Checked, Encode};
 
 /// Longest device id accepted, in bytes.
 const DEVICE_ID_BYTES_MAX: usize = 64;
 
-/// What the envelope comes with besides its bytes.
+/// Makes messages of envelopes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Context<'a> {
+pub(crate) struct EnvelopeEncoder<'a> {
     /// First token of the subject.
     pub(crate) subject_prefix: &'a str,
     /// Whose credential it is.
     pub(crate) organization: &'a str,
-    /// The id for an envelope that has none.
-    pub(crate) fallback_id: Option<Uuid>,
+    /// Stands for the id of an envelope that has none.
+    pub(crate) idempotency_key: Option<&'a str>,
     pub(crate) keys_max: usize,
     pub(crate) now_ns: i64,
+    /// Protobuf, not JSON.
+    pub(crate) protobuf: bool,
 }
 
-/// An envelope that can be stored, ready to be published.
-#[derive(Debug)]
-pub(crate) struct Accepted {
-    pub(crate) event_id: Uuid,
-    /// Whether the client chose the id.
-    pub(crate) id_given: bool,
-    pub(crate) message: OutgoingMessage,
+impl Encode for EnvelopeEncoder<'_> {
+    type Message = OutgoingMessage;
+
+    fn encode(&self, payload: Bytes, line: usize) -> Result<Checked<OutgoingMessage>, ApiError> {
+        let by_key = |key| id_of_key(self.organization, key, line as u64);
+        let context = Context {
+            encoder: self,
+            fallback_id: self.idempotency_key.map(by_key),
+        };
+        let (given, message) = if self.protobuf {
+            from_protobuf(&payload, context)
+        } else {
+            from_json(&payload, context)
+        }?;
+        let id = message.id.unwrap_or_default();
+        let chosen = given.or(context.fallback_id).is_some();
+        Ok(Checked {
+            id,
+            key: given.map_or(id, |given| own_id(self.organization, given)),
+            content: chosen.then(|| content_hash(&payload)),
+            message,
+        })
+    }
 }
+
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    encoder: &'a EnvelopeEncoder<'a>,
+    /// The id for an envelope that has none.
+    fallback_id: Option<Uuid>,
+}
+
+/// The id that the client gave, and the message.
+type Accepted = (Option<Uuid>, OutgoingMessage);
 
 /// The members of a JSON envelope.
 struct Members {
@@ -55,14 +86,14 @@ struct Members {
 ///
 /// # Errors
 /// What is wrong, with the field.
-pub(crate) fn from_json(text: &[u8], context: Context<'_>) -> Result<Accepted, ApiError> {
+fn from_json(text: &[u8], context: Context<'_>) -> Result<Accepted, ApiError> {
     let text = std::str::from_utf8(text).map_err(|err| {
         let message = format!("the body is not UTF-8 from byte {} on", err.valid_up_to());
         ApiError::bad("invalid_utf8", message)
     })?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let seed = MembersSeed {
-        keys_max: context.keys_max,
+        keys_max: context.encoder.keys_max,
     };
     let members = seed
         .deserialize(&mut deserializer)
@@ -71,7 +102,7 @@ pub(crate) fn from_json(text: &[u8], context: Context<'_>) -> Result<Accepted, A
     if let Some(error) = members.data.problem {
         return Err(error);
     }
-    let now = timestamp_from_ns(context.now_ns);
+    let now = timestamp_from_ns(context.encoder.now_ns);
     let time = |field, text: &str| timestamp_from_rfc3339(field, text).map_err(ApiError::from);
     let processed_at: Timestamp = match &members.processed_at {
         Some(text) => time("processed_at", text)?,
@@ -101,10 +132,10 @@ pub(crate) fn from_json(text: &[u8], context: Context<'_>) -> Result<Accepted, A
 ///
 /// # Errors
 /// What is wrong, with the field.
-pub(crate) fn from_protobuf(bytes: &[u8], context: Context<'_>) -> Result<Accepted, ApiError> {
+fn from_protobuf(bytes: &[u8], context: Context<'_>) -> Result<Accepted, ApiError> {
     // Checked before prost builds it: prost recurses and knows no limit of what is stored.
     if !bytes.is_empty() {
-        match decode_envelope(bytes, context.now_ns) {
+        match decode_envelope(bytes, context.encoder.now_ns) {
             // What is missing is filled in below, or told there.
             Ok(_) => {}
             Err(err) if err.kind() == ponix_wire::DecodeErrorKind::MissingField => {}
@@ -121,7 +152,7 @@ pub(crate) fn from_protobuf(bytes: &[u8], context: Context<'_>) -> Result<Accept
     let id = given.or(context.fallback_id);
     envelope.event_id = id.unwrap_or_else(Uuid::now_v7).to_string();
     if envelope.processed_at.is_none() {
-        envelope.processed_at = Some(timestamp_from_ns(context.now_ns));
+        envelope.processed_at = Some(timestamp_from_ns(context.encoder.now_ns));
     }
     accept(envelope, given, context)
 }
@@ -133,29 +164,21 @@ fn accept(
     context: Context<'_>,
 ) -> Result<Accepted, ApiError> {
     check_device_id(&envelope.end_device_id)?;
-    let event_id = Uuid::try_parse(&envelope.event_id).unwrap_or_default();
-    let mut message = envelope_message(context.subject_prefix, envelope)
+    let message = envelope_message(context.encoder.subject_prefix, envelope)
         .map_err(|err| ApiError::bad("invalid_value", err.to_string()).at("end_device_id"))?;
-    decode_envelope(&message.payload, context.now_ns)?;
-    if let Some(given) = given {
-        message.id = Some(own_id(context.organization, given));
-    }
-    Ok(Accepted {
-        event_id,
-        id_given: given.or(context.fallback_id).is_some(),
-        message,
-    })
+    decode_envelope(&message.payload, context.encoder.now_ns)?;
+    Ok((given, message))
 }
 
 fn own_organization(named: Option<String>, context: Context<'_>) -> Result<String, ApiError> {
     match named {
-        Some(named) if named != context.organization => Err(ApiError::new(
+        Some(named) if named != context.encoder.organization => Err(ApiError::new(
             axum::http::StatusCode::FORBIDDEN,
             "wrong_organization",
             "the envelope names another organization than the credential's",
         )
         .at("organization_id")),
-        _ => Ok(context.organization.to_owned()),
+        _ => Ok(context.encoder.organization.to_owned()),
     }
 }
 

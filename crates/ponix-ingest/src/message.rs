@@ -12,6 +12,10 @@ use uuid::Uuid;
 
 use self::json::TopLevel;
 use crate::error::ApiError;
+use crate::identity::{id_of_key, own_id};
+use crate::memory::{ContentHash, content_hash};
+use crate::state::Identify;
+use crate::submission::{Checked, Encode};
 
 /// Last token of the subject of messages whose entity is not known.
 const DEFAULT_ENTITY: &str = "default";
@@ -65,9 +69,17 @@ impl IncomingMessage {
         self.received_at.format(&Rfc3339).unwrap_or_default()
     }
 
+    /// What a repeat must be the same in: also the organization, because an id is one for all of
+    /// them.
+    fn content(&self) -> ContentHash {
+        let hint = self.hint.as_deref().unwrap_or_default();
+        let head = [self.organization.as_bytes(), hint.as_bytes(), b""].join(&0);
+        content_hash(&[&head, &self.payload[..]].concat())
+    }
+
     /// Makes the message for the stream. No header of the client's is among its headers.
     ///
-    /// `stream_id` is what the stream knows the message by, see [`own_id`](crate::publish::own_id).
+    /// `stream_id` is what the stream knows the message by, see [`own_id`](own_id).
     pub(crate) fn outgoing(&self, subject_prefix: &str, stream_id: Uuid) -> OutgoingMessage {
         let entity = self.entity_type.as_deref().map(snake_case);
         let entity = entity.as_deref().unwrap_or(DEFAULT_ENTITY);
@@ -94,22 +106,61 @@ impl IncomingMessage {
     }
 }
 
+/// Makes messages of lines and JSON objects, as far as that needs no entity.
+pub(crate) struct MessageEncoder<'a> {
+    pub(crate) identify: &'a Identify,
+    pub(crate) organization: &'a str,
+    pub(crate) source: String,
+    pub(crate) idempotency_key: Option<&'a str>,
+    /// The entity that the request names.
+    pub(crate) hint: Option<&'a str>,
+    pub(crate) format: MessageFormat,
+    pub(crate) keys_max: usize,
+    pub(crate) received_at: OffsetDateTime,
+}
+
+impl Encode for MessageEncoder<'_> {
+    type Message = IncomingMessage;
+
+    fn encode(&self, payload: Bytes, line: usize) -> Result<Checked<IncomingMessage>, ApiError> {
+        let described = describe(self.format, &payload, self.keys_max)?;
+        let by_key = |key| id_of_key(self.organization, key, line as u64);
+        let given = described
+            .message_id
+            .or_else(|| self.idempotency_key.map(by_key));
+        let named = self.hint.or(described.entity_type.as_deref());
+        let message = IncomingMessage {
+            message_id: given.unwrap_or_else(Uuid::now_v7),
+            organization: self.organization.to_owned(),
+            entity_type: (self.identify)(self.format, &payload, named),
+            hint: self.hint.map(str::to_owned),
+            format: self.format,
+            payload,
+            received_at: self.received_at,
+            source: self.source.clone(),
+        };
+        let own = |id| own_id(self.organization, id);
+        Ok(Checked {
+            id: message.message_id,
+            key: described.message_id.map_or(message.message_id, own),
+            content: given.map(|_| message.content()),
+            message,
+        })
+    }
+}
+
 /// What a payload says of itself.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Described {
-    pub(crate) message_id: Option<Uuid>,
-    pub(crate) entity_type: Option<String>,
+struct Described {
+    message_id: Option<Uuid>,
+    entity_type: Option<String>,
 }
 
 /// Checks a payload as far as that needs no entity.
 ///
 /// # Errors
 /// What is wrong, with the field.
-pub(crate) fn describe(
-    format: MessageFormat,
-    payload: &[u8],
-    keys_max: usize,
-) -> Result<Described, ApiError> {
+fn describe(format: MessageFormat, payload: &[u8], keys_max: usize) -> Result<Described, ApiError> {
     let text = std::str::from_utf8(payload).map_err(|err| {
         let message = format!("the body is not UTF-8 from byte {} on", err.valid_up_to());
         ApiError::bad("invalid_utf8", message)

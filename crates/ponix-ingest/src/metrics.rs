@@ -7,19 +7,20 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::error::ApiError;
+use crate::submission::Sent;
+
 /// Counters of the HTTP API. Clones share them.
 #[derive(Debug, Clone)]
 pub struct IngestMetrics {
     pub(crate) requests: Family<RequestLabels, Counter>,
+    /// Requests of all labels.
+    pub(crate) answered: Counter,
     pub(crate) in_flight: Gauge,
     pub(crate) connections: Gauge,
-    pub(crate) accepted: Counter,
-    pub(crate) duplicates: Counter,
-    pub(crate) refused: Counter,
+    pub(crate) envelopes: Tally,
+    pub(crate) messages: Tally,
     pub(crate) publish_latency: Histogram,
-    pub(crate) messages_published: Counter,
-    pub(crate) messages_duplicate: Counter,
-    pub(crate) messages_refused: Counter,
     pub(crate) statuses_queued: Gauge,
     pub(crate) statuses_dropped: Counter,
 }
@@ -30,21 +31,39 @@ pub(crate) struct RequestLabels {
     pub(crate) status: u16,
 }
 
+/// What became of the events of a route.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tally {
+    pub(crate) accepted: Counter,
+    /// Among the accepted.
+    pub(crate) duplicates: Counter,
+    pub(crate) refused: Counter,
+}
+
+impl Tally {
+    pub(crate) fn count(&self, sent: &Result<Sent, ApiError>) {
+        match sent {
+            Ok(sent) => {
+                self.accepted.inc();
+                self.duplicates.inc_by(u64::from(sent.duplicate));
+            }
+            Err(_) => _ = self.refused.inc(),
+        }
+    }
+}
+
 impl IngestMetrics {
     /// Makes the counters and names them in `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             requests: Family::default(),
+            answered: Counter::default(),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
-            accepted: Counter::default(),
-            duplicates: Counter::default(),
-            refused: Counter::default(),
+            envelopes: Tally::default(),
+            messages: Tally::default(),
             // 0.25 ms to 8 s.
             publish_latency: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
-            messages_published: Counter::default(),
-            messages_duplicate: Counter::default(),
-            messages_refused: Counter::default(),
             statuses_queued: Gauge::default(),
             statuses_dropped: Counter::default(),
         };
@@ -67,17 +86,17 @@ impl IngestMetrics {
         registry.register(
             "ponix_ingest_envelopes_accepted",
             "Envelopes that JetStream has acknowledged",
-            metrics.accepted.clone(),
+            metrics.envelopes.accepted.clone(),
         );
         registry.register(
             "ponix_ingest_envelopes_duplicate",
             "Envelopes among them that the stream had already",
-            metrics.duplicates.clone(),
+            metrics.envelopes.duplicates.clone(),
         );
         registry.register(
             "ponix_ingest_envelopes_refused",
             "Envelopes answered with an error",
-            metrics.refused.clone(),
+            metrics.envelopes.refused.clone(),
         );
         registry.register(
             "ponix_ingest_publish_latency_seconds",
@@ -90,8 +109,8 @@ impl IngestMetrics {
     fn register_messages(&self, registry: &mut Registry) {
         registry.register(
             "messages_published",
-            "Raw messages that JetStream has acknowledged",
-            self.messages_published.clone(),
+            "Raw messages that JetStream has acknowledged, or the database without it",
+            self.messages.accepted.clone(),
         );
         registry.register(
             "nats_publish_latency_seconds",
@@ -101,12 +120,12 @@ impl IngestMetrics {
         registry.register(
             "ponix_ingest_messages_duplicate",
             "Raw messages among them that the stream had already",
-            self.messages_duplicate.clone(),
+            self.messages.duplicates.clone(),
         );
         registry.register(
             "ponix_ingest_messages_refused",
             "Raw messages answered with an error",
-            self.messages_refused.clone(),
+            self.messages.refused.clone(),
         );
         registry.register(
             "ponix_ingest_statuses_queued",

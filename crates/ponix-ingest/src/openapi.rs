@@ -9,9 +9,10 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use self::schemas::JsonValue;
 pub(crate) use self::schemas::{MessageLine, MessageLines, MessageObject, ObjectLines, Readings};
-use crate::envelopes::{EnvelopeAccepted, EnvelopeBody, EnvelopesAccepted, LineResult};
+use crate::answer::{BatchAnswer, LineResult};
+use crate::envelopes::{EnvelopeAccepted, EnvelopeBody};
 use crate::error::ErrorBody;
-use crate::messages::{BatchAccepted, BatchLine, MessageAccepted, UnknownStatus};
+use crate::messages::{MessageAccepted, UnknownStatus};
 use crate::state::IngestState;
 use crate::store::MessageStatus;
 
@@ -26,7 +27,7 @@ use crate::store::MessageStatus;
     components(schemas(
         EnvelopeBody,
         EnvelopeAccepted,
-        EnvelopesAccepted,
+        BatchAnswer,
         LineResult,
         ErrorBody,
         JsonValue,
@@ -42,8 +43,6 @@ struct ApiDoc;
     paths(crate::messages::post, crate::messages::batch, crate::messages::status),
     components(schemas(
         MessageAccepted,
-        BatchAccepted,
-        BatchLine,
         MessageLine,
         MessageLines,
         MessageObject,

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
@@ -16,8 +15,8 @@ use serde_json::json;
 
 use crate::auth::{authenticate, client_address};
 use crate::error::{ApiError, method_not_allowed};
-use crate::metrics::RequestLabels;
-use crate::state::{Counts, IngestState};
+use crate::metrics::{IngestMetrics, RequestLabels, Tally};
+use crate::state::IngestState;
 use crate::{envelopes, messages, openapi};
 
 /// Where a request comes from; [`serve`](crate::serve()) tells.
@@ -124,13 +123,13 @@ async fn account(
         )
         .into_response(),
     };
-    Counts::add(&state.counts.requests, 1);
     let path = route.as_ref().map_or("other", MatchedPath::as_str);
     let labels = RequestLabels {
         route: path.trim_start_matches("/api").to_owned(),
         status: response.status().as_u16(),
     };
     state.metrics.requests.get_or_create(&labels).inc();
+    state.metrics.answered.inc();
     response
 }
 
@@ -173,22 +172,22 @@ async fn metrics(State(state): State<IngestState>) -> Response {
 }
 
 async fn stats(State(state): State<IngestState>) -> Json<serde_json::Value> {
-    let counts = &state.counts;
-    let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let mut stats = json!({
-        "requests": read(&counts.requests),
-        "envelopes": {
-            "accepted": read(&counts.accepted),
-            "duplicates": read(&counts.duplicates),
-            "refused": read(&counts.refused),
-        },
-    });
+    let IngestMetrics {
+        answered,
+        envelopes,
+        messages,
+        ..
+    } = &state.metrics;
+    let counts = |tally: &Tally| {
+        json!({
+            "accepted": tally.accepted.get(),
+            "duplicates": tally.duplicates.get(),
+            "refused": tally.refused.get(),
+        })
+    };
+    let mut stats = json!({"requests": answered.get(), "envelopes": counts(envelopes)});
     if state.messages.is_some() {
-        stats["messages"] = json!({
-            "accepted": read(&counts.messages_accepted),
-            "duplicates": read(&counts.messages_duplicates),
-            "refused": read(&counts.messages_refused),
-        });
+        stats["messages"] = counts(messages);
     }
     Json(stats)
 }

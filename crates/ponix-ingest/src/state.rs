@@ -1,7 +1,7 @@
 //! What the handlers share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ponix_nats::Publisher;
 use prometheus_client::registry::Registry;
@@ -10,10 +10,11 @@ use crate::auth::ApiKeys;
 use crate::body::BodyLimits;
 use crate::config::{IngestConfig, MessagesConfig};
 use crate::limits::Limits;
+use crate::memory::Memory;
 use crate::message::MessageFormat;
 use crate::metrics::IngestMetrics;
-use crate::publish::Publishing;
 use crate::store::{MessageStore, StatusQueue, StatusWriter, status_writer};
+use crate::stream::Stream;
 
 /// Tells why the service is not ready; nothing when it is.
 pub type Reasons = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
@@ -28,9 +29,18 @@ pub(crate) struct Messages {
     pub(crate) config: Arc<MessagesConfig>,
     pub(crate) store: Arc<dyn MessageStore>,
     pub(crate) identify: Identify,
-    pub(crate) queue: StatusQueue,
+    pub(crate) way: Way,
     /// Ids of messages are no ids of envelopes: a memory of their own.
-    pub(crate) publishing: Publishing,
+    pub(crate) memory: Memory,
+}
+
+/// How messages get to the store.
+#[derive(Clone)]
+pub(crate) enum Way {
+    /// Through a stream, with a status written behind the answer.
+    Stream(Box<Stream>, StatusQueue),
+    /// At once, within this time.
+    AtOnce(Duration),
 }
 
 /// The state of the HTTP API. Clones share it, and cost next to nothing: every request makes some.
@@ -43,11 +53,10 @@ pub struct Shared {
     pub(crate) config: Arc<IngestConfig>,
     pub(crate) keys: Option<Arc<ApiKeys>>,
     pub(crate) limits: Limits,
-    pub(crate) publishing: Publishing,
+    pub(crate) stream: Stream,
     pub(crate) metrics: IngestMetrics,
     pub(crate) registry: Arc<Registry>,
     pub(crate) reasons: Reasons,
-    pub(crate) counts: Arc<Counts>,
     pub(crate) messages: Option<Messages>,
 }
 
@@ -74,24 +83,6 @@ impl std::ops::Deref for IngestState {
     }
 }
 
-/// What `/stats` shows.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) requests: AtomicU64,
-    pub(crate) accepted: AtomicU64,
-    pub(crate) duplicates: AtomicU64,
-    pub(crate) refused: AtomicU64,
-    pub(crate) messages_accepted: AtomicU64,
-    pub(crate) messages_duplicates: AtomicU64,
-    pub(crate) messages_refused: AtomicU64,
-}
-
-impl Counts {
-    pub(crate) fn add(counter: &AtomicU64, more: u64) {
-        counter.fetch_add(more, Ordering::Relaxed);
-    }
-}
-
 impl IngestState {
     /// Puts the parts together. `registry` is what `/metrics` shows, and `reasons` what `/ready`
     /// tells; without `keys` every request counts as the default organization's.
@@ -111,7 +102,7 @@ impl IngestState {
                 config.key_rate,
                 own_rates,
             ),
-            publishing: Publishing::new(
+            stream: Stream::new(
                 publisher,
                 config.publish_timeout,
                 config.remembered_ids_max,
@@ -122,7 +113,6 @@ impl IngestState {
             metrics,
             registry,
             reasons,
-            counts: Arc::default(),
             messages: None,
         }))
     }
@@ -140,14 +130,18 @@ impl IngestState {
             config.statuses_queued_max,
             self.metrics.clone(),
         );
+        let memory = Memory::new(self.config.remembered_ids_max);
+        let way = if config.nats_enabled {
+            Way::Stream(Box::new(self.stream.with_memory(memory.clone())), queue)
+        } else {
+            Way::AtOnce(self.config.publish_timeout)
+        };
         let messages = Messages {
             config: Arc::new(config),
             store,
             identify,
-            queue,
-            publishing: self
-                .publishing
-                .with_own_memory(self.config.remembered_ids_max),
+            way,
+            memory,
         };
         Arc::make_mut(&mut self.0).messages = Some(messages);
         (self, writer)

@@ -1,0 +1,127 @@
+//! Where raw messages go: into a stream with a status behind it, or into the store at once.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use crate::error::ApiError;
+use crate::memory::Memory;
+use crate::message::IncomingMessage;
+use crate::state::{Messages, Way};
+use crate::store::{AcceptedMessage, Persisted, StatusQueue};
+use crate::stream::{self, Stream};
+use crate::submission::{Checked, Destination, Events, Sent};
+
+impl Messages {
+    /// Status and word of a request that is done.
+    pub(super) fn success(&self) -> (StatusCode, &'static str) {
+        match self.way {
+            Way::Stream(..) => (StatusCode::ACCEPTED, "accepted"),
+            Way::AtOnce(_) => (StatusCode::OK, "persisted"),
+        }
+    }
+
+    async fn publish(
+        &self,
+        stream: &Stream,
+        statuses: &StatusQueue,
+        event: Checked<IncomingMessage>,
+    ) -> Result<Sent, ApiError> {
+        let Checked {
+            id,
+            key,
+            content,
+            message,
+        } = event;
+        let outgoing = Checked {
+            id,
+            key,
+            content,
+            message: message.outgoing(&self.config.subject_prefix, key),
+        };
+        let sent = stream.publish(outgoing).await?;
+        statuses.push(AcceptedMessage {
+            message_id: message.message_id,
+            organization: message.organization,
+            entity_type: message.entity_type,
+            received_at: message.received_at,
+            source: message.source,
+        });
+        Ok(sent)
+    }
+
+    /// Stores what is no error, all at once.
+    async fn persist(
+        &self,
+        events: Events<'_, IncomingMessage>,
+        atomic: bool,
+        timeout: Duration,
+    ) -> Vec<Result<Sent, ApiError>> {
+        let (mut chosen, mut messages) = (Vec::new(), Vec::new());
+        let mut results: Vec<Result<Sent, ApiError>> = Vec::new();
+        for event in events {
+            results.push(event.map(|event| {
+                chosen.push((event.key, event.content));
+                messages.push(event.message);
+                let (id, duplicate) = (event.id, false);
+                Sent { id, duplicate }
+            }));
+        }
+        let sent = results.iter_mut().filter(|result| result.is_ok());
+        let stored = tokio::time::timeout(timeout, self.store.persist(&messages, atomic)).await;
+        match stored {
+            Ok(Ok(stored)) => {
+                for ((result, stored), (key, content)) in sent.zip(stored).zip(chosen) {
+                    if let (Persisted::Stored, Some(content)) = (&stored, content) {
+                        self.memory.remember(key, content);
+                    }
+                    settle(result, stored);
+                }
+            }
+            failed => {
+                if let Ok(Err(err)) = failed {
+                    tracing::warn!(error = %err, "the store does not answer a request");
+                }
+                sent.for_each(|result| *result = Err(ApiError::outcome_unknown()));
+            }
+        }
+        results
+    }
+}
+
+impl Destination<IncomingMessage> for Messages {
+    fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    async fn send(
+        &self,
+        events: Events<'_, IncomingMessage>,
+        atomic: bool,
+    ) -> Vec<Result<Sent, ApiError>> {
+        match &self.way {
+            Way::AtOnce(timeout) => self.persist(events, atomic, *timeout).await,
+            Way::Stream(stream, statuses) => {
+                stream::pipelined(events, |event| self.publish(stream, statuses, event)).await
+            }
+        }
+    }
+}
+
+fn settle(result: &mut Result<Sent, ApiError>, stored: Persisted) {
+    match stored {
+        Persisted::Stored => {}
+        Persisted::AlreadyDone => {
+            if let Ok(sent) = result {
+                sent.duplicate = true;
+            }
+        }
+        Persisted::Refused { field, reason } => {
+            let error = ApiError::bad("invalid_message", reason);
+            *result = Err(match field {
+                Some(field) => error.at(field),
+                None => error,
+            });
+        }
+    }
+}
