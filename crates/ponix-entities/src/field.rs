@@ -1,10 +1,12 @@
 //! One field: from what a message says to a value that fits.
 
+use ponix_wire::JsonReader;
 use regex::Regex;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 use serde_json::Value as Json;
 
+use crate::message::JSON_RULES;
 use crate::scalar::{date, date_time, decimal, decimal_of_json};
 use crate::table::{Column, FieldType, Value};
 
@@ -57,7 +59,8 @@ impl Field {
                 date_time(text.trim()).ok_or_else(|| not("a time such as 2026-03-01T12:00:00Z"))?,
             ),
             FieldType::Json => {
-                let json = crate::json::parse(text.as_bytes())
+                let json: Json = JsonReader::new(JSON_RULES)
+                    .value(text.as_bytes())
                     .map_err(|err| format!("is not JSON: {err}"))?;
                 Value::Json(json.to_string())
             }

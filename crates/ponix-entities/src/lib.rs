@@ -5,7 +5,6 @@ mod ddl;
 mod derivation;
 mod document;
 mod field;
-mod json;
 mod load;
 mod message;
 mod sample;

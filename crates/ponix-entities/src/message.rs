@@ -1,5 +1,6 @@
 //! Raw messages, and the rows they become.
 
+use ponix_wire::{JsonError, JsonReader, JsonRules};
 use serde_json::{Map, Value as Json};
 
 use crate::catalog::{Catalog, Entity};
@@ -7,6 +8,12 @@ use crate::table::{Row, TableIndex, Value};
 
 /// More of a name from a message than this is not shown in an error, in characters.
 const NAME_SHOWN_CHARS_MAX: usize = 60;
+/// What JSON may hold here; integers go into columns of 64 bits or decimals.
+pub(crate) const JSON_RULES: JsonRules = JsonRules {
+    members_max: usize::MAX,
+    large_integers: true,
+    nul: false,
+};
 /// Derived rows of one message at most.
 const DERIVED_ROWS_MAX: usize = 10_000;
 
@@ -71,6 +78,15 @@ impl MessageError {
     }
 }
 
+impl From<JsonError> for MessageError {
+    fn from(err: JsonError) -> Self {
+        match err {
+            JsonError::Value { field, reason } => Self::at(field, reason),
+            other => Self::new(other.to_string()),
+        }
+    }
+}
+
 /// A name from a message as part of an error: bounded, on one line.
 pub(crate) fn shown_name(name: &str) -> String {
     let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
@@ -125,7 +141,7 @@ impl Catalog {
         payload: &[u8],
         hint: Option<&str>,
     ) -> Result<ParsedMessage, MessageError> {
-        let json = crate::json::parse(payload).map_err(|err| MessageError::new(err.to_string()))?;
+        let json = JsonReader::new(JSON_RULES).value(payload)?;
         let Json::Object(mut object) = json else {
             return Err(MessageError::new("the message is not an object"));
         };

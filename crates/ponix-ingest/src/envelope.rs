@@ -1,19 +1,16 @@
 //! One envelope of a body: strict, so that nothing is accepted that could not be stored.
 
-mod data;
-
 use bytes::Bytes;
 use ponix_nats::{OutgoingMessage, envelope_message};
 use ponix_wire::envelope::v1::ProcessedEnvelope;
 use ponix_wire::{
-    EnvelopeBuilder, Message as _, Timestamp, decode_envelope, timestamp_from_ns,
-    timestamp_from_rfc3339,
+    EnvelopeBuilder, JsonReader, JsonRules, Message as _, Struct, Timestamp, Value,
+    decode_envelope, timestamp_from_ns, timestamp_from_rfc3339, value::Kind,
 };
 use serde::Deserialize;
 use serde::de::DeserializeSeed;
 use uuid::Uuid;
 
-use self::data::{Data, DataSeed};
 use crate::error::ApiError;
 use crate::identity::{id_of_key, own_id};
 use crate::memory::content_hash;
@@ -78,7 +75,7 @@ struct Members {
     end_device_id: String,
     occurred_at: String,
     processed_at: Option<String>,
-    data: Data,
+    data: Struct,
     event_id: Option<String>,
 }
 
@@ -87,21 +84,12 @@ struct Members {
 /// # Errors
 /// What is wrong, with the field.
 fn from_json(text: &[u8], context: Context<'_>) -> Result<Accepted, ApiError> {
-    let text = std::str::from_utf8(text).map_err(|err| {
-        let message = format!("the body is not UTF-8 from byte {} on", err.valid_up_to());
-        ApiError::bad("invalid_utf8", message)
-    })?;
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let seed = MembersSeed {
-        keys_max: context.encoder.keys_max,
-    };
-    let members = seed
-        .deserialize(&mut deserializer)
-        .and_then(|members| deserializer.end().map(|()| members))
-        .map_err(|err| ApiError::bad("invalid_json", err.to_string()))?;
-    if let Some(error) = members.data.problem {
-        return Err(error);
-    }
+    let reader = JsonReader::new(JsonRules {
+        members_max: context.encoder.keys_max,
+        large_integers: false,
+        nul: true,
+    });
+    let members = reader.read(text, MembersSeed(&reader))?;
     let now = timestamp_from_ns(context.encoder.now_ns);
     let time = |field, text: &str| timestamp_from_rfc3339(field, text).map_err(ApiError::from);
     let processed_at: Timestamp = match &members.processed_at {
@@ -113,7 +101,7 @@ fn from_json(text: &[u8], context: Context<'_>) -> Result<Accepted, ApiError> {
         organization,
         members.end_device_id,
         time("occurred_at", &members.occurred_at)?,
-        members.data.fields,
+        members.data,
     );
     let given = members
         .event_id
@@ -205,9 +193,7 @@ fn check_device_id(id: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-struct MembersSeed {
-    keys_max: usize,
-}
+struct MembersSeed<'a>(&'a JsonReader);
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -233,7 +219,7 @@ impl Member {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for MembersSeed {
+impl<'de> DeserializeSeed<'de> for MembersSeed<'_> {
     type Value = Members;
 
     fn deserialize<D: serde::Deserializer<'de>>(
@@ -244,7 +230,7 @@ impl<'de> DeserializeSeed<'de> for MembersSeed {
     }
 }
 
-impl<'de> serde::de::Visitor<'de> for MembersSeed {
+impl<'de> serde::de::Visitor<'de> for MembersSeed<'_> {
     type Value = Members;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -267,7 +253,7 @@ impl<'de> serde::de::Visitor<'de> for MembersSeed {
                 Member::OccurredAt => occurred_at = Some(map.next_value()?),
                 Member::ProcessedAt => processed_at = map.next_value()?,
                 Member::EventId => event_id = map.next_value()?,
-                Member::Data => data = Some(map.next_value_seed(DataSeed::new(self.keys_max))?),
+                Member::Data => data = Some(map.next_value_seed(self.0.member("data"))?),
             }
         }
         let missing = A::Error::missing_field;
@@ -276,7 +262,11 @@ impl<'de> serde::de::Visitor<'de> for MembersSeed {
             end_device_id: end_device_id.ok_or_else(|| missing("end_device_id"))?,
             occurred_at: occurred_at.ok_or_else(|| missing("occurred_at"))?,
             processed_at,
-            data: data.ok_or_else(|| missing("data"))?,
+            data: match data.map(|data: Value| data.kind) {
+                Some(Some(Kind::StructValue(data))) => data,
+                Some(_) => return Err(self.0.refuse("data", "is not an object")),
+                None => return Err(missing("data")),
+            },
             event_id,
         })
     }

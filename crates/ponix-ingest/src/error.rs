@@ -5,7 +5,7 @@ use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ponix_nats::PublishError;
-use ponix_wire::{ConversionError, DecodeError};
+use ponix_wire::{ConversionError, DecodeError, JsonError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -139,6 +139,18 @@ impl From<PublishError> for ApiError {
                     .retry_after(5)
             }
             _ => Self::outcome_unknown(),
+        }
+    }
+}
+
+impl From<JsonError> for ApiError {
+    fn from(err: JsonError) -> Self {
+        match err {
+            JsonError::NotUtf8 { .. } => Self::bad("invalid_utf8", format!("the body {err}")),
+            JsonError::Value { ref field, .. } => {
+                Self::bad("invalid_value", err.to_string()).at(field.clone())
+            }
+            _ => Self::bad("invalid_json", err.to_string()),
         }
     }
 }

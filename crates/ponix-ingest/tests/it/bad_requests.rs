@@ -127,7 +127,7 @@ async fn bodies_that_are_no_envelope() {
         ),
         (
             data(&format!("{{{many}}}")),
-            (400, "invalid_json", None, "more than 1000 members in data"),
+            (400, "invalid_json", None, "data has more than 1000 members"),
         ),
         (
             json("a", "{}", r#","event_id":"17""#),
