@@ -5,6 +5,8 @@ mod auth;
 mod body;
 mod clock;
 mod config;
+mod document;
+mod doors;
 mod envelope;
 mod envelopes;
 mod error;
@@ -24,6 +26,7 @@ mod submission;
 
 pub use crate::auth::{ApiKeys, ApiKeysError};
 pub use crate::config::{IngestConfig, MessagesConfig, TlsFiles};
+pub use crate::doors::{DoorConfig, DoorError};
 pub use crate::error::{ApiError, ErrorBody};
 pub use crate::message::{IncomingMessage, MessageFormat};
 pub use crate::metrics::IngestMetrics;

@@ -20,6 +20,7 @@ pub struct IngestMetrics {
     pub(crate) connections: Gauge,
     pub(crate) envelopes: Tally,
     pub(crate) messages: Tally,
+    pub(crate) documents: DocumentTallies,
     pub(crate) publish_latency: Histogram,
     pub(crate) statuses_queued: Gauge,
     pub(crate) statuses_dropped: Counter,
@@ -52,6 +53,50 @@ impl Tally {
     }
 }
 
+/// The documents of every declared pipeline.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DocumentTallies {
+    accepted: Family<PipelineLabels, Counter>,
+    duplicates: Family<PipelineLabels, Counter>,
+    refused: Family<PipelineLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PipelineLabels {
+    pipeline: String,
+}
+
+impl DocumentTallies {
+    /// Returns the counters of one pipeline.
+    pub(crate) fn of(&self, pipeline: &str) -> Tally {
+        let pipeline = pipeline.to_owned();
+        let labels = PipelineLabels { pipeline };
+        Tally {
+            accepted: self.accepted.get_or_create_owned(&labels),
+            duplicates: self.duplicates.get_or_create_owned(&labels),
+            refused: self.refused.get_or_create_owned(&labels),
+        }
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "ponix_ingest_documents_accepted",
+            "Documents of declared pipelines that JetStream has acknowledged",
+            self.accepted.clone(),
+        );
+        registry.register(
+            "ponix_ingest_documents_duplicate",
+            "Documents among them that the stream had already",
+            self.duplicates.clone(),
+        );
+        registry.register(
+            "ponix_ingest_documents_refused",
+            "Documents answered with an error",
+            self.refused.clone(),
+        );
+    }
+}
+
 impl IngestMetrics {
     /// Makes the counters and names them in `registry`.
     pub fn register(registry: &mut Registry) -> Self {
@@ -62,12 +107,14 @@ impl IngestMetrics {
             connections: Gauge::default(),
             envelopes: Tally::default(),
             messages: Tally::default(),
+            documents: DocumentTallies::default(),
             // 0.25 ms to 8 s.
             publish_latency: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
             statuses_queued: Gauge::default(),
             statuses_dropped: Counter::default(),
         };
         metrics.register_messages(registry);
+        metrics.documents.register(registry);
         registry.register(
             "ponix_ingest_requests",
             "Requests answered",

@@ -2,14 +2,20 @@
 
 mod schemas;
 
+use std::sync::Arc;
+
 use axum::Router;
 use utoipa::OpenApi;
+use utoipa::openapi::PathItem;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_swagger_ui::SwaggerUi;
 
 use self::schemas::JsonValue;
-pub(crate) use self::schemas::{MessageLine, MessageLines, MessageObject, ObjectLines, Readings};
+pub(crate) use self::schemas::{
+    Document, MessageLine, MessageLines, MessageObject, ObjectLines, Readings,
+};
 use crate::answer::{BatchAnswer, LineResult};
+use crate::doors::{DocumentAccepted, Door};
 use crate::envelopes::{EnvelopeAccepted, EnvelopeBody};
 use crate::error::ErrorBody;
 use crate::messages::{MessageAccepted, UnknownStatus};
@@ -52,11 +58,35 @@ struct ApiDoc;
 )]
 struct MessagesDoc;
 
+/// The part that concerns doors; what is said of one holds for all.
+#[derive(Debug, OpenApi)]
+#[openapi(
+    paths(crate::doors::post),
+    components(schemas(Document, DocumentAccepted))
+)]
+struct DoorsDoc;
+
+/// The path that stands for all doors.
+const DOOR: &str = "/v1/{door}";
+
 /// The description of what is served: with API keys or without, with raw messages or without.
-pub(crate) fn document(keys: bool, messages: bool) -> utoipa::openapi::OpenApi {
+pub(crate) fn document(
+    keys: bool,
+    messages: bool,
+    doors: &[Arc<Door>],
+) -> utoipa::openapi::OpenApi {
     let mut document = ApiDoc::openapi();
     if messages {
         document.merge(MessagesDoc::openapi());
+    }
+    if !doors.is_empty() {
+        document.merge(DoorsDoc::openapi());
+        if let Some(any) = document.paths.paths.remove(DOOR) {
+            let described = doors
+                .iter()
+                .map(|door| (door.path.clone(), of_door(&any, door)));
+            document.paths.paths.extend(described);
+        }
     }
     if keys {
         let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
@@ -73,6 +103,17 @@ pub(crate) fn document(keys: bool, messages: bool) -> utoipa::openapi::OpenApi {
         }
     }
     document
+}
+
+fn of_door(any: &PathItem, door: &Door) -> PathItem {
+    let mut item = any.clone();
+    if let Some(operation) = &mut item.post {
+        let name = door.path.replace(['/', '-'], "_");
+        operation.operation_id = Some(format!("post{name}"));
+        let summary = format!("Send documents to the pipeline {}.", door.config.pipeline);
+        operation.summary = Some(summary);
+    }
+    item
 }
 
 pub(crate) fn routes(openapi: utoipa::openapi::OpenApi) -> Router<IngestState> {

@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use futures::FutureExt as _;
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::json;
@@ -17,7 +18,7 @@ use crate::auth::{authenticate, client_address};
 use crate::error::{ApiError, method_not_allowed};
 use crate::metrics::{IngestMetrics, RequestLabels, Tally};
 use crate::state::IngestState;
-use crate::{envelopes, messages, openapi};
+use crate::{doors, envelopes, messages, openapi};
 
 /// Where a request comes from; [`serve`](crate::serve()) tells.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +37,10 @@ pub fn router(state: IngestState) -> Router {
             .route("/ingest/batch", post(messages::batch))
             .route("/ingest/status/{message_id}", get(messages::status));
     }
+    for door in &state.doors {
+        let documents = post(doors::post).layer(Extension(Arc::clone(door)));
+        ingest = ingest.route(&door.path, documents);
+    }
     let ingest = ingest.route_layer(middleware::from_fn_with_state(state.clone(), take));
     Router::new()
         .route("/health", get(|| async { Json(json!({"status": "ok"})) }))
@@ -45,6 +50,7 @@ pub fn router(state: IngestState) -> Router {
         .merge(openapi::routes(openapi::document(
             state.keys.is_some(),
             state.messages.is_some(),
+            &state.doors,
         )))
         .fallback(|| async {
             ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no such route")

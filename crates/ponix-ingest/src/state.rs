@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 use crate::auth::ApiKeys;
 use crate::body::BodyLimits;
 use crate::config::{IngestConfig, MessagesConfig};
+use crate::doors::{Door, DoorConfig, DoorError, check_path};
 use crate::limits::Limits;
 use crate::memory::Memory;
 use crate::message::MessageFormat;
@@ -58,6 +59,7 @@ pub struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) reasons: Reasons,
     pub(crate) messages: Option<Messages>,
+    pub(crate) doors: Vec<Arc<Door>>,
 }
 
 impl std::fmt::Debug for IngestState {
@@ -114,6 +116,7 @@ impl IngestState {
             registry,
             reasons,
             messages: None,
+            doors: Vec::new(),
         }))
     }
 
@@ -145,6 +148,23 @@ impl IngestState {
         };
         Arc::make_mut(&mut self.0).messages = Some(messages);
         (self, writer)
+    }
+
+    /// Adds `POST <path>`, and the same under `/api`: JSON documents for a declared pipeline.
+    ///
+    /// # Errors
+    /// The path cannot be served, or is taken.
+    pub fn with_door(mut self, path: &str, config: DoorConfig) -> Result<Self, DoorError> {
+        check_path(path, &self.doors)?;
+        let memory = Memory::new(self.config.remembered_ids_max);
+        let door = Door {
+            path: path.to_owned(),
+            stream: self.stream.with_memory(memory),
+            tally: self.metrics.documents.of(&config.pipeline),
+            config,
+        };
+        Arc::make_mut(&mut self.0).doors.push(Arc::new(door));
+        Ok(self)
     }
 
     pub(crate) fn body_limits(&self) -> BodyLimits {

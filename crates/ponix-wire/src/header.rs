@@ -15,6 +15,9 @@ pub const MESSAGE_ID: &str = "Ponix-Message-Id";
 /// Of a raw message: whose it is.
 pub const ORGANIZATION: &str = "Ponix-Organization";
 
+/// The stream that a publish is meant for; the server refuses it in any other one.
+pub const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
+
 /// Of a dead letter: the class of the reason.
 pub const REASON: &str = "Ponix-Reason";
 /// Of a dead letter: the error text.

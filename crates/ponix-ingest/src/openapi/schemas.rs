@@ -88,6 +88,24 @@ impl ToSchema for MessageObject {
     }
 }
 
+/// One document of a declared pipeline: what it must hold is the pipeline's to say.
+#[derive(Debug)]
+pub(crate) struct Document;
+
+impl PartialSchema for Document {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .additional_properties(Some(JsonValue::reference()))
+            .into()
+    }
+}
+
+impl ToSchema for Document {
+    fn name() -> Cow<'static, str> {
+        "Document".into()
+    }
+}
+
 /// What may lie in readings and messages.
 #[derive(Debug)]
 pub(crate) struct JsonValue;

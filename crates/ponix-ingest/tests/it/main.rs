@@ -3,6 +3,7 @@
 
 mod bad_requests;
 mod client;
+mod doors;
 mod limits;
 mod memory_store;
 mod messages;

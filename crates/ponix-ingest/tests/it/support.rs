@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ponix_ingest::{
-    ApiKeys, IngestConfig, IngestMetrics, IngestState, MessageFormat, MessagesConfig, router, serve,
+    ApiKeys, DoorConfig, IngestConfig, IngestMetrics, IngestState, MessageFormat, MessagesConfig,
+    router, serve,
 };
 use ponix_nats::async_nats::jetstream;
 use ponix_nats::{
@@ -64,6 +65,27 @@ impl Api {
         bytes_max: u64,
         messages: MessagesConfig,
     ) -> Self {
+        Self::with_all(config, keys, bytes_max, messages, &[], None).await
+    }
+
+    /// With doors, and a stream of this name and subject.
+    pub(crate) async fn with_doors(
+        keys: Option<ApiKeys>,
+        doors: &[(&str, DoorConfig)],
+        stream: (&str, &str),
+    ) -> Self {
+        let (config, messages) = (IngestConfig::default(), MessagesConfig::default());
+        Self::with_all(config, keys, 64 << 20, messages, doors, Some(stream)).await
+    }
+
+    async fn with_all(
+        config: IngestConfig,
+        keys: Option<ApiKeys>,
+        bytes_max: u64,
+        messages: MessagesConfig,
+        doors: &[(&str, DoorConfig)],
+        stream: Option<(&str, &str)>,
+    ) -> Self {
         let nats = Nats::start().await.unwrap();
         let nats_config = NatsConfig {
             servers: vec![nats.url()],
@@ -81,16 +103,17 @@ impl Api {
         .await
         .unwrap();
         let context = jetstream_context(client.clone(), &nats_config);
-        let settings = StreamSettings {
-            bytes_max,
-            ..StreamSettings::new(STREAM, vec![format!("{STREAM}.>")])
-        };
-        settings.reconcile(&context).await.unwrap();
-        let settings = StreamSettings {
-            bytes_max,
-            ..StreamSettings::new(MESSAGES, vec!["messages.ingest.>".to_owned()])
-        };
-        settings.reconcile(&context).await.unwrap();
+        let streams = [
+            (STREAM, "processed_envelopes.>"),
+            (MESSAGES, "messages.ingest.>"),
+        ];
+        for (name, subjects) in streams.into_iter().chain(stream) {
+            let settings = StreamSettings {
+                bytes_max,
+                ..StreamSettings::new(name, vec![subjects.to_owned()])
+            };
+            settings.reconcile(&context).await.unwrap();
+        }
         let publisher = Publisher::new(client, &nats_config, 1024, nats_metrics);
         let state = IngestState::new(
             config.clone(),
@@ -100,6 +123,9 @@ impl Api {
             Arc::new(registry),
             Arc::new(Vec::new),
         );
+        let state = doors.iter().fold(state, |state, (path, config)| {
+            state.with_door(path, config.clone()).unwrap()
+        });
         let store = Arc::new(MemoryStore::default());
         let (state, writer) = state.with_messages(messages, store.clone(), Arc::new(identify));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -140,7 +166,11 @@ impl Api {
 
     /// A raw message of its stream.
     pub(crate) async fn raw_message(&self, sequence: u64) -> StoredMessage {
-        let stream = self.context.get_stream(MESSAGES).await.unwrap();
+        self.raw_message_in(MESSAGES, sequence).await
+    }
+
+    pub(crate) async fn raw_message_in(&self, stream: &str, sequence: u64) -> StoredMessage {
+        let stream = self.context.get_stream(stream).await.unwrap();
         stream.get_raw_message(sequence).await.unwrap()
     }
 
