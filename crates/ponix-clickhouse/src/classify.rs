@@ -22,7 +22,26 @@ pub(crate) enum Verdict {
 }
 
 /// Judges an exception by its number and, where the number has two meanings, by its text.
+///
+/// What a materialized view refuses says nothing about the row, which is stored in the table all
+/// the same: it is the view that must be mended.
 pub(crate) fn verdict(code: u32, message: &str) -> Verdict {
+    match of_code(code, message) {
+        Verdict::Rejected | Verdict::Unlisted if failing_view(message).is_some() => Verdict::Fatal,
+        verdict => verdict,
+    }
+}
+
+/// Finds the view behind `…: while pushing to view db.name. (NAME)`; of a chain the outermost.
+///
+/// The text may quote a row that holds the same words, but then a quote or a bracket follows.
+fn failing_view(message: &str) -> Option<&str> {
+    let (_, view) = message.rsplit_once(": while pushing to view ")?;
+    let quoted = view.contains(['\'', '"', '{', '}', '[', ']']);
+    (!quoted).then_some(view)
+}
+
+fn of_code(code: u32, message: &str) -> Verdict {
     match code {
         // Too many partitions in one block; "Too many parts" has the same number.
         252 if message.contains("Too many partitions") => Verdict::Rejected,
@@ -112,6 +131,35 @@ mod tests {
         let data = "DB::Exception: Too many partitions for single INSERT block (more than 100).";
         assert_eq!(verdict(252, busy), Verdict::Transient);
         assert_eq!(verdict(252, data), Verdict::Rejected);
+    }
+
+    #[test]
+    fn what_a_view_refuses_is_not_the_rows_fault() {
+        let text = |end| format!("DB::Exception: Cannot parse string 'xx' as UInt8{end}");
+        let view = text(
+            ": while executing 'FUNCTION toUInt8(s :: 1) -> toUInt8(s) UInt8 : 0': while pushing to \
+             view p.mv2: while pushing to view p.`m v` (9347e19a-39f1-4300-bb20-0044aec7ddd0). \
+             (CANNOT_PARSE_TEXT) (version 26.7.2.1)",
+        );
+        for code in [6, 469, 1001] {
+            assert_eq!(verdict(code, &view), Verdict::Fatal, "{code}");
+        }
+        assert_eq!(verdict(241, &view), Verdict::TooLarge);
+        assert_eq!(verdict(159, &view), Verdict::Transient);
+        assert_eq!(
+            verdict(6, &text(". (CANNOT_PARSE_TEXT)")),
+            Verdict::Rejected
+        );
+    }
+
+    #[test]
+    fn a_row_that_speaks_of_views_is_still_the_row() {
+        for quoting in [
+            "Constraint `c` is violated. Column values: s = 'x: while pushing to view p.mv'. (X)",
+            "Cannot parse JSON object here: {\"a\":\": while pushing to view p.mv\"}: (at row 1)",
+        ] {
+            assert_eq!(verdict(469, quoting), Verdict::Rejected, "{quoting}");
+        }
     }
 
     #[test]

@@ -15,6 +15,9 @@ type BoxedError = Box<dyn StdError + Send + Sync>;
 /// The longest exception text that is kept, in bytes. It travels in a header of a dead letter.
 const MESSAGE_BYTES_MAX: usize = 2_000;
 
+/// How much of it is the text's end.
+const MESSAGE_END_BYTES: usize = 600;
+
 /// What a failure asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -45,8 +48,16 @@ pub enum RequestError {
     /// Something that is not ClickHouse answered, a proxy for instance.
     #[error("the answer is not from clickhouse: {text}")]
     NotClickHouse {
-        /// The first 2,000 bytes of what it said.
+        /// What it said, at most 2,000 bytes of it.
         text: String,
+    },
+    /// ClickHouse answered without an exception, but tells of fewer rows than it was sent.
+    #[error("clickhouse wrote {written} of {rows} rows")]
+    Incomplete {
+        /// Rows that were sent.
+        rows: usize,
+        /// Rows that the summary names.
+        written: u64,
     },
     /// No connection, or it broke.
     #[error("no connection to clickhouse")]
@@ -75,7 +86,10 @@ impl RequestError {
                 Verdict::Fatal => ErrorKind::Fatal,
             },
             Self::NotClickHouse { text } => classify::foreign_kind(text),
-            Self::Network(_) | Self::TimedOut { .. } | Self::Answer(_) => ErrorKind::Transient,
+            Self::Network(_)
+            | Self::TimedOut { .. }
+            | Self::Answer(_)
+            | Self::Incomplete { .. } => ErrorKind::Transient,
             Self::Request(_) => ErrorKind::Fatal,
         }
     }
@@ -114,7 +128,7 @@ impl RequestError {
         }
     }
 
-    fn from_text(text: &str) -> Self {
+    pub(crate) fn from_text(text: &str) -> Self {
         match classify::exception(text) {
             Some((code, message)) => Self::Server {
                 code,
@@ -127,8 +141,14 @@ impl RequestError {
     }
 }
 
+/// Keeps the beginning of a text, and its end: that is where ClickHouse says in which view it was.
 fn shortened(text: &str) -> String {
-    text[..text.floor_char_boundary(MESSAGE_BYTES_MAX)].to_owned()
+    if text.len() <= MESSAGE_BYTES_MAX {
+        return text.to_owned();
+    }
+    let head = text.floor_char_boundary(MESSAGE_BYTES_MAX - MESSAGE_END_BYTES - " … ".len());
+    let tail = text.ceil_char_boundary(text.len() - MESSAGE_END_BYTES);
+    format!("{} … {}", &text[..head], &text[tail..])
 }
 
 /// Writes an error and its sources in one line.
@@ -184,7 +204,7 @@ mod tests {
         let RequestError::Server { message, .. } = error else {
             panic!("{error:?}")
         };
-        assert!(message.len() <= MESSAGE_BYTES_MAX && message.len() > MESSAGE_BYTES_MAX - 4);
+        assert!(message.len() <= MESSAGE_BYTES_MAX && message.len() > MESSAGE_BYTES_MAX - 8);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! What ClickHouse refuses is told apart: rows, and everything else.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use ponix_clickhouse::{
-    ClickHouseConfig, Client, ErrorKind, InsertResult, Migrator, RetryReason, WriteError,
+    ClickHouseConfig, Client, EnvelopeRow, ErrorKind, InsertResult, Migrator, RetryReason,
+    WriteError,
 };
 use ponix_stack::eventually;
 
@@ -11,8 +13,15 @@ use crate::support::{self, REFUSED_JSON, Store, row, rows};
 
 /// Writes ten rows that nothing can store and returns the code.
 async fn fatal_code(store: &Store) -> u32 {
-    let error = store.write(&rows(10)).await;
+    fatal_code_of(store, &rows(10), "").await
+}
+
+/// Writes rows that nothing can store and returns the code; the error names something.
+async fn fatal_code_of(store: &Store, rows: &[EnvelopeRow], names: &str) -> u32 {
+    let error = store.write(rows).await;
     let error = error.expect_err("nothing can be stored");
+    let source = error.source().map(ToString::to_string).unwrap_or_default();
+    assert!(source.contains(names), "{source}");
     assert!(matches!(error, WriteError::Fatal { .. }), "{error:?}");
     assert_eq!(
         (error.kind(), error.stored().count()),
@@ -221,9 +230,10 @@ async fn a_lack_of_memory_halves_the_insert() {
 #[tokio::test]
 async fn a_code_that_nobody_listed_condemns_a_row_only_after_asking_twice() {
     let store = Store::new("unlisted_code").await;
-    store
-        .plant(395, "countIf(end_device_id = 'device-33') > 0")
-        .await;
+    // 395, FUNCTION_THROW_IF_VALUE_IS_NON_ZERO
+    let check = "ALTER TABLE processed_envelopes ADD CONSTRAINT thrown \
+                 CHECK throwIf(end_device_id = 'device-33') = 0";
+    store.execute(check).await;
     let outcome = store.write(&rows(64)).await.expect("the others are stored");
     let found: Vec<_> = outcome
         .rejected()
@@ -242,6 +252,34 @@ async fn what_nobody_but_an_operator_can_mend_is_fatal() {
         store.plant(code, "count() > 0").await;
         assert_eq!(fatal_code(&store).await, code);
     }
+}
+
+#[tokio::test]
+async fn a_view_that_fails_is_the_stores_fault() {
+    let store = Store::new("failing_view").await;
+    for sql in [
+        "CREATE TABLE readings (value Float64) ENGINE = MergeTree ORDER BY value",
+        "CREATE MATERIALIZED VIEW casting TO readings AS \
+         SELECT toFloat64(data.text::String) AS value FROM processed_envelopes",
+    ] {
+        store.execute(sql).await;
+    }
+    let text = |n: u64| {
+        if n.is_multiple_of(100) {
+            "much".into()
+        } else {
+            n.to_string()
+        }
+    };
+    let data = |n: u64| row(n, format!(r#"{{"text":"{}"}}"#, text(n)));
+    let rows: Vec<_> = (0..1_000).map(data).collect();
+    let code = fatal_code_of(&store, &rows, "failing_view.casting").await;
+    assert_eq!(code, 72, "CANNOT_PARSE_NUMBER");
+    assert_eq!(store.envelopes().await, 1_000, "stored all the same");
+
+    store.execute("DROP TABLE casting").await;
+    store.write(&rows).await.expect("it was mended");
+    assert_eq!(store.envelopes().await, 1_000, "copies are absorbed");
 }
 
 #[tokio::test]
