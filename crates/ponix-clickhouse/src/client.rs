@@ -1,15 +1,25 @@
 //! The connection to one ClickHouse server and database.
 
 use std::future::IntoFuture;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use clickhouse::query::Query;
 use clickhouse::{Compression, RowOwned, RowRead};
 use secrecy::ExposeSecret as _;
+use tokio::time::Instant;
 
 use crate::error::RequestError;
-use crate::{ClickHouseConfig, ConfigError, SERVER_VERSION_MIN, ServerVersion, transport};
+use crate::transport::{self, Pool};
+use crate::version::DEDUPLICATE_INSERT_SINCE;
+use crate::{ClickHouseConfig, ConfigError, SERVER_VERSION_MIN, ServerVersion};
+
+/// How long a server's version is believed: it may be another one behind the same address.
+const VERSION_AGE_MAX: Duration = Duration::from_mins(1);
+
+/// UNKNOWN_SETTING
+const UNKNOWN_SETTING: u32 = 115;
 
 /// A client for one server, user and database. Clones share the pool of connections.
 ///
@@ -17,7 +27,9 @@ use crate::{ClickHouseConfig, ConfigError, SERVER_VERSION_MIN, ServerVersion, tr
 #[derive(Clone)]
 pub struct Client {
     raw: clickhouse::Client,
+    inserts: Pool,
     config: Arc<ClickHouseConfig>,
+    version: Arc<Mutex<Option<(ServerVersion, Instant)>>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -43,7 +55,9 @@ impl Client {
             .with_product_info("ponix", env!("CARGO_PKG_VERSION"));
         Ok(Self {
             raw,
+            inserts: Pool::new(config),
             config: Arc::new(config.clone()),
+            version: Arc::default(),
         })
     }
 
@@ -69,7 +83,12 @@ impl Client {
     /// # Cancel safety
     /// Safe: nothing is changed.
     pub async fn ping(&self) -> Result<(), RequestError> {
-        self.execute("SELECT 1").await
+        match self.fetch_all::<u8>("SELECT 1").await?.as_slice() {
+            [1] => Ok(()),
+            other => Err(RequestError::NotClickHouse {
+                text: format!("SELECT 1 brought {other:?}"),
+            }),
+        }
     }
 
     /// Asks the server for its version. The database need not exist.
@@ -83,9 +102,11 @@ impl Client {
     pub async fn server_version(&self) -> Result<ServerVersion, RequestError> {
         let query = self.raw.query_raw("SELECT version()").fetch_one::<String>();
         let text = within(self.config.response_timeout, query).await?;
-        ServerVersion::parse(&text).ok_or_else(|| RequestError::NotClickHouse {
+        let version = ServerVersion::parse(&text).ok_or_else(|| RequestError::NotClickHouse {
             text: format!("version {text}"),
-        })
+        })?;
+        *self.known_version() = Some((version, Instant::now()));
+        Ok(version)
     }
 
     /// Checks that the server is at least [`SERVER_VERSION_MIN`] and returns its version.
@@ -101,6 +122,46 @@ impl Client {
             return Err(VersionError::TooOld { found });
         }
         Ok(found)
+    }
+
+    /// Sends one INSERT, once: success means that ClickHouse says that so many rows are written.
+    ///
+    /// Block deduplication is off: a token is written before the part, so that a crash in between
+    /// makes the retry report success and store nothing.
+    pub(crate) async fn insert(
+        &self,
+        sql: &str,
+        settings: &[(&str, &str)],
+        bytes: Bytes,
+        rows: usize,
+    ) -> Result<(), RequestError> {
+        let newer = if self.recent_version().await? >= DEDUPLICATE_INSERT_SINCE {
+            // Overrides `insert_deduplicate`, and is unknown to older servers.
+            Some(("deduplicate_insert", "disable"))
+        } else {
+            None
+        };
+        let settings = settings.iter().copied();
+        let settings = settings.chain([("insert_deduplicate", "0")]).chain(newer);
+        let result =
+            transport::insert(&self.inserts, &self.config, sql, settings, bytes, rows).await;
+        if matches!(&result, Err(error) if error.code() == Some(UNKNOWN_SETTING)) {
+            *self.known_version() = None;
+        }
+        result
+    }
+
+    /// Returns the version, asked for a minute ago at most.
+    async fn recent_version(&self) -> Result<ServerVersion, RequestError> {
+        let known = *self.known_version();
+        match known {
+            Some((version, at)) if at.elapsed() < VERSION_AGE_MAX => Ok(version),
+            _ => self.server_version().await,
+        }
+    }
+
+    fn known_version(&self) -> MutexGuard<'_, Option<(ServerVersion, Instant)>> {
+        self.version.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Executes one statement in the configured database and waits for the whole answer.

@@ -1,14 +1,21 @@
-//! The HTTP client below the `clickhouse` crate, which has no connect timeout of its own.
+//! HTTP: the client below the `clickhouse` crate, which has no connect timeout of its own, and the
+//! one that INSERTs go through.
+
+mod frames;
+mod insert;
 
 use std::time::Duration;
 
-use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client as HyperClient;
+use hyper::Request;
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Builder, Client as HyperClient, ResponseFuture};
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use rustls::crypto::{CryptoProvider, ring};
 
+use self::frames::Frames;
+pub(crate) use self::insert::insert;
 use crate::ClickHouseConfig;
 
 /// Well below the 10 s after which ClickHouse closes an idle connection, so that a request is not
@@ -18,27 +25,63 @@ const POOL_IDLE: Duration = Duration::from_millis(2_500);
 const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
 
 /// Builds a client of the `clickhouse` crate that knows the transport and nothing else.
-///
-/// Plain `http` loads no certificates.
 pub(crate) fn connect(config: &ClickHouseConfig) -> clickhouse::Client {
+    match connector(config) {
+        Connector::Plain(tcp) => clickhouse::Client::with_http_client(pool().build(tcp)),
+        Connector::Tls(https) => clickhouse::Client::with_http_client(pool().build(https)),
+    }
+}
+
+/// The connections that INSERTs go through. Clones share them.
+#[derive(Clone)]
+pub(crate) enum Pool {
+    Plain(HyperClient<HttpConnector, Frames>),
+    Tls(HyperClient<HttpsConnector<HttpConnector>, Frames>),
+}
+
+impl Pool {
+    pub(crate) fn new(config: &ClickHouseConfig) -> Self {
+        match connector(config) {
+            Connector::Plain(tcp) => Self::Plain(pool().build(tcp)),
+            Connector::Tls(https) => Self::Tls(pool().build(https)),
+        }
+    }
+
+    fn request(&self, request: Request<Frames>) -> ResponseFuture {
+        match self {
+            Self::Plain(client) => client.request(request),
+            Self::Tls(client) => client.request(request),
+        }
+    }
+}
+
+enum Connector {
+    Plain(HttpConnector),
+    Tls(HttpsConnector<HttpConnector>),
+}
+
+/// Plain `http` loads no certificates.
+fn connector(config: &ClickHouseConfig) -> Connector {
     let mut tcp = HttpConnector::new();
     tcp.set_connect_timeout(Some(config.connect_timeout));
     tcp.set_keepalive(Some(TCP_KEEPALIVE));
     tcp.set_nodelay(true);
+    if !config.url.starts_with("https:") {
+        return Connector::Plain(tcp);
+    }
+    tcp.enforce_http(false);
+    let https = HttpsConnectorBuilder::new()
+        .with_tls_config(tls())
+        .https_only()
+        .enable_http1()
+        .wrap_connector(tcp);
+    Connector::Tls(https)
+}
+
+fn pool() -> Builder {
     let mut pool = HyperClient::builder(TokioExecutor::new());
     pool.pool_idle_timeout(POOL_IDLE);
-
-    if config.url.starts_with("https:") {
-        tcp.enforce_http(false);
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls())
-            .https_only()
-            .enable_http1()
-            .wrap_connector(tcp);
-        clickhouse::Client::with_http_client(pool.build(https))
-    } else {
-        clickhouse::Client::with_http_client(pool.build(tcp))
-    }
+    pool
 }
 
 fn tls() -> ClientConfig {

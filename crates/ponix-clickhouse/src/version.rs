@@ -11,6 +11,12 @@ pub const SERVER_VERSION_MIN: ServerVersion = ServerVersion {
     minor: 8,
 };
 
+/// The first version with the setting `deduplicate_insert`.
+pub(crate) const DEDUPLICATE_INSERT_SINCE: ServerVersion = ServerVersion {
+    major: 26,
+    minor: 2,
+};
+
 /// A ClickHouse release, year and number within the year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerVersion {

@@ -4,10 +4,6 @@ mod outcome;
 mod retry;
 mod search;
 
-use std::time::Duration;
-
-use clickhouse::error::Error as CrateError;
-use clickhouse::insert_formatted::InsertFormatted;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -21,19 +17,10 @@ use crate::encode::{self, BatchLimits, COLUMNS, EncodedBatch, EnvelopeRow};
 use crate::error::{ErrorKind, InsertError, RequestError};
 use crate::{ClickHouseMetrics, Client, RetryReason};
 
-/// How much is compressed and handed to the socket at once.
-const CHUNK_BYTES: usize = 512 << 10;
-
-/// How long an answer may take that should be there already.
-const EARLY_ANSWER: Duration = Duration::from_secs(5);
-
 /// What every INSERT is sent with.
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 6] = [
     // 26.x collects small INSERTs by default and answers before they are on disk.
     ("async_insert", "0"),
-    // A deduplication token is written before the part: a crash in between makes the retry report
-    // success and store nothing. Copies are absorbed by the table instead.
-    ("insert_deduplicate", "0"),
     // Copies of an event within one INSERT are rare, and looking for them costs every row a sixth
     // of its INSERT. Merges and FINAL drop them like all others.
     ("optimize_on_insert", "0"),
@@ -51,7 +38,6 @@ const SETTINGS: [(&str, &str); 7] = [
 #[derive(Debug, Clone)]
 pub struct EnvelopeWriter {
     client: Client,
-    insert: clickhouse::Client,
     sql: String,
     limits: BatchLimits,
     metrics: ClickHouseMetrics,
@@ -61,12 +47,8 @@ pub struct EnvelopeWriter {
 impl EnvelopeWriter {
     /// Makes a writer; limits, timeouts and backoff are those of the client's configuration.
     pub fn new(client: &Client, metrics: ClickHouseMetrics) -> Self {
-        let insert = SETTINGS.iter().fold(client.raw(), |client, (name, value)| {
-            client.with_setting(*name, *value)
-        });
         Self {
             client: client.clone(),
-            insert,
             sql: format!("INSERT INTO processed_envelopes ({COLUMNS}) FORMAT RowBinary"),
             limits: client.config().into(),
             metrics,
@@ -82,8 +64,8 @@ impl EnvelopeWriter {
         encode::encode(rows, self.limits)
     }
 
-    /// Sends one INSERT, once. Success means that the whole 200 answer was read: every row is on
-    /// disk as far as the server's settings go.
+    /// Sends one INSERT, once. Success means that ClickHouse says that all rows are written: they
+    /// are on disk as far as the server's settings go.
     ///
     /// # Errors
     /// [`InsertError`]. With [`ErrorKind::Rejected`] and [`ErrorKind::Fatal`] nothing of the batch
@@ -91,8 +73,7 @@ impl EnvelopeWriter {
     /// connection the batch may or may not be stored. Sending it again is right in every case.
     ///
     /// A materialized view that somebody attached to the table and that fails makes ClickHouse
-    /// refuse the INSERT although it stores the rows; `materialized_views_ignore_errors` in the
-    /// user's profile is the way out.
+    /// refuse the INSERT although it stores the rows: that is [`ErrorKind::Fatal`].
     ///
     /// # Cancel safety
     /// Dropping the future breaks the INSERT off if it was not sent whole; if it was, it may be
@@ -101,9 +82,8 @@ impl EnvelopeWriter {
         fail::fail_point!("before_insert", |_| std::process::abort());
         let _in_progress = self.metrics.insert_begins();
         let begin = Instant::now();
-        let bytes = batch.bytes();
-        let len = bytes.len();
-        let result = self.send(bytes).await;
+        let len = batch.bytes().len();
+        let result = self.send(batch).await;
         match &result {
             Ok(()) => self
                 .metrics
@@ -266,42 +246,10 @@ impl EnvelopeWriter {
         }
     }
 
-    async fn send(&self, bytes: bytes::Bytes) -> Result<(), InsertError> {
-        let config = self.client.config();
-        let (send, response) = (config.send_timeout, config.response_timeout);
-        let mut insert = self
-            .insert
-            .insert_formatted_with(self.sql.as_str())
-            .with_timeouts(Some(send), Some(response));
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let chunk = rest.split_to(rest.len().min(CHUNK_BYTES));
-            match insert.send(chunk).await {
-                Ok(()) => {}
-                // Nobody reads, so nobody will answer.
-                Err(error @ CrateError::TimedOut) => {
-                    return Err(RequestError::from_crate(error, send));
-                }
-                Err(error) => return Err(why(insert, RequestError::from_crate(error, send)).await),
-            }
-        }
-        insert
-            .end()
+    async fn send(&self, batch: &EncodedBatch) -> Result<(), InsertError> {
+        self.client
+            .insert(&self.sql, &SETTINGS, batch.bytes(), batch.rows())
             .await
-            .map_err(|error| RequestError::from_crate(error, response))
-    }
-}
-
-/// A server that refuses early answers before it has read everything, and closes: what it said
-/// tells more than that the socket takes no more.
-async fn why(insert: InsertFormatted, broken: RequestError) -> InsertError {
-    match tokio::time::timeout(EARLY_ANSWER, insert.end()).await {
-        Ok(Err(error)) => match RequestError::from_crate(error, EARLY_ANSWER) {
-            answer @ (RequestError::Server { .. } | RequestError::NotClickHouse { .. }) => answer,
-            _ => broken,
-        },
-        // Never a success: not everything was sent.
-        _ => broken,
     }
 }
 

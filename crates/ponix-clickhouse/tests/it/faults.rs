@@ -9,6 +9,7 @@ use ponix_clickhouse::{
 use ponix_stack::{ClickHouse, Mode, Proxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{self, Store, rows};
@@ -138,6 +139,7 @@ async fn a_socket_that_takes_no_more_is_left_after_the_timeout() {
         ..support::config(server, "default")
     };
     let store = Store::without_tables(Client::new(&config).expect("valid"));
+    store.client.check_version().await.expect("it answers");
     // More than the sockets' buffers take.
     let data = format!(r#"{{"noise":"{}"}}"#, support::noise(20 << 20));
     let batch = store.writer.encode(&[support::row(0, data)]).remove(0);
@@ -146,27 +148,105 @@ async fn a_socket_that_takes_no_more_is_left_after_the_timeout() {
     assert!(matches!(error, RequestError::TimedOut { .. }), "{error:?}");
 }
 
-/// Answers every request with the version of a server that is too old; only its age matters.
-async fn old_server() -> String {
+/// Answers the question for the version with one, and every other request with something else;
+/// hands out the request lines of the latter.
+async fn fake_server(
+    version: &'static str,
+    answer: impl Into<String>,
+) -> (String, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let (asked, requests) = mpsc::unbounded_channel();
+    let answer = answer.into();
     tokio::spawn(async move {
         while let Ok((mut connection, _)) = listener.accept().await {
-            let mut request = [0; 4_096];
-            let _ = connection.read(&mut request).await;
-            let body = b"\x01\x09version()\x06String\x0924.3.5.46";
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-            let _ = connection.write_all(head.as_bytes()).await;
-            let _ = connection.write_all(body).await;
+            let mut request = vec![0; 64 << 10];
+            let len = connection.read(&mut request).await.unwrap_or(0);
+            let request = String::from_utf8_lossy(&request[..len]).into_owned();
+            let answer = if request.contains("SELECT version()") {
+                let len = char::from(version.len() as u8);
+                let body = format!("\x01\x09version()\x06String{len}{version}");
+                let len = body.len();
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n{body}")
+            } else {
+                let line = request.lines().next().unwrap_or_default();
+                let _ = asked.send(line.to_owned());
+                answer.clone()
+            };
+            let _ = connection.write_all(answer.as_bytes()).await;
         }
     });
-    url
+    (url, requests)
+}
+
+/// Sends one row to a server that is none.
+async fn insert_into(url: String) -> Result<(), RequestError> {
+    let config = ClickHouseConfig {
+        url,
+        ..ClickHouseConfig::default()
+    };
+    let store = Store::without_tables(Client::new(&config).expect("valid"));
+    let batch = store.writer.encode(&rows(2)).remove(0);
+    store.writer.insert(&batch).await
+}
+
+#[tokio::test]
+async fn a_page_that_anybody_could_have_sent_stores_nothing() {
+    let page = "HTTP/1.1 200 OK\r\nContent-Length: 11\r\nConnection: close\r\n\r\nBack soon.\n";
+    let (url, _) = fake_server("26.7.2.1", page).await;
+    let error = insert_into(url.clone()).await.expect_err("no proof");
+    assert_eq!(error.kind(), ErrorKind::Transient);
+    let RequestError::NotClickHouse { text } = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(text, "200 without X-ClickHouse-Summary: Back soon.");
+    let config = ClickHouseConfig {
+        url,
+        ..ClickHouseConfig::default()
+    };
+    let client = Client::new(&config).expect("valid");
+    client.ping().await.expect_err("nor is it there");
+}
+
+#[tokio::test]
+async fn a_summary_of_fewer_rows_stores_nothing() {
+    for (written, stored) in [(1, false), (2, true), (4, true)] {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nX-ClickHouse-Summary: {{\"written_rows\":\"{written}\"}}\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        let (url, _) = fake_server("26.7.2.1", answer).await;
+        match insert_into(url).await {
+            Ok(()) => assert!(stored, "{written} of 2"),
+            Err(error) => {
+                assert!(!stored, "{written} of 2: {error:?}");
+                assert_eq!(error.to_string(), "clickhouse wrote 1 of 2 rows");
+                assert_eq!(error.kind(), ErrorKind::Transient);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_servers_that_know_the_setting_are_sent_it() {
+    for (version, knows) in [
+        ("25.8.4.13", false),
+        ("26.1.9.9", false),
+        ("26.2.1.1", true),
+    ] {
+        let (url, mut requests) = fake_server(version, "HTTP/1.1 503 Busy\r\n\r\n").await;
+        insert_into(url).await.expect_err("busy");
+        let line = requests.recv().await.expect("the INSERT");
+        assert!(line.contains("insert_deduplicate=0"), "{line}");
+        let sent = line.contains("deduplicate_insert=disable");
+        assert_eq!(sent, knows, "{version}: {line}");
+    }
 }
 
 #[tokio::test]
 async fn a_server_that_is_too_old_is_refused_before_anything_is_changed() {
     let config = ClickHouseConfig {
-        url: old_server().await,
+        url: fake_server("24.3.5.46", "").await.0,
         ..ClickHouseConfig::default()
     };
     let client = Client::new(&config).expect("valid");

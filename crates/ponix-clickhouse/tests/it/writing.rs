@@ -89,6 +89,24 @@ async fn a_thousand_rows_of_ten_organizations_are_one_insert() {
 }
 
 #[tokio::test]
+async fn no_block_is_deduplicated() {
+    let store = Store::new("no_deduplication").await;
+    // A view runs with the settings of the INSERT.
+    for sql in [
+        "CREATE TABLE effective (setting String) ENGINE = MergeTree ORDER BY setting",
+        "CREATE MATERIALIZED VIEW reading TO effective AS \
+         SELECT concat_ws(' ', getSetting('deduplicate_insert'), \
+                toString(getSetting('insert_deduplicate')), \
+                toString(getSetting('async_insert'))) AS setting FROM processed_envelopes",
+    ] {
+        store.execute(sql).await;
+    }
+    store.write(&rows(1)).await.expect("stored");
+    let setting = store.text("SELECT setting FROM effective").await;
+    assert_eq!(setting, "disable false false");
+}
+
+#[tokio::test]
 async fn nothing_to_write_sends_nothing() {
     let store = Store::new("nothing_to_write").await;
     let outcome = store.write(&[]).await;
