@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::derivation::Derivation;
 use crate::document::EntityType;
 use crate::field::Field;
-use crate::load::{self, LoadErrors};
+use crate::load;
+use crate::loader::LoadErrors;
 use crate::message::Format;
 use crate::table::{Table, TableIndex};
 

@@ -5,10 +5,10 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use serde_saphyr::Spanned;
 
-/// The only `apiVersion` there is.
-pub(crate) const API_VERSION: &str = "ponix.dev/v1";
+use crate::loader::{self, API_VERSION};
+
 /// The only `kind` there is.
-pub(crate) const KIND: &str = "Entity";
+const KIND: &str = "Entity";
 
 /// A file that declares one entity.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -17,9 +17,11 @@ pub(crate) const KIND: &str = "Entity";
 pub(crate) struct Document {
     /// `ponix.dev/v1`.
     #[schemars(with = "String", extend("const" = API_VERSION))]
+    #[expect(dead_code, reason = "checked with the shape of the document")]
     pub(crate) api_version: Spanned<String>,
     /// `Entity`.
     #[schemars(with = "String", extend("const" = KIND))]
+    #[expect(dead_code, reason = "checked with the shape of the document")]
     pub(crate) kind: Spanned<String>,
     /// What the entity is called.
     pub(crate) metadata: Metadata,
@@ -241,12 +243,6 @@ pub(crate) struct Reference {
 }
 
 /// Returns the JSON schema of a file, for editors.
-///
-/// # Panics
-/// Never: the schema is made of types.
 pub fn schema() -> String {
-    let schema = schemars::schema_for!(Document);
-    let mut text = serde_json::to_string_pretty(&schema).expect("a schema is JSON");
-    text.push('\n');
-    text
+    loader::schema::<Document>()
 }

@@ -4,11 +4,11 @@ mod derivation;
 mod field;
 mod keys;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use serde_saphyr::Spanned;
 
-use super::{Complaints, LoadError, Source, identifier};
+use super::{Complaints, LoadError, Names, Source, identifier};
 use crate::catalog::{Catalog, Entity};
 use crate::document::{self, Document, EntityType};
 use crate::field::Field;
@@ -21,7 +21,7 @@ const FIELDS_MAX: usize = 1_000;
 /// Compiles the documents in this order.
 pub(super) fn compile(
     sources: &[Source],
-    by_name: &HashMap<String, usize>,
+    names: &Names<'_>,
     order: &[usize],
     errors: &mut Vec<LoadError>,
 ) -> Catalog {
@@ -29,7 +29,7 @@ pub(super) fn compile(
     let mut indexes = HashSet::new();
     for &index in order {
         let Source { path, document } = &sources[index];
-        let mut complaints = Complaints { path, errors };
+        let mut complaints = Complaints::new(path, errors);
         let entity = entity(document, &mut complaints);
         let position = catalog.entities.len();
         catalog.by_name.insert(entity.name.clone(), position);
@@ -38,8 +38,8 @@ pub(super) fn compile(
         }
         keys::index_names(document, &entity.table, &mut indexes, &mut complaints);
         catalog.entities.push(entity);
-        keys::foreign_keys(document, position, by_name, &mut catalog, &mut complaints);
-        derivation::derivation(document, position, by_name, &mut catalog, &mut complaints);
+        keys::foreign_keys(document, position, names, &mut catalog, &mut complaints);
+        derivation::derivation(document, position, names, &mut catalog, &mut complaints);
     }
     catalog
 }

@@ -1,19 +1,17 @@
 //! The order of the entities: what is referred to comes first.
 
-use std::collections::HashMap;
-
-use super::{Complaints, LoadError, Source};
+use super::{Complaints, LoadError, Names, Source};
 
 /// Returns the positions of the sources, each behind those it refers to. Circles are complained
 /// about, and left in.
 pub(super) fn order(
     sources: &[Source],
-    by_name: &HashMap<String, usize>,
+    names: &Names<'_>,
     errors: &mut Vec<LoadError>,
 ) -> Vec<usize> {
     let mut walk = Walk {
         sources,
-        by_name,
+        names,
         states: vec![State::New; sources.len()],
         order: Vec::with_capacity(sources.len()),
     };
@@ -32,7 +30,7 @@ enum State {
 
 struct Walk<'a> {
     sources: &'a [Source],
-    by_name: &'a HashMap<String, usize>,
+    names: &'a Names<'a>,
     states: Vec<State>,
     order: Vec<usize>,
 }
@@ -49,12 +47,12 @@ impl Walk<'_> {
         let referred = spec.persistence.foreign_keys.iter().map(|key| &key.entity);
         for name in parent.chain(referred) {
             // What does not exist is complained about where it is used.
-            let Some(&other) = self.by_name.get(&name.value) else {
+            let Some(other) = self.names.position(&name.value) else {
                 continue;
             };
             if other != index && self.states[other] == State::Open {
                 let path = &source.path;
-                Complaints { path, errors }.at(
+                Complaints::new(path, errors).at(
                     name,
                     format!("{:?} refers back to this entity: a circle", name.value),
                 );

@@ -78,6 +78,51 @@ fn unknown_keys_and_wrong_types_are_told_with_their_place() {
 }
 
 #[test]
+fn one_mistake_in_the_shape_of_a_file_does_not_hide_the_others() {
+    let spec = "  fields:\n    - {name: a, typ: Integer}\n    - {name: b, type: Strng}\n    - {type: Date}\n  persistance: {table: ts}\n  lists: x\n";
+    assert_eq!(
+        complaints(&[("t.yaml", &entity("T", "T", spec))]),
+        [
+            "t.yaml:9:17: fields has no key \"typ\", did you mean \"type\"?",
+            "t.yaml:10:23: type is \"Strng\", did you mean \"String\"?",
+            "t.yaml:11:8: fields has no \"name\", which is needed",
+            "t.yaml:12:3: spec has no key \"persistance\", did you mean \"persistence\"?",
+            "t.yaml:13:10: lists is a text, expected a list",
+        ]
+    );
+    let told = complaints(&[(
+        "t.yaml",
+        "apiVersion: ponix.dev/v1\nkind: Entiti\nmetadata: 3\n",
+    )]);
+    assert_eq!(told, ["t.yaml:2:7: kind is \"Entiti\", expected Entity"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_does_not_hide_what_is_wrong_with_others() {
+    let key = "    foreign_keys: [{fields: [a], entity: A, references: [x]}]\n";
+    let spec = format!(
+        "  fields:\n    - {{name: a, type: Integer, scale: 1}}\n  persistence:\n    table: ts\n{key}"
+    );
+    let told = complaints(&[
+        ("a.yaml", "apiVersion: [\n"),
+        ("t.yaml", &entity("T", "T", &spec)),
+    ]);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("a.yaml:"), "{told:?}");
+    assert!(
+        told[1].contains("precision and scale are for a Decimal"),
+        "{told:?}"
+    );
+    // A file that is there, though wrong, is not said to be missing.
+    let wrong = entity("A", "A", "  feelds: []\n");
+    let told = complaints(&[("a.yaml", &wrong), ("t.yaml", &entity("T", "T", &spec))]);
+    assert!(
+        !told.iter().any(|told| told.contains("no entity")),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn every_problem_of_every_file_is_told_at_once() {
     let one = entity(
         "one",

@@ -1,9 +1,8 @@
 //! How rows of a derived entity are made.
 
-use std::collections::HashMap;
 use std::mem::discriminant;
 
-use super::Complaints;
+use super::{Complaints, Names};
 use crate::catalog::{Catalog, Entity};
 use crate::derivation::{Condition, Derivation, Origin};
 use crate::document::{self, Document, EntityType};
@@ -14,7 +13,7 @@ use crate::table::Value;
 pub(super) fn derivation(
     document: &Document,
     position: usize,
-    by_name: &HashMap<String, usize>,
+    names: &Names<'_>,
     catalog: &mut Catalog,
     complaints: &mut Complaints<'_>,
 ) {
@@ -33,10 +32,12 @@ pub(super) fn derivation(
     };
     let parent_name = &derivation.parent.value;
     let Some(&parent) = catalog.by_name.get(parent_name) else {
-        let what = if by_name.contains_key(parent_name) {
+        let what = if names.position(parent_name).is_some() {
             "is part of a circle"
-        } else {
+        } else if names.is_unknown(parent_name) {
             "is no entity"
+        } else {
+            return;
         };
         complaints.at(&derivation.parent, format!("parent {parent_name:?} {what}"));
         return;

@@ -1,11 +1,11 @@
 //! Unique fields, foreign keys, indexes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::mem::discriminant;
 
 use serde_saphyr::Spanned;
 
-use super::Complaints;
+use super::{Complaints, Names};
 use crate::catalog::Catalog;
 use crate::ddl::index_name;
 use crate::document::Document;
@@ -55,7 +55,7 @@ pub(super) fn index_names(
 pub(super) fn foreign_keys(
     document: &Document,
     position: usize,
-    by_name: &HashMap<String, usize>,
+    known: &Names<'_>,
     catalog: &mut Catalog,
     complaints: &mut Complaints<'_>,
 ) {
@@ -65,8 +65,8 @@ pub(super) fn foreign_keys(
         let fields = &catalog.entities[position].fields;
         let columns = names(&key.fields, fields, "foreign_keys", complaints);
         let Some(other) = catalog.entity(entity).map(|other| &other.table) else {
-            // One that is part of a circle has been complained about.
-            if !by_name.contains_key(entity) {
+            // One that is part of a circle, or whose file is wrong, has been complained about.
+            if known.is_unknown(entity) {
                 complaints.at(
                     &key.entity,
                     format!("foreign_keys: there is no entity {entity:?}"),
