@@ -1,0 +1,548 @@
+//! From a document to a [`Pipeline`]: what its shape alone does not tell.
+
+mod decode;
+mod sink;
+mod subject;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ponix_entities::loader::{Complaints, LoadError, Source as Document, place};
+use ponix_wire::covers;
+use serde_json::Value as Json;
+use serde_saphyr::Spanned;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::document::{self, Document as Spec};
+use super::{
+    DeadLetters, Expect, Http, Limits, Pipeline, Places, Sink, Source, TestCase, TestInput,
+    Transform, UnknownFields, quantity,
+};
+pub(super) use subject::overlap;
+
+const GIB: u64 = 1 << 30;
+/// Longest name of a pipeline.
+const NAME_CHARS_MAX: usize = 63;
+/// Longest path, in bytes.
+const PATH_BYTES_MAX: usize = 200;
+/// Paths that the HTTP API has already, with what is below them.
+const OWN_PATHS: [&str; 11] = [
+    "/api",
+    "/docs",
+    "/health",
+    "/ingest",
+    "/livez",
+    "/metrics",
+    "/openapi.json",
+    "/ready",
+    "/readyz",
+    "/stats",
+    "/v1/envelopes",
+];
+/// When a test's message was published, without a word of it: 2026-01-01T00:00:00Z.
+const TEST_PUBLISHED_AT_NS: i64 = 1_767_225_600_000_000_000;
+
+/// Checks one document; what cannot be made sense of has some value or other.
+pub(super) fn pipeline(source: &Document<Spec>, errors: &mut Vec<LoadError>) -> Pipeline {
+    let Document { path, document, .. } = source;
+    let (name, spec) = (&document.metadata.name, &document.spec);
+    let mut check = Check {
+        dir: path.parent().unwrap_or(Path::new("")),
+        is_built_in: path.to_string_lossy().starts_with("(built in) "),
+        complaints: Complaints::new(path, errors),
+    };
+    check.name(name);
+    let source = check.source(&spec.source, &name.value);
+    let dead_letters = check.dead_letters(&spec.dead_letters, &source, &spec.source);
+    let sink = check.sink(spec);
+    Pipeline {
+        name: name.value.clone(),
+        doc: document.metadata.doc.clone(),
+        path: path.clone(),
+        http: spec.http.as_ref().map(|http| check.http(http, &source)),
+        decode: check.decode(&spec.decode, &sink),
+        transform: spec
+            .transform
+            .as_ref()
+            .map(|transform| check.transform(transform)),
+        delivery: spec.delivery,
+        limits: check.limits(&spec.limits, name),
+        tests: check.tests(&spec.tests, &source, &sink),
+        places: places(document),
+        source,
+        sink,
+        dead_letters,
+    }
+}
+
+fn places(document: &Spec) -> Places {
+    let spec = &document.spec;
+    let of = |text: &Spanned<String>| place(text.referenced);
+    let name = of(&document.metadata.name);
+    Places {
+        name,
+        stream: of(&spec.source.stream),
+        consumer: spec.source.consumer.as_ref().map_or(name, of),
+        dead_letters: spec.dead_letters.stream.as_ref().map_or(name, of),
+        path: spec.http.as_ref().and_then(|http| of(&http.path)),
+    }
+}
+
+struct Check<'a> {
+    dir: &'a Path,
+    is_built_in: bool,
+    complaints: Complaints<'a>,
+}
+
+impl Check<'_> {
+    fn name(&mut self, name: &Spanned<String>) {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let text = &name.value;
+        let is_right = text.starts_with(|c: char| c.is_ascii_lowercase())
+            && text.chars().all(plain)
+            && text.len() <= NAME_CHARS_MAX;
+        if !is_right {
+            self.complaints.at(
+                name,
+                format!("name {text:?} must be 1 to {NAME_CHARS_MAX} lower-case letters, digits or '-', a letter first"),
+            );
+        }
+    }
+
+    fn source(&mut self, source: &document::Source, name: &str) -> Source {
+        self.token(&source.stream, "stream");
+        for subject in &source.subjects.value {
+            if let Some(problem) = subject::problem(&subject.value) {
+                self.complaints
+                    .at(subject, format!("subject {:?} {problem}", subject.value));
+            }
+        }
+        if source.subjects.value.is_empty() {
+            self.complaints.at(&source.subjects, "subjects are missing");
+        }
+        let subjects: Vec<String> = source
+            .subjects
+            .value
+            .iter()
+            .map(|subject| subject.value.clone())
+            .collect();
+        if let Some(filter) = &source.filter {
+            if let Some(problem) = subject::problem(&filter.value) {
+                self.complaints
+                    .at(filter, format!("filter {:?} {problem}", filter.value));
+            } else if !subjects
+                .iter()
+                .any(|subject| covers(subject, &filter.value))
+            {
+                self.complaints.at(
+                    filter,
+                    format!(
+                        "filter {:?} is outside the stream's subjects, {}: nothing would ever come",
+                        filter.value,
+                        subjects.join(", ")
+                    ),
+                );
+            }
+        }
+        if let Some(consumer) = &source.consumer {
+            self.token(consumer, "consumer");
+        }
+        let only = || match &subjects[..] {
+            [only] => Some(only.clone()),
+            _ => None,
+        };
+        Source {
+            stream: source.stream.value.clone(),
+            filter: source
+                .filter
+                .as_ref()
+                .map(|filter| filter.value.clone())
+                .or_else(only),
+            consumer: source
+                .consumer
+                .as_ref()
+                .map_or_else(|| format!("ponix-{name}"), |c| c.value.clone()),
+            bytes_max: self
+                .bytes(source.max_bytes.as_ref(), "max_bytes", 1 << 20, 1 << 50)
+                .unwrap_or(10 * GIB),
+            subjects,
+        }
+    }
+
+    fn dead_letters(
+        &mut self,
+        document: &document::DeadLetters,
+        source: &Source,
+        at: &document::Source,
+    ) -> DeadLetters {
+        if let Some(stream) = &document.stream {
+            self.token(stream, "stream");
+            if stream.value == source.stream {
+                self.complaints
+                    .at(stream, "dead letters need a stream of their own");
+            }
+        }
+        let stream = document.stream.as_ref().map(|stream| stream.value.clone());
+        let stream = stream.unwrap_or_else(|| format!("{}_dlq", source.stream));
+        let first = source.subjects.first().map_or("", String::as_str);
+        let first = first.split('.').next().unwrap_or(first);
+        let root = if first.contains(['*', '>']) {
+            &source.stream
+        } else {
+            first
+        };
+        let default = format!("{root}_dlq");
+        let prefix = document.subject_prefix.as_ref();
+        let subject_prefix = prefix.map_or(default, |prefix| prefix.value.clone());
+        let subjects = format!("{subject_prefix}.>");
+        let place = prefix.or(document.stream.as_ref()).unwrap_or(&at.stream);
+        if let Some(problem) = subject::problem(&subjects) {
+            self.complaints.at(
+                place,
+                format!("subject_prefix {subject_prefix:?} {problem}"),
+            );
+        } else if let Some(subject) = source.subjects.iter().find(|s| overlap(s, &subjects)) {
+            self.complaints.at(
+                place,
+                format!("dead letters on {subjects} would come back into the source, whose subject {subject} takes them: set dead_letters.subject_prefix"),
+            );
+        }
+        DeadLetters {
+            bytes_max: self
+                .bytes(document.max_bytes.as_ref(), "max_bytes", 1 << 20, 1 << 50)
+                .unwrap_or(GIB),
+            stream,
+            subject_prefix,
+        }
+    }
+
+    fn http(&mut self, http: &document::Http, source: &Source) -> Http {
+        let path = &http.path.value;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.~".contains(c);
+        let mut segments = path.split('/').skip(1);
+        let is_path = path.starts_with('/')
+            && path.len() <= PATH_BYTES_MAX
+            && segments.all(|s| !s.is_empty() && s.chars().all(plain) && s.contains(|c| c != '.'));
+        if !is_path {
+            self.complaints.at(
+                &http.path,
+                format!("path {path:?} must be '/' and segments of letters, digits, '-', '_', '.', '~': /v1/meter-readings"),
+            );
+        }
+        let is_own = |own: &&str| {
+            let rest = path.strip_prefix(own);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if let Some(own) = OWN_PATHS.into_iter().find(is_own) {
+            self.complaints.at(
+                &http.path,
+                format!("path {path} is the service's own, as is everything below {own}"),
+            );
+        }
+        let default = || {
+            let first = source.filter.as_ref().or(source.subjects.first());
+            first
+                .map(|subject| subject::concrete(subject, "http"))
+                .unwrap_or_default()
+        };
+        if let Some(subject) = &http.subject {
+            let takes = |wide: &String| covers(wide, &subject.value);
+            let is_read = source.filter.as_ref().is_none_or(takes);
+            let problem = subject::problem(&subject.value).or_else(|| {
+                subject
+                    .value
+                    .contains(['*', '>'])
+                    .then_some("must have no wildcards: it is published on")
+            });
+            if let Some(problem) = problem {
+                self.complaints
+                    .at(subject, format!("subject {:?} {problem}", subject.value));
+            } else if !source.subjects.iter().any(takes) || !is_read {
+                self.complaints.at(
+                    subject,
+                    format!(
+                        "subject {:?} is outside what the pipeline reads",
+                        subject.value
+                    ),
+                );
+            }
+        }
+        Http {
+            path: path.clone(),
+            subject: http
+                .subject
+                .as_ref()
+                .map_or_else(default, |subject| subject.value.clone()),
+        }
+    }
+
+    fn transform(&mut self, transform: &document::Transform) -> Transform {
+        let program = match (&transform.vrl, &transform.vrl_file) {
+            (Some(program), None) => program.value.clone(),
+            (None, Some(file)) => match std::fs::read_to_string(self.dir.join(&file.value)) {
+                Ok(program) => program,
+                Err(err) => {
+                    self.complaints.at(
+                        file,
+                        format!("vrl_file {:?} cannot be read: {err}", file.value),
+                    );
+                    String::new()
+                }
+            },
+            (Some(program), Some(_)) => {
+                self.complaints
+                    .at(program, "transform needs just one of vrl, vrl_file");
+                program.value.clone()
+            }
+            (None, None) => {
+                self.complaints
+                    .at_place(None, "transform needs one of vrl, vrl_file");
+                String::new()
+            }
+        };
+        let max = self.bytes(transform.max_output.as_ref(), "max_output", 1 << 10, GIB);
+        Transform {
+            program,
+            output_bytes_max: max.map(|bytes| bytes as usize),
+        }
+    }
+
+    fn limits(&mut self, document: &document::Limits, name: &Spanned<String>) -> Limits {
+        let default = Limits::default();
+        let secs = Duration::from_secs;
+        let limits = Limits {
+            batch_messages: self
+                .number(
+                    document.batch_messages.as_ref(),
+                    "batch_messages",
+                    1,
+                    100_000,
+                )
+                .map_or(default.batch_messages, |n| n as usize),
+            batch_bytes: self
+                .bytes(document.batch_bytes.as_ref(), "batch_bytes", 64 << 10, GIB)
+                .map_or(default.batch_bytes, |n| n as usize),
+            linger: self
+                .time(
+                    document.linger.as_ref(),
+                    "linger",
+                    Duration::from_millis(10),
+                    secs(3_600),
+                )
+                .unwrap_or(default.linger),
+            in_flight: self
+                .number(document.in_flight.as_ref(), "in_flight", 1, 64)
+                .map_or(default.in_flight, |n| n as usize),
+            ack_wait: self
+                .time(document.ack_wait.as_ref(), "ack_wait", secs(1), secs(3_600))
+                .unwrap_or(default.ack_wait),
+            ack_pending_max: self
+                .number(
+                    document.max_ack_pending.as_ref(),
+                    "max_ack_pending",
+                    1,
+                    10_000_000,
+                )
+                .unwrap_or(default.ack_pending_max),
+            deliveries_max: self
+                .number(
+                    document.max_deliveries.as_ref(),
+                    "max_deliveries",
+                    3,
+                    1_000_000,
+                )
+                .map_or(default.deliveries_max, |n| n as u32),
+        };
+        let least = 2 * limits.in_flight as u64 * limits.batch_messages as u64;
+        if limits.ack_pending_max < least {
+            let message = format!(
+                "max_ack_pending is {}, expected at least {least}: twice in_flight times batch_messages",
+                limits.ack_pending_max
+            );
+            match &document.max_ack_pending {
+                Some(at) => self.complaints.at(at, message),
+                None => self.complaints.at(name, message),
+            }
+        }
+        limits
+    }
+
+    fn tests(&mut self, tests: &[document::Test], source: &Source, sink: &Sink) -> Vec<TestCase> {
+        let mut cases: Vec<TestCase> = Vec::with_capacity(tests.len());
+        for test in tests {
+            let name = &test.name;
+            if name.value.trim().is_empty() {
+                self.complaints.at(name, "a test needs a name");
+            }
+            if cases.iter().any(|case| case.name == name.value) {
+                self.complaints
+                    .at(name, format!("test {:?} is there twice", name.value));
+            }
+            if let document::Expect::DeadLetter(text) = &test.expect.value
+                && text.trim().is_empty()
+            {
+                self.complaints.at(
+                    &test.expect,
+                    "dead_letter needs a reason, or a part of the error text",
+                );
+            }
+            if let (document::Expect::Row(fields), Some(columns)) =
+                (&test.expect.value, columns(sink))
+            {
+                for field in fields
+                    .keys()
+                    .filter(|field| !columns.contains(&field.as_str()))
+                {
+                    self.complaints.at(
+                        &test.expect,
+                        format!(
+                            "test {:?} expects {field:?}, which is no column",
+                            name.value
+                        ),
+                    );
+                }
+            }
+            let published_at = test
+                .published_at
+                .as_ref()
+                .map(|text| self.published_at_ns(text));
+            let subject = test.subject.clone().unwrap_or_else(|| {
+                source
+                    .subjects
+                    .first()
+                    .map(|subject| subject::concrete(subject, "test"))
+                    .unwrap_or_default()
+            });
+            cases.push(TestCase {
+                name: name.value.clone(),
+                input: input(&test.input.value),
+                subject,
+                headers: test.headers.clone(),
+                published_at_ns: published_at.unwrap_or(TEST_PUBLISHED_AT_NS),
+                expect: expect(&test.expect.value),
+                place: place(name.referenced),
+            });
+        }
+        cases
+    }
+
+    fn published_at_ns(&mut self, text: &Spanned<String>) -> i64 {
+        let time = OffsetDateTime::parse(&text.value, &Rfc3339).ok();
+        let ns = time.and_then(|time| i64::try_from(time.unix_timestamp_nanos()).ok());
+        ns.unwrap_or_else(|| {
+            self.complaints.at(
+                text,
+                format!(
+                    "published_at {:?} is no time such as 2026-01-01T00:00:00Z",
+                    text.value
+                ),
+            );
+            0
+        })
+    }
+
+    /// A path relative to the document.
+    fn file(&self, path: &Spanned<String>) -> PathBuf {
+        self.dir.join(&path.value)
+    }
+
+    /// The name of a stream or consumer.
+    fn token(&mut self, name: &Spanned<String>, what: &str) {
+        let forbidden = |c: char| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c);
+        if name.value.is_empty() || name.value.contains(forbidden) {
+            self.complaints.at(
+                name,
+                format!(
+                    "{what} {:?} must not be empty or have white space, dots, wildcards or slashes",
+                    name.value
+                ),
+            );
+        }
+    }
+
+    fn number(
+        &mut self,
+        number: Option<&Spanned<u64>>,
+        what: &str,
+        least: u64,
+        most: u64,
+    ) -> Option<u64> {
+        let number = number?;
+        if !(least..=most).contains(&number.value) {
+            self.complaints.at(
+                number,
+                format!("{what} is {}, expected {least} to {most}", number.value),
+            );
+        }
+        Some(number.value)
+    }
+
+    fn bytes(
+        &mut self,
+        text: Option<&Spanned<String>>,
+        what: &str,
+        least: u64,
+        most: u64,
+    ) -> Option<u64> {
+        let text = text?;
+        let bytes = quantity::bytes(&text.value);
+        if !bytes.is_some_and(|bytes| (least..=most).contains(&bytes)) {
+            self.complaints.at(
+                text,
+                format!(
+                    "{what} is {:?}, expected bytes such as 6MiB, from {least} to {most}",
+                    text.value
+                ),
+            );
+        }
+        bytes
+    }
+
+    fn time(
+        &mut self,
+        text: Option<&Spanned<String>>,
+        what: &str,
+        least: Duration,
+        most: Duration,
+    ) -> Option<Duration> {
+        let text = text?;
+        let time = quantity::duration(&text.value);
+        if !time.is_some_and(|time| (least..=most).contains(&time)) {
+            self.complaints.at(
+                text,
+                format!(
+                    "{what} is {:?}, expected a time such as 500ms, from {least:?} to {most:?}",
+                    text.value
+                ),
+            );
+        }
+        time
+    }
+}
+
+/// The columns that the fields of a row must be of.
+fn columns(sink: &Sink) -> Option<Vec<&str>> {
+    match sink {
+        Sink::Clickhouse(table) if table.unknown_fields == UnknownFields::Reject => {
+            let columns = table.columns.as_ref()?;
+            Some(columns.iter().map(|(name, _)| name.as_str()).collect())
+        }
+        _ => None,
+    }
+}
+
+fn input(json: &Json) -> TestInput {
+    match json {
+        Json::String(text) => TestInput::Payload(text.clone().into_bytes()),
+        fields => TestInput::Fields(fields.clone()),
+    }
+}
+
+fn expect(expect: &document::Expect) -> Expect {
+    match expect {
+        document::Expect::Row(fields) => Expect::Row(fields.clone().into_iter().collect()),
+        document::Expect::DeadLetter(text) => Expect::DeadLetter(text.clone()),
+        document::Expect::Dropped => Expect::Dropped,
+    }
+}
