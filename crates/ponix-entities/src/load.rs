@@ -71,7 +71,7 @@ impl<'a> Names<'a> {
 /// What concerns names that must occur once.
 fn check_names(sources: &[Source], errors: &mut Vec<LoadError>) {
     let mut seen: HashMap<(&str, &str), &Path> = HashMap::new();
-    for Source { path, document } in sources {
+    for Source { path, document, .. } in sources {
         let mut complaints = Complaints::new(path, errors);
         let spec = &document.spec;
         let names = [

@@ -57,6 +57,8 @@ fn lines(errors: &[LoadError]) -> String {
 pub struct Source<D> {
     /// The file.
     pub path: PathBuf,
+    /// Its text.
+    pub text: String,
     /// What it holds.
     pub document: D,
 }
@@ -91,7 +93,7 @@ impl<D: DeserializeOwned + JsonSchema> Sources<D> {
             Ok(files) => {
                 for path in files {
                     match read(&path) {
-                        Ok(text) => sources.add(path, &text),
+                        Ok(text) => sources.add(path, text),
                         Err(error) => {
                             sources.has_nameless = true;
                             sources.errors.push(error);
@@ -110,7 +112,7 @@ impl<D: DeserializeOwned + JsonSchema> Sources<D> {
     pub fn of_files(files: impl IntoIterator<Item = (PathBuf, String)>) -> Self {
         let mut sources = Self::new();
         for (path, text) in files {
-            sources.add(path, &text);
+            sources.add(path, text);
         }
         sources
     }
@@ -130,10 +132,14 @@ impl<D: DeserializeOwned + JsonSchema> Sources<D> {
         self.has_nameless || self.unread.contains(name)
     }
 
-    fn add(&mut self, path: PathBuf, text: &str) {
+    fn add(&mut self, path: PathBuf, text: String) {
         let mut name = None;
-        match document(&path, text, &mut name, &mut self.errors) {
-            Some(document) => self.documents.push(Source { path, document }),
+        match document(&path, &text, &mut name, &mut self.errors) {
+            Some(document) => self.documents.push(Source {
+                path,
+                text,
+                document,
+            }),
             None => match name {
                 Some(name) => drop(self.unread.insert(name)),
                 None => self.has_nameless = true,

@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
+use crate::decode::RecordDecoder;
 use document::Document;
 pub use together::clashes;
 
@@ -58,6 +59,7 @@ pub(crate) struct Places {
     pub(crate) consumer: Place,
     pub(crate) dead_letters: Place,
     pub(crate) path: Place,
+    pub(crate) decode: Place,
 }
 
 /// A stream and the consumer that reads it.
@@ -170,6 +172,35 @@ pub struct Transform {
     pub program: String,
     /// Bytes of a transformed event at most; without, four times its message and 1 MiB.
     pub output_bytes_max: Option<usize>,
+    pub(crate) origin: Origin,
+}
+
+/// Where a program comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The document: where its first line stands, and by how much it is indented.
+    Document { line: u64, indent: u64 },
+    /// A file of its own.
+    File(PathBuf),
+}
+
+impl Origin {
+    /// The file and the place in it of a place in the program.
+    pub(crate) fn locate(&self, document: &Path, place: Place) -> (PathBuf, Place) {
+        match self {
+            Self::Document {
+                line: first,
+                indent,
+            } => {
+                let (line, column) = place.unwrap_or((1, 1));
+                (
+                    document.to_owned(),
+                    Some((first + line - 1, indent + column)),
+                )
+            }
+            Self::File(path) => (path.clone(), place),
+        }
+    }
 }
 
 /// Where rows go.
@@ -360,7 +391,16 @@ fn checked(mut sources: Sources<Document>) -> Result<Vec<Pipeline>, LoadErrors> 
     let mut errors = std::mem::take(&mut sources.errors);
     let pipelines = sources.documents.iter();
     let pipelines: Vec<Pipeline> = pipelines
-        .map(|source| check::pipeline(source, &mut errors))
+        .map(|source| {
+            let before = errors.len();
+            let pipeline = check::pipeline(source, &mut errors);
+            // What the document names is looked at when the document itself is right.
+            if errors.len() == before && !check::is_built_in(&source.path) {
+                let decoder = RecordDecoder::new(&pipeline);
+                errors.extend(decoder.err().into_iter().flat_map(|errors| errors.0));
+            }
+            pipeline
+        })
         .collect();
     errors.extend(clashes(&pipelines));
     if errors.is_empty() {

@@ -28,7 +28,7 @@ pub(super) fn compile(
     let mut catalog = Catalog::default();
     let mut indexes = HashSet::new();
     for &index in order {
-        let Source { path, document } = &sources[index];
+        let Source { path, document, .. } = &sources[index];
         let mut complaints = Complaints::new(path, errors);
         let entity = entity(document, &mut complaints);
         let position = catalog.entities.len();

@@ -16,7 +16,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::document::{self, Document as Spec};
 use super::{
-    DeadLetters, Expect, Http, Limits, Pipeline, Places, Sink, Source, TestCase, TestInput,
+    DeadLetters, Expect, Http, Limits, Origin, Pipeline, Places, Sink, Source, TestCase, TestInput,
     Transform, UnknownFields, quantity,
 };
 pub(super) use subject::overlap;
@@ -45,11 +45,16 @@ const TEST_PUBLISHED_AT_NS: i64 = 1_767_225_600_000_000_000;
 
 /// Checks one document; what cannot be made sense of has some value or other.
 pub(super) fn pipeline(source: &Document<Spec>, errors: &mut Vec<LoadError>) -> Pipeline {
-    let Document { path, document, .. } = source;
+    let Document {
+        path,
+        text,
+        document,
+    } = source;
     let (name, spec) = (&document.metadata.name, &document.spec);
     let mut check = Check {
         dir: path.parent().unwrap_or(Path::new("")),
-        is_built_in: path.to_string_lossy().starts_with("(built in) "),
+        is_built_in: is_built_in(path),
+        text,
         complaints: Complaints::new(path, errors),
     };
     check.name(name);
@@ -86,10 +91,18 @@ fn places(document: &Spec) -> Places {
         consumer: spec.source.consumer.as_ref().map_or(name, of),
         dead_letters: spec.dead_letters.stream.as_ref().map_or(name, of),
         path: spec.http.as_ref().and_then(|http| of(&http.path)),
+        decode: place(spec.decode.format.referenced),
     }
 }
 
+/// Whether a document is part of the program, which fills in what it leaves open.
+pub(super) fn is_built_in(path: &Path) -> bool {
+    path.to_string_lossy().starts_with("(built in) ")
+}
+
 struct Check<'a> {
+    /// The document as it was read.
+    text: &'a str,
     dir: &'a Path,
     is_built_in: bool,
     complaints: Complaints<'a>,
@@ -277,34 +290,53 @@ impl Check<'_> {
         }
     }
 
-    fn transform(&mut self, transform: &document::Transform) -> Transform {
-        let program = match (&transform.vrl, &transform.vrl_file) {
-            (Some(program), None) => program.value.clone(),
-            (None, Some(file)) => match std::fs::read_to_string(self.dir.join(&file.value)) {
-                Ok(program) => program,
-                Err(err) => {
-                    self.complaints.at(
-                        file,
-                        format!("vrl_file {:?} cannot be read: {err}", file.value),
-                    );
+    fn transform(&mut self, document: &Spanned<document::Transform>) -> Transform {
+        let transform = &document.value;
+        let (program, origin) = match (&transform.vrl, &transform.vrl_file) {
+            (Some(program), None) => (program.value.clone(), self.origin(program)),
+            (None, Some(file)) => {
+                let path = self.file(file);
+                let program = std::fs::read_to_string(&path).unwrap_or_else(|err| {
+                    let message = format!("vrl_file {:?} cannot be read: {err}", file.value);
+                    self.complaints.at(file, message);
                     String::new()
-                }
-            },
-            (Some(program), Some(_)) => {
-                self.complaints
-                    .at(program, "transform needs just one of vrl, vrl_file");
-                program.value.clone()
+                });
+                (program, Origin::File(path))
             }
-            (None, None) => {
-                self.complaints
-                    .at_place(None, "transform needs one of vrl, vrl_file");
-                String::new()
+            _ => {
+                let message = "transform needs just one of vrl, vrl_file";
+                self.complaints.at(document, message);
+                (String::new(), Origin::File(PathBuf::new()))
             }
         };
         let max = self.bytes(transform.max_output.as_ref(), "max_output", 1 << 10, GIB);
         Transform {
             program,
             output_bytes_max: max.map(|bytes| bytes as usize),
+            origin,
+        }
+    }
+
+    /// Where the lines of a program stand: those of a block (`|`) begin below its indicator.
+    fn origin(&self, program: &Spanned<String>) -> Origin {
+        let (line, column) = place(program.referenced).unwrap_or((1, 1));
+        let first = program.value.lines().next().unwrap_or_default();
+        let lines = self.text.lines().enumerate().skip(line as usize - 1);
+        let mut block = lines.skip_while(|(index, text)| {
+            *index + 1 == line as usize && text.trim_end().ends_with(['|', '-', '+', '>'])
+        });
+        let found = block.find(|(_, text)| text.trim_start() == first.trim_start());
+        match found {
+            Some((index, text)) if !first.trim().is_empty() => Origin::Document {
+                line: index as u64 + 1,
+                indent: (text.len() - text.trim_start().len()) as u64
+                    - (first.len() - first.trim_start().len())
+                        .min(text.len() - text.trim_start().len()) as u64,
+            },
+            _ => Origin::Document {
+                line,
+                indent: column.saturating_sub(1),
+            },
         }
     }
 

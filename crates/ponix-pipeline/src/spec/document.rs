@@ -60,7 +60,8 @@ pub(crate) struct Spec {
     pub(crate) decode: Decode,
     /// What is done to the fields.
     #[serde(default)]
-    pub(crate) transform: Option<Transform>,
+    #[schemars(with = "Option<Transform>")]
+    pub(crate) transform: Option<Spanned<Transform>>,
     /// Where the rows go: one of them.
     pub(crate) sink: Sink,
     /// What is promised when a message is delivered more than once.
