@@ -82,8 +82,8 @@ pub struct Source {
 pub struct Http {
     /// The path.
     pub path: String,
-    /// The subject that is published on.
-    pub subject: String,
+    /// First tokens of the subjects that are published on; the organization is the last one.
+    pub subject_prefix: String,
 }
 
 /// What a message holds, and how its fields are read.

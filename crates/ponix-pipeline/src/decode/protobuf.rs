@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::{DecodeError, FieldMap, FormatError, Reason};
 
 /// Objects and lists inside one another at most.
-const DEPTH_MAX: u32 = ponix_entities::json::DEPTH_MAX;
+const DEPTH_MAX: u32 = ponix_wire::DATA_DEPTH_MAX;
 
 /// Reads protobuf messages of one type.
 #[derive(Debug)]

@@ -25,21 +25,11 @@ const GIB: u64 = 1 << 30;
 /// Longest name of a pipeline.
 const NAME_CHARS_MAX: usize = 63;
 /// Longest path, in bytes.
-const PATH_BYTES_MAX: usize = 200;
-/// Paths that the HTTP API has already, with what is below them.
-const OWN_PATHS: [&str; 11] = [
-    "/api",
-    "/docs",
-    "/health",
-    "/ingest",
-    "/livez",
-    "/metrics",
-    "/openapi.json",
-    "/ready",
-    "/readyz",
-    "/stats",
-    "/v1/envelopes",
-];
+const PATH_BYTES_MAX: usize = 128;
+/// Paths begin with it.
+const PATH_PREFIX: &str = "/v1/";
+/// The path of the envelopes, which every service has.
+const ENVELOPES_PATH: &str = "/v1/envelopes";
 /// When a test's message was published, without a word of it: 2026-01-01T00:00:00Z.
 const TEST_PUBLISHED_AT_NS: i64 = 1_767_225_600_000_000_000;
 
@@ -65,7 +55,10 @@ pub(super) fn pipeline(source: &Document<Spec>, errors: &mut Vec<LoadError>) -> 
         name: name.value.clone(),
         doc: document.metadata.doc.clone(),
         path: path.clone(),
-        http: spec.http.as_ref().map(|http| check.http(http, &source)),
+        http: spec
+            .http
+            .as_ref()
+            .map(|http| check.http(http, &source, &spec.decode)),
         decode: check.decode(&spec.decode, &sink),
         transform: spec
             .transform
@@ -230,63 +223,68 @@ impl Check<'_> {
         }
     }
 
-    fn http(&mut self, http: &document::Http, source: &Source) -> Http {
-        let path = &http.path.value;
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.~".contains(c);
-        let mut segments = path.split('/').skip(1);
-        let is_path = path.starts_with('/')
-            && path.len() <= PATH_BYTES_MAX
-            && segments.all(|s| !s.is_empty() && s.chars().all(plain) && s.contains(|c| c != '.'));
-        if !is_path {
+    fn http(&mut self, http: &document::Http, source: &Source, decode: &document::Decode) -> Http {
+        self.path(&http.path);
+        if !matches!(
+            decode.format.value,
+            document::Format::Json | document::Format::Bytes
+        ) {
             self.complaints.at(
                 &http.path,
-                format!("path {path:?} must be '/' and segments of letters, digits, '-', '_', '.', '~': /v1/meter-readings"),
+                "http takes JSON: it needs decode.format json or bytes",
             );
         }
-        let is_own = |own: &&str| {
-            let rest = path.strip_prefix(own);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        if let Some(own) = OWN_PATHS.into_iter().find(is_own) {
-            self.complaints.at(
-                &http.path,
-                format!("path {path} is the service's own, as is everything below {own}"),
-            );
-        }
-        let default = || {
-            let first = source.filter.as_ref().or(source.subjects.first());
-            first
-                .map(|subject| subject::concrete(subject, "http"))
-                .unwrap_or_default()
-        };
-        if let Some(subject) = &http.subject {
-            let takes = |wide: &String| covers(wide, &subject.value);
-            let is_read = source.filter.as_ref().is_none_or(takes);
-            let problem = subject::problem(&subject.value).or_else(|| {
-                subject
-                    .value
-                    .contains(['*', '>'])
-                    .then_some("must have no wildcards: it is published on")
-            });
-            if let Some(problem) = problem {
-                self.complaints
-                    .at(subject, format!("subject {:?} {problem}", subject.value));
-            } else if !source.subjects.iter().any(takes) || !is_read {
-                self.complaints.at(
-                    subject,
-                    format!(
-                        "subject {:?} is outside what the pipeline reads",
-                        subject.value
-                    ),
-                );
+        let subject_prefix = match &http.subject_prefix {
+            Some(prefix) => {
+                self.subject_prefix(prefix, source);
+                prefix.value.clone()
             }
-        }
+            None if source.subjects.is_empty() => String::new(),
+            None => default_prefix(source).unwrap_or_else(|| {
+                self.complaints.at(
+                    &http.path,
+                    "http needs subject_prefix: no subject of the source ends with a wildcard",
+                );
+                String::new()
+            }),
+        };
         Http {
-            path: path.clone(),
-            subject: http
-                .subject
-                .as_ref()
-                .map_or_else(default, |subject| subject.value.clone()),
+            path: http.path.value.clone(),
+            subject_prefix,
+        }
+    }
+
+    fn path(&mut self, path: &Spanned<String>) {
+        let text = &path.value;
+        let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-_".contains(&c);
+        let is_segment = |segment: &str| !segment.is_empty() && segment.bytes().all(plain);
+        let rest = text.strip_prefix(PATH_PREFIX);
+        if text.len() > PATH_BYTES_MAX || !rest.is_some_and(|rest| rest.split('/').all(is_segment))
+        {
+            self.complaints.at(
+                path,
+                format!("path {text:?} must be /v1/ and then lower-case letters, digits, '-', '_' and '/', {PATH_BYTES_MAX} bytes at most"),
+            );
+        } else if text == ENVELOPES_PATH {
+            self.complaints
+                .at(path, format!("path {text} is that of the envelopes"));
+        }
+    }
+
+    fn subject_prefix(&mut self, prefix: &Spanned<String>, source: &Source) {
+        let text = &prefix.value;
+        let subject = format!("{text}.*");
+        let takes = |wide: &String| covers(wide, &subject);
+        if let Some(problem) = subject::problem(&subject) {
+            self.complaints
+                .at(prefix, format!("subject_prefix {text:?} {problem}"));
+        } else if text.contains('*') {
+            self.complaints.at(
+                prefix,
+                format!("subject_prefix {text:?} must have no wildcards: it is published on"),
+            );
+        } else if !source.subjects.iter().any(takes) || !source.filter.as_ref().is_none_or(takes) {
+            self.complaints.at(prefix, format!("subject_prefix {text:?} is outside what the pipeline reads: {subject} must lie inside"));
         }
     }
 
@@ -551,6 +549,21 @@ impl Check<'_> {
         }
         time
     }
+}
+
+/// Where documents from HTTP are published, without a word of it: below the first subject that ends
+/// with a wildcard.
+fn default_prefix(source: &Source) -> Option<String> {
+    let mut subjects = source.filter.iter().chain(&source.subjects);
+    subjects.find_map(|subject| {
+        let (prefix, last) = subject.rsplit_once('.')?;
+        match last {
+            _ if prefix.contains('*') => None,
+            ">" => Some(format!("{prefix}.http")),
+            "*" => Some(prefix.to_owned()),
+            _ => None,
+        }
+    })
 }
 
 /// The columns that the fields of a row must be of.

@@ -110,11 +110,11 @@ pub(crate) struct Http {
     /// The path, `/v1/meter-readings`.
     #[schemars(with = "String")]
     pub(crate) path: Spanned<String>,
-    /// The subject that is published on; without, the stream's first one with `http` for its
-    /// wildcards.
+    /// First tokens of the subjects that are published on, behind which stands the organization;
+    /// without, those before the source's last wildcard, and `http`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
-    pub(crate) subject: Option<Spanned<String>>,
+    pub(crate) subject_prefix: Option<Spanned<String>>,
 }
 
 /// How the fields of an event are read from a message.
