@@ -1,4 +1,5 @@
 //! Pipelines from documents, rows by them.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod declaring;
 mod decoding;
