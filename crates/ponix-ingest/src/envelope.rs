@@ -4,8 +4,8 @@ use bytes::Bytes;
 use ponix_nats::{OutgoingMessage, envelope_message};
 use ponix_wire::envelope::v1::ProcessedEnvelope;
 use ponix_wire::{
-    EnvelopeBuilder, JsonReader, JsonRules, Message as _, Struct, Timestamp, Value,
-    decode_envelope, timestamp_from_ns, timestamp_from_rfc3339, value::Kind,
+    EnvelopeBuilder, JsonReader, JsonRules, Message as _, Struct, Timestamp, Value, check_envelope,
+    timestamp_from_ns, timestamp_from_rfc3339, value::Kind,
 };
 use serde::Deserialize;
 use serde::de::DeserializeSeed;
@@ -121,15 +121,6 @@ fn from_json(text: &[u8], context: Context<'_>) -> Result<Accepted, ApiError> {
 /// # Errors
 /// What is wrong, with the field.
 fn from_protobuf(bytes: &[u8], context: Context<'_>) -> Result<Accepted, ApiError> {
-    // Checked before prost builds it: prost recurses and knows no limit of what is stored.
-    if !bytes.is_empty() {
-        match decode_envelope(bytes, context.encoder.now_ns) {
-            // What is missing is filled in below, or told there.
-            Ok(_) => {}
-            Err(err) if err.kind() == ponix_wire::DecodeErrorKind::MissingField => {}
-            Err(err) => return Err(err.into()),
-        }
-    }
     let mut envelope = ProcessedEnvelope::decode(bytes)
         .map_err(|err| ApiError::bad("invalid_protobuf", err.to_string()))?;
     let named = Some(std::mem::take(&mut envelope.organization_id)).filter(|name| !name.is_empty());
@@ -152,9 +143,9 @@ fn accept(
     context: Context<'_>,
 ) -> Result<Accepted, ApiError> {
     check_device_id(&envelope.end_device_id)?;
+    check_envelope(&envelope, context.encoder.now_ns)?;
     let message = envelope_message(context.encoder.subject_prefix, envelope)
         .map_err(|err| ApiError::bad("invalid_value", err.to_string()).at("end_device_id"))?;
-    decode_envelope(&message.payload, context.encoder.now_ns)?;
     Ok((given, message))
 }
 

@@ -71,15 +71,7 @@ pub fn decode_envelope(
     let data = fields.data.ok_or(DecodeError::Missing { field: "data" })?;
     let event_id = identity(fields.event_id)?;
 
-    let ahead_ns = occurred_at_ns.saturating_sub(published_at_ns);
-    if ahead_ns > OCCURRED_AT_AHEAD_MAX_NS {
-        let ahead_ns_max = OCCURRED_AT_AHEAD_MAX_NS;
-        return Err(DecodeError::TooFarAhead {
-            field: "occurred_at",
-            ahead_ns,
-            ahead_ns_max,
-        });
-    }
+    check_ahead(occurred_at_ns, published_at_ns)?;
 
     Ok(DecodedEnvelope {
         organization_id: organization_id.to_owned(),
@@ -104,9 +96,9 @@ struct Fields<'a> {
 
 /// A `google.protobuf.Timestamp`.
 #[derive(Debug, Clone, Copy, Default)]
-struct Time {
-    seconds: i64,
-    nanos: i32,
+pub(crate) struct Time {
+    pub(crate) seconds: i64,
+    pub(crate) nanos: i32,
 }
 
 impl<'a> Fields<'a> {
@@ -195,7 +187,19 @@ impl Time {
     }
 }
 
-fn identifier<'a>(field: &'static str, text: &'a str) -> Result<&'a str, DecodeError> {
+pub(crate) fn check_ahead(occurred_at_ns: i64, published_at_ns: i64) -> Result<(), DecodeError> {
+    let ahead_ns = occurred_at_ns.saturating_sub(published_at_ns);
+    if ahead_ns <= OCCURRED_AT_AHEAD_MAX_NS {
+        return Ok(());
+    }
+    Err(DecodeError::TooFarAhead {
+        field: "occurred_at",
+        ahead_ns,
+        ahead_ns_max: OCCURRED_AT_AHEAD_MAX_NS,
+    })
+}
+
+pub(crate) fn identifier<'a>(field: &'static str, text: &'a str) -> Result<&'a str, DecodeError> {
     match text.len() {
         0 => Err(DecodeError::Missing { field }),
         bytes if bytes > ID_BYTES_MAX => Err(DecodeError::TooLong {
@@ -207,7 +211,7 @@ fn identifier<'a>(field: &'static str, text: &'a str) -> Result<&'a str, DecodeE
     }
 }
 
-fn time(field: &'static str, time: Option<Time>) -> Result<i64, DecodeError> {
+pub(crate) fn time(field: &'static str, time: Option<Time>) -> Result<i64, DecodeError> {
     let Time { seconds, nanos } = time.ok_or(DecodeError::Missing { field })?;
     storable_ns(seconds, nanos).ok_or(DecodeError::TimeOutOfRange {
         field,
@@ -216,7 +220,7 @@ fn time(field: &'static str, time: Option<Time>) -> Result<i64, DecodeError> {
     })
 }
 
-fn identity(text: &str) -> Result<Option<Uuid>, DecodeError> {
+pub(crate) fn identity(text: &str) -> Result<Option<Uuid>, DecodeError> {
     if text.is_empty() {
         return Ok(None);
     }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod builder;
+mod check;
 mod convert;
 mod decode;
 pub mod envelope;
@@ -17,6 +18,7 @@ pub use prost::Message;
 pub use prost_types::{ListValue, Struct, Timestamp, Value, value};
 
 pub use crate::builder::EnvelopeBuilder;
+pub use crate::check::check_envelope;
 pub use crate::convert::{INTEGER_EXACT_MAX, json_to_struct, json_to_value};
 pub use crate::decode::{DecodedEnvelope, OCCURRED_AT_AHEAD_MAX_NS, decode_envelope};
 pub use crate::error::{ConversionError, DecodeError, DecodeErrorKind};

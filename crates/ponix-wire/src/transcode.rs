@@ -451,13 +451,15 @@ fn has_repeated_key(members: &[Member<'_>]) -> bool {
 /// It writes a dot in a name as `%2E` to tell it from the dot of nesting, so `a.b` and `a%2Eb` are
 /// one path; it refuses the row (code 117, found with 26.7).
 fn name_clash<'a>(members: &[Member<'a>]) -> Option<&'a str> {
-    if !members
-        .iter()
-        .any(|member| member.key.as_bytes().contains(&b'%'))
-    {
+    clashing_name(members.iter().map(|member| member.key))
+}
+
+/// The same for the names of an object.
+pub(crate) fn clashing_name<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    if !names.clone().any(|name| name.as_bytes().contains(&b'%')) {
         return None;
     }
-    let names: BTreeSet<&str> = members.iter().map(|member| member.key).collect();
+    let names: BTreeSet<&str> = names.collect();
     let mut paths = BTreeSet::new();
     names
         .into_iter()

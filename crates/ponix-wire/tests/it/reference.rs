@@ -6,13 +6,14 @@ use ponix_wire::envelope::v1::ProcessedEnvelope;
 use ponix_wire::value::Kind;
 use ponix_wire::{
     DATA_DEPTH_MAX, DecodeError, DecodedEnvelope, ID_BYTES_MAX, ListValue, Message,
-    OCCURRED_AT_AHEAD_MAX_NS, Struct, Timestamp, Value, WireError, decode_envelope,
+    OCCURRED_AT_AHEAD_MAX_NS, Struct, Timestamp, Value, WireError, check_envelope, decode_envelope,
 };
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// Decodes a payload both ways and panics where they differ.
 pub(crate) fn assert_agrees_with_prost(payload: &[u8], published_at_ns: i64) {
     let expected = reference(payload, published_at_ns);
+    assert_checked_alike(payload, published_at_ns);
     match (decode_envelope(payload, published_at_ns), &expected) {
         (Ok(decoded), Some(envelope)) => assert_same(&decoded, envelope),
         (Err(_), None) => {}
@@ -29,6 +30,16 @@ pub(crate) fn assert_agrees_with_prost(payload: &[u8], published_at_ns: i64) {
         (Err(error), Some(_)) if is_map_entry_of_other_wire_type(&error) => {}
         (decoded, _) => panic!("decoded {decoded:?}, expected {expected:?}, from {payload:02x?}"),
     }
+}
+
+/// Checks what prost makes of a payload, and panics if the check says other than the decoder does
+/// of the same envelope, encoded again.
+fn assert_checked_alike(payload: &[u8], published_at_ns: i64) {
+    let Ok(envelope) = ProcessedEnvelope::decode(payload) else {
+        return;
+    };
+    let decoded = decode_envelope(&envelope.encode_to_vec(), published_at_ns).map(drop);
+    assert_eq!(check_envelope(&envelope, published_at_ns), decoded);
 }
 
 /// prost does not look at the wire type of a map field and reads any as a length and an entry.
