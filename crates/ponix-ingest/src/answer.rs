@@ -1,10 +1,16 @@
 //! The answer for a body of many lines.
+//!
+//! Its status must not let a client pass over an event that is not taken: 2xx only when every line
+//! is taken, or when what is not taken is wrong in itself and others are.
 
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::error::ErrorBody;
+use crate::error::{ApiError, ErrorBody};
 use crate::submission::Line;
 
 /// What became of the lines of a body.
@@ -16,6 +22,12 @@ pub(crate) struct BatchAnswer {
     failed: usize,
     /// One result per line that is not empty, in the order of the lines.
     results: Vec<LineResult>,
+    /// With an answer that is an error: its stable name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    /// The same for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
 }
 
 /// What became of one line.
@@ -34,33 +46,66 @@ pub(crate) struct LineResult {
     error: Option<ErrorBody>,
 }
 
-impl BatchAnswer {
-    pub(crate) fn of_events(lines: Vec<Line>) -> Self {
-        Self::new(lines, |result, id| result.event_id = Some(id))
-    }
+/// The name that a kind of events has for their identity.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum IdName {
+    Event,
+    Message,
+}
 
-    pub(crate) fn of_messages(lines: Vec<Line>) -> Self {
-        Self::new(lines, |result, id| result.message_id = Some(id))
-    }
-
-    fn new(lines: Vec<Line>, name: fn(&mut LineResult, Uuid)) -> Self {
-        let result = |(index, sent): Line| {
-            let mut result = LineResult {
-                line: index + 1,
-                ..LineResult::default()
-            };
-            match sent {
-                Ok(sent) => name(&mut result, sent.id),
-                Err(err) => result.error = Some(err.body()),
-            }
-            result
-        };
-        let results: Vec<LineResult> = lines.into_iter().map(result).collect();
-        let failed = results.iter().filter(|line| line.error.is_some()).count();
-        Self {
-            accepted: results.len() - failed,
-            failed,
-            results,
+/// Answers for lines; `success` is the status when all of them are taken.
+pub(crate) fn batch(lines: Vec<Line>, name: IdName, success: StatusCode) -> Response {
+    let errors = lines.iter().filter_map(|(_, sent)| sent.as_ref().err());
+    let (failed, accepted) = (errors.clone().count(), lines.len() - errors.clone().count());
+    let later = errors.clone().find(|err| err.status().is_server_error());
+    let error = match (later, errors.clone().next()) {
+        (None, None) => None,
+        // Sent again, these may be taken: the client must do that, and not read a success.
+        (Some(err), _) => {
+            let message = format!(
+                "{failed} of {} lines are not taken, see results; some only for now: {err}",
+                lines.len()
+            );
+            Some(err.clone().with_message(message))
         }
+        (None, Some(_)) if accepted > 0 => None,
+        (None, Some(err)) => {
+            let same = errors.clone().all(|other| other.status() == err.status());
+            let status = if same {
+                err.status()
+            } else {
+                StatusCode::BAD_REQUEST
+            };
+            Some(ApiError::new(
+                status,
+                "invalid_lines",
+                "no line can be taken: see results",
+            ))
+        }
+    };
+    let answer = BatchAnswer {
+        accepted,
+        failed,
+        code: error.as_ref().map(ApiError::code),
+        message: error.as_ref().map(|err| err.body().message),
+        results: lines.into_iter().map(|line| result(line, name)).collect(),
+    };
+    match error {
+        Some(err) => (err.status(), err.headers(), Json(answer)).into_response(),
+        None if failed > 0 => (StatusCode::MULTI_STATUS, Json(answer)).into_response(),
+        None => (success, Json(answer)).into_response(),
     }
+}
+
+fn result((index, sent): Line, name: IdName) -> LineResult {
+    let mut result = LineResult {
+        line: index + 1,
+        ..LineResult::default()
+    };
+    match (sent, name) {
+        (Ok(sent), IdName::Event) => result.event_id = Some(sent.id),
+        (Ok(sent), IdName::Message) => result.message_id = Some(sent.id),
+        (Err(err), _) => result.error = Some(err.body()),
+    }
+    result
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::answer::BatchAnswer;
+use crate::answer::{self, BatchAnswer, IdName};
 use crate::auth::Credential;
 use crate::body;
 use crate::document::DocumentEncoder;
@@ -113,7 +113,8 @@ pub(crate) fn check_path(path: &str, taken: &[Arc<Door>]) -> Result<(), DoorErro
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 printable ASCII characters: the same key is the same document", pattern = "^[!-~]([ -~]{0,126}[!-~])?$")),
     request_body(content((Document = "application/json"), (ObjectLines = "application/x-ndjson"))),
     responses(
-        (status = 202, description = "JetStream has it. For NDJSON: accepted, failed, and a result per line", body = DocumentAccepted),
+        (status = 202, description = "JetStream has it", body = DocumentAccepted),
+        (status = 207, description = "NDJSON: some lines are taken, the others are wrong", body = BatchAnswer),
         (status = 400, description = "The body is wrong", body = ErrorBody),
         (status = 401, description = "No API key, or an unknown one", body = ErrorBody),
         (status = 408, description = "The body did not come in time", body = ErrorBody),
@@ -157,8 +158,8 @@ pub(crate) async fn post(
     };
     if many {
         let lines = body::lines(&bytes, state.config.batch_lines_max)?;
-        let answer = BatchAnswer::of_messages(submission.lines(lines).await);
-        return Ok((StatusCode::ACCEPTED, Json(answer)).into_response());
+        let lines = submission.lines(lines).await;
+        return Ok(answer::batch(lines, IdName::Message, StatusCode::ACCEPTED));
     }
     let document = bytes.slice_ref(bytes.trim_ascii());
     if document.is_empty() {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::answer::BatchAnswer;
+use crate::answer::{self, BatchAnswer, IdName};
 use crate::auth::Credential;
 use crate::body::{self, ContentType};
 use crate::clock::now_ns;
@@ -72,7 +72,8 @@ pub(crate) struct EnvelopeBody {
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 printable ASCII characters: the same key is the same event", pattern = "^[!-~]([ -~]{0,126}[!-~])?$")),
     request_body(content((EnvelopeBody = "application/json"), (ObjectLines = "application/x-ndjson"), (Vec<u8> = "application/x-protobuf"))),
     responses(
-        (status = 202, description = "JetStream has it. For NDJSON: accepted, failed, and a result per line", body = EnvelopeAccepted),
+        (status = 202, description = "JetStream has it", body = EnvelopeAccepted),
+        (status = 207, description = "NDJSON: some lines are taken, the others are wrong", body = BatchAnswer),
         (status = 400, description = "The body is wrong", body = ErrorBody),
         (status = 401, description = "No API key, or an unknown one", body = ErrorBody),
         (status = 403, description = "Another organization than the key's", body = ErrorBody),
@@ -108,8 +109,8 @@ pub(crate) async fn post(
     };
     if content_type == ContentType::NdJson {
         let lines = body::lines(&bytes, state.config.batch_lines_max)?;
-        let answer = BatchAnswer::of_events(submission.lines(lines).await);
-        return Ok((StatusCode::ACCEPTED, Json(answer)).into_response());
+        let lines = submission.lines(lines).await;
+        return Ok(answer::batch(lines, IdName::Event, StatusCode::ACCEPTED));
     }
     if bytes.is_empty() {
         return Err(ApiError::bad("empty_body", "the body is empty"));

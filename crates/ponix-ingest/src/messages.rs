@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use self::query::Query;
-use crate::answer::BatchAnswer;
+use crate::answer::{self, BatchAnswer, IdName};
 use crate::auth::Credential;
 use crate::body;
 use crate::clock::now_ns;
@@ -127,8 +127,9 @@ pub(crate) async fn post(
     ),
     request_body(content((MessageLines = "text/plain"), (ObjectLines = "application/x-ndjson"))),
     responses(
-        (status = 200, description = "Synchronous mode: the database has the accepted lines", body = BatchAnswer),
-        (status = 202, description = "JetStream has the accepted lines", body = BatchAnswer),
+        (status = 200, description = "Synchronous mode: the database has every line", body = BatchAnswer),
+        (status = 202, description = "JetStream has every line", body = BatchAnswer),
+        (status = 207, description = "Some lines are taken, the others are wrong", body = BatchAnswer),
         (status = 400, description = "The body is wrong, or with atomic a line", body = ErrorBody),
         (status = 401, description = "No API key, or an unknown one", body = ErrorBody),
         (status = 408, description = "The body did not come in time", body = ErrorBody),
@@ -166,8 +167,7 @@ pub(crate) async fn batch(
         submission.lines(lines).await
     };
     let (status_code, _) = submission.destination.success();
-    let answer = BatchAnswer::of_messages(lines);
-    Ok((status_code, Json(answer)).into_response())
+    Ok(answer::batch(lines, IdName::Message, status_code))
 }
 
 /// Ask what became of a message.
@@ -202,13 +202,13 @@ pub(crate) async fn status(
         let found = read_status(&state, messages, &credential.organization, message_id).await?;
         let done = found.as_ref().is_some_and(MessageStatus::is_final);
         if done || Instant::now() >= until {
-            return Ok(found.map_or_else(|| unknown(message_id), answer));
+            return Ok(found.map_or_else(|| unknown(message_id), known));
         }
         tokio::time::sleep_until((Instant::now() + STATUS_PAUSE).min(until)).await;
     }
 }
 
-fn answer(status: MessageStatus) -> Response {
+fn known(status: MessageStatus) -> Response {
     Json(status).into_response()
 }
 

@@ -68,7 +68,7 @@ async fn a_key_is_one_document_for_each_line() {
     for _ in 0..2 {
         let answer = documents(&api, &[NDJSON, key], "{\"n\":1}\n[1]\n{\"n\":2}\n").await;
         let answer = (answer.status, answer.json());
-        assert_eq!((answer.0, &answer.1["accepted"]), (202, &2.into()));
+        assert_eq!((answer.0, &answer.1["accepted"]), (207, &2.into()));
         assert_eq!(answer.1["results"][1]["error"]["code"], "invalid_json");
         assert!(answer.1["results"][2]["message_id"].is_string());
         assert_eq!(api.stored_in(METERS).await, 2);

@@ -124,7 +124,7 @@ async fn a_batch_takes_what_is_good_or_nothing() {
     for _ in 0..2 {
         let answer = batch(&api, "?entity=Order", &[NDJSON, key], body).await;
         let answer = (answer.status, answer.json());
-        assert_eq!(answer.0, 202);
+        assert_eq!(answer.0, 207);
         assert_eq!(
             (&answer.1["accepted"], &answer.1["failed"]),
             (&2.into(), &1.into())
@@ -322,9 +322,20 @@ async fn a_nats_that_hangs_is_an_outcome_unknown_for_each_line() {
     api.nats.pause().await.unwrap();
     let key = ("idempotency-key", "k");
     let unknown = "outcome unknown: send again with the same Idempotency-Key";
-    let lines = batch(&api, "", &[TEXT, key], "O|1\nO|2").await.json();
+    let lines = batch(&api, "", &[TEXT, key], "O|1\nO|2").await;
     let all = batch(&api, "?atomic=true", &[TEXT, key], "O|1\nO|2").await;
     api.nats.resume().await.unwrap();
+    assert_eq!(
+        (lines.status, lines.header("retry-after")),
+        (503, Some("1"))
+    );
+    let (_, code, message) = lines.error();
+    assert_eq!(code, "unavailable");
+    assert!(
+        message.starts_with("2 of 2 lines are not taken"),
+        "{message}"
+    );
+    let lines = lines.json();
     assert_eq!(lines["failed"], 2);
     assert_eq!(lines["results"][0]["error"]["message"], unknown);
     assert_eq!(

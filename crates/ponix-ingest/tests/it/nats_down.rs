@@ -5,7 +5,7 @@ use std::time::Duration;
 use ponix_ingest::IngestConfig;
 use ponix_stack::eventually;
 
-use crate::support::{Api, JSON, SOON, json};
+use crate::support::{Api, JSON, NDJSON, SOON, json};
 
 fn impatient() -> IngestConfig {
     IngestConfig {
@@ -80,4 +80,26 @@ async fn a_full_stream_is_told() {
     );
     assert!(refused.header("retry-after").is_some());
     assert_eq!(api.stored().await, accepted);
+}
+
+/// What a client sees that looks at the status alone, as `curl -f` and `raise_for_status` do.
+#[tokio::test]
+async fn lines_that_a_full_stream_refuses_are_no_success() {
+    let api = Api::with_stream_bytes(impatient(), None, 64 << 10).await;
+    let data = format!(r#"{{"s":"{}"}}"#, "x".repeat(10_000));
+    let line = [&json("a", &data, "")[..], b"\n"].concat();
+    let answer = api.post(&[NDJSON], &line.repeat(20)).await;
+    assert_eq!(
+        answer.status, 503,
+        "some were taken, but not all: {answer:?}"
+    );
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    let told = answer.json();
+    assert_eq!(told["accepted"], api.stored().await);
+    let (accepted, failed) = (told["accepted"].as_u64(), told["failed"].as_u64());
+    assert_eq!(accepted.unwrap() + failed.unwrap(), 20);
+    assert!(accepted.unwrap() > 0, "{told}");
+    // A wrong line beside them changes nothing.
+    let none = api.post(&[NDJSON], &[&line[..], b"{\n"].concat()).await;
+    assert_eq!((none.status, &none.json()["accepted"]), (503, &0.into()));
 }

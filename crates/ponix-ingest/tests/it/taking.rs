@@ -66,7 +66,7 @@ async fn lines_are_taken_one_by_one() {
     ]
     .concat();
     let answer = api.post(&[NDJSON, ("idempotency-key", "k")], &body).await;
-    assert_eq!(answer.status, 202, "{answer:?}");
+    assert_eq!(answer.status, 207, "{answer:?}");
     let answer = answer.json();
     assert_eq!(
         (&answer["accepted"], &answer["failed"]),
@@ -102,6 +102,27 @@ async fn lines_are_taken_one_by_one() {
         answer["results"][0]["event_id"]
     );
     assert_eq!(api.stored().await, 2);
+}
+
+#[tokio::test]
+async fn lines_that_are_all_wrong_are_no_success() {
+    let api = Api::start().await;
+    let wrong = [json("a.b", "{}", ""), b"\n{".to_vec()].concat();
+    let answer = api.post(&[NDJSON], &wrong).await;
+    let (status, code, message) = answer.error();
+    assert_eq!((status, code.as_str()), (400, "invalid_lines"));
+    assert_eq!(message, "no line can be taken: see results");
+    let answer = answer.json();
+    assert_eq!(answer["failed"], 2);
+    assert_eq!(answer["results"][1]["error"]["code"], "invalid_json");
+    // Where all are refused for the same reason, the status says it.
+    let key = ("idempotency-key", "k");
+    api.post(&[NDJSON, key], &json("a", "{}", "")).await;
+    let conflict = api.post(&[NDJSON, key], &json("b", "{}", "")).await;
+    assert_eq!(conflict.status, 409, "{conflict:?}");
+    let all = [json("a", "{}", ""), b"\n".to_vec(), json("b", "{}", "")].concat();
+    assert_eq!(api.post(&[NDJSON], &all).await.status, 202);
+    assert_eq!(api.stored().await, 3);
 }
 
 #[tokio::test]
