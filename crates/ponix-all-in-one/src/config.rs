@@ -76,6 +76,9 @@ impl Reading {
         problems.extend(clickhouse.iter().flat_map(ClickHouseVariables::check));
         problems.extend(ingest.iter().flat_map(IngestVariables::check));
         problems.extend(messages.iter().flat_map(MessagesVariables::check));
+        if let (Some(service), Some(ingest)) = (&service, &ingest) {
+            problems.extend(ingest.check_end(service));
+        }
         if let (Some(service), Some(postgres)) = (&service, &postgres) {
             problems.extend(postgres.check(service.entities_dir.as_deref()));
         }

@@ -44,17 +44,17 @@ pub(crate) async fn start(
         "http api listens"
     );
     // Half of the grace time: what was taken in must still be acknowledged after it.
-    let api = variables.api(
-        &config.nats.stream,
-        config.service.shutdown_timeout_secs / 2,
-    );
+    let time = config.service.shutdown_timeout_secs / 2;
+    let api = variables.api(&config.nats.stream, keys.is_some(), time);
+    let server = api.server.clone();
+    let at_once = messages.is_some() && !variables.nats_enabled;
     let state = IngestState::new(
-        api.clone(),
+        api,
         keys,
         nats.publisher.clone(),
         metrics.clone(),
         registry,
-        Arc::new(move || readiness.reasons()),
+        Arc::new(move || readiness.intake_reasons(at_once)),
     );
     let state = match messages {
         Some(store) => with_messages(config, startup, state, store),
@@ -64,8 +64,8 @@ pub(crate) async fn start(
         serve(
             listener,
             router(state),
-            &api,
-            metrics,
+            &server,
+            metrics.server(),
             shutdown.soft().clone(),
         )
         .await

@@ -37,13 +37,23 @@ impl Readiness {
 
     /// Returns why the service is not ready; empty when it is.
     pub(crate) fn reasons(&self) -> Vec<String> {
+        self.reasons_of(Parts::reasons)
+    }
+
+    /// Returns why no events can be taken in; empty when they can. The stores do not count, for the
+    /// stream keeps events for them, unless messages go `at_once` into PostgreSQL.
+    pub(crate) fn intake_reasons(&self, at_once: bool) -> Vec<String> {
+        self.reasons_of(|parts, reasons| parts.intake_reasons(at_once, reasons))
+    }
+
+    fn reasons_of(&self, of_parts: impl FnOnce(&Parts, &mut Vec<String>)) -> Vec<String> {
         let mut reasons = Vec::new();
         if self.shutdown.soft().is_cancelled() {
             reasons.push("the service is stopping".to_owned());
         }
         match &*self.parts.lock().unwrap_or_else(PoisonError::into_inner) {
             None => reasons.push("the service is starting".to_owned()),
-            Some(parts) => parts.reasons(&mut reasons),
+            Some(parts) => of_parts(parts, &mut reasons),
         }
         reasons
     }
@@ -62,6 +72,22 @@ impl Parts {
         for (name, state) in &self.stores {
             if let Err(reason) = &*state.borrow() {
                 reasons.push(format!("{name} cannot be used: {reason}"));
+            }
+        }
+    }
+}
+
+impl Parts {
+    fn intake_reasons(&self, at_once: bool, reasons: &mut Vec<String>) {
+        for (name, client) in &self.connections {
+            if *name == "publishing" && client.connection_state() != State::Connected {
+                reasons.push(format!("the nats connection for {name} is down"));
+            }
+        }
+        for (name, state) in &self.stores {
+            // Why is for the admin endpoint.
+            if at_once && *name == "postgresql" && state.borrow().is_err() {
+                reasons.push(format!("{name} cannot be used"));
             }
         }
     }

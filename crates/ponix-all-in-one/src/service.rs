@@ -41,6 +41,7 @@ pub(crate) async fn run(config: Config, signals: Signals) -> Outcome {
     let admin = Admin {
         readiness: readiness.clone(),
         registry: Arc::clone(&registry),
+        ingest: metrics.ingest.clone(),
     };
     let admin_addr = service.admin_addr;
     runner

@@ -17,21 +17,22 @@ mod message;
 mod messages;
 mod metrics;
 mod openapi;
+pub mod probes;
 mod router;
-mod serve;
+mod server;
 mod state;
 mod store;
 mod stream;
 mod submission;
 
 pub use crate::auth::{ApiKeys, ApiKeysError};
-pub use crate::config::{IngestConfig, MessagesConfig, TlsFiles};
+pub use crate::config::{IngestConfig, MessagesConfig, ServerConfig, TlsFiles};
 pub use crate::doors::{DoorConfig, DoorError};
 pub use crate::error::{ApiError, ErrorBody};
 pub use crate::message::{IncomingMessage, MessageFormat};
-pub use crate::metrics::IngestMetrics;
+pub use crate::metrics::{IngestMetrics, ServerMetrics};
 pub use crate::router::router;
-pub use crate::serve::{ServeError, serve};
+pub use crate::server::{ServeError, serve};
 pub use crate::state::{Identify, IngestState, Reasons};
 pub use crate::store::{
     AcceptedMessage, MessageStatus, MessageStore, Persisted, StatusWriter, StoreUnavailable,

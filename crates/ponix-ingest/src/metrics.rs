@@ -6,6 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use serde_json::json;
 
 use crate::error::ApiError;
 use crate::submission::Sent;
@@ -17,7 +18,7 @@ pub struct IngestMetrics {
     /// Requests of all labels.
     pub(crate) answered: Counter,
     pub(crate) in_flight: Gauge,
-    pub(crate) connections: Gauge,
+    pub(crate) server: ServerMetrics,
     pub(crate) envelopes: Tally,
     pub(crate) messages: Tally,
     pub(crate) documents: DocumentTallies,
@@ -50,6 +51,34 @@ impl Tally {
             }
             Err(_) => _ = self.refused.inc(),
         }
+    }
+}
+
+/// Counters of a listener. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct ServerMetrics {
+    pub(crate) connections: Gauge,
+    pub(crate) refused: Counter,
+    pub(crate) stalled: Counter,
+}
+
+impl ServerMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "ponix_ingest_connections",
+            "Open connections",
+            self.connections.clone(),
+        );
+        registry.register(
+            "ponix_ingest_connections_refused",
+            "Connections closed because their address had too many",
+            self.refused.clone(),
+        );
+        registry.register(
+            "ponix_ingest_connections_stalled",
+            "Connections closed because their client did not read",
+            self.stalled.clone(),
+        );
     }
 }
 
@@ -98,13 +127,18 @@ impl DocumentTallies {
 }
 
 impl IngestMetrics {
+    /// Returns the counters of the API's listener.
+    pub fn server(&self) -> ServerMetrics {
+        self.server.clone()
+    }
+
     /// Makes the counters and names them in `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             requests: Family::default(),
             answered: Counter::default(),
             in_flight: Gauge::default(),
-            connections: Gauge::default(),
+            server: ServerMetrics::default(),
             envelopes: Tally::default(),
             messages: Tally::default(),
             documents: DocumentTallies::default(),
@@ -115,6 +149,7 @@ impl IngestMetrics {
         };
         metrics.register_messages(registry);
         metrics.documents.register(registry);
+        metrics.server.register(registry);
         registry.register(
             "ponix_ingest_requests",
             "Requests answered",
@@ -124,11 +159,6 @@ impl IngestMetrics {
             "ponix_ingest_requests_in_flight",
             "Requests in work",
             metrics.in_flight.clone(),
-        );
-        registry.register(
-            "ponix_ingest_connections",
-            "Open connections",
-            metrics.connections.clone(),
         );
         registry.register(
             "ponix_ingest_envelopes_accepted",
@@ -151,6 +181,22 @@ impl IngestMetrics {
             metrics.publish_latency.clone(),
         );
         metrics
+    }
+
+    /// Returns a few counts as JSON.
+    pub fn stats(&self) -> serde_json::Value {
+        let counts = |tally: &Tally| {
+            json!({
+                "accepted": tally.accepted.get(),
+                "duplicates": tally.duplicates.get(),
+                "refused": tally.refused.get(),
+            })
+        };
+        json!({
+            "requests": self.answered.get(),
+            "envelopes": counts(&self.envelopes),
+            "messages": counts(&self.messages),
+        })
     }
 
     fn register_messages(&self, registry: &mut Registry) {

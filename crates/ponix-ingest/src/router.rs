@@ -5,9 +5,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use futures::FutureExt as _;
@@ -16,13 +16,10 @@ use serde_json::json;
 
 use crate::auth::{authenticate, client_address};
 use crate::error::{ApiError, method_not_allowed};
-use crate::metrics::{IngestMetrics, RequestLabels, Tally};
+use crate::metrics::RequestLabels;
+use crate::server::{Peer, WithKey};
 use crate::state::IngestState;
-use crate::{doors, envelopes, messages, openapi};
-
-/// Where a request comes from; [`serve`](crate::serve()) tells.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) IpAddr);
+use crate::{doors, envelopes, messages, openapi, probes};
 
 /// Whose request it is, as trusted proxies tell.
 #[derive(Debug, Clone, Copy)]
@@ -42,11 +39,16 @@ pub fn router(state: IngestState) -> Router {
         ingest = ingest.route(&door.path, documents);
     }
     let ingest = ingest.route_layer(middleware::from_fn_with_state(state.clone(), take));
-    Router::new()
+    let mut others = Router::new()
+        .route("/", get(|| async { Redirect::temporary("/docs/") }))
         .route("/health", get(|| async { Json(json!({"status": "ok"})) }))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/stats", get(stats))
+        .route("/ready", get(ready));
+    if state.config.public_metrics {
+        others = others
+            .route("/metrics", get(metrics))
+            .route("/stats", get(stats));
+    }
+    others
         .merge(openapi::routes(openapi::document(
             state.keys.is_some(),
             state.messages.is_some(),
@@ -102,9 +104,14 @@ async fn admit(
     )?;
     state.limits.of_credential(&credential)?;
     let _place = state.limits.admit()?;
+    let with_key = credential.key.is_some();
     request.extensions_mut().insert(credential);
     request.extensions_mut().insert(ClientAddress(address));
-    Ok(next.run(request).await)
+    let mut response = next.run(request).await;
+    if with_key {
+        response.extensions_mut().insert(WithKey);
+    }
+    Ok(response)
 }
 
 /// Counts a request, answers for a handler that panics, and gives axum's own answers our form.
@@ -156,44 +163,13 @@ impl Drop for InFlight<'_> {
 }
 
 async fn ready(State(state): State<IngestState>) -> Response {
-    let reasons = (state.reasons)();
-    let status = if reasons.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    let body = json!({"ready": reasons.is_empty(), "reasons": reasons});
-    (status, Json(body)).into_response()
+    probes::readiness(&(state.reasons)())
 }
 
 async fn metrics(State(state): State<IngestState>) -> Response {
-    let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &state.registry) {
-        Ok(()) => {
-            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, content_type)], text).into_response()
-        }
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    probes::metrics(&state.registry)
 }
 
 async fn stats(State(state): State<IngestState>) -> Json<serde_json::Value> {
-    let IngestMetrics {
-        answered,
-        envelopes,
-        messages,
-        ..
-    } = &state.metrics;
-    let counts = |tally: &Tally| {
-        json!({
-            "accepted": tally.accepted.get(),
-            "duplicates": tally.duplicates.get(),
-            "refused": tally.refused.get(),
-        })
-    };
-    let mut stats = json!({"requests": answered.get(), "envelopes": counts(envelopes)});
-    if state.messages.is_some() {
-        stats["messages"] = counts(messages);
-    }
-    Json(stats)
+    Json(state.metrics.stats())
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ponix_ingest::{IngestConfig, MessagesConfig, TlsFiles};
+use ponix_ingest::{IngestConfig, MessagesConfig, ServerConfig, TlsFiles};
 
 use super::environment::Problem;
 use super::value::{Any, Value};
@@ -50,8 +50,18 @@ variables! {
         plain body_timeout_secs: Duration = "10", 0.1..=3_600.0;
         /// Time a PubAck may take before the answer is 503.
         plain publish_timeout_secs: Duration = "5", 0.1..=60.0;
-        /// Connections at a time at most; more wait.
+        /// Time an answer may stand still because its client does not read it.
+        plain stall_timeout_secs: Duration = "10", 0.1..=3_600.0;
+        /// Connections at a time at most; more wait. With API keys, a quarter of them is kept for
+        /// clients that show one.
         plain connections_max: u64 = "4096", 1..=1_000_000;
+        /// Connections of one client address at most, trusted proxies aside; 0 is no limit.
+        plain address_connections_max: u64 = "1024", 0..=1_000_000;
+        /// Time new connections are still accepted after a stop signal, for balancers that must see
+        /// `/ready` red first; less than half of `PONIX_SHUTDOWN_TIMEOUT_SECS`.
+        plain close_delay_secs: Duration = "0", 0.0..=1_800.0;
+        /// Serve `/metrics` and `/stats` here too; they are on `PONIX_ADMIN_ADDR` anyway.
+        plain public_metrics: bool = "false", Any;
         /// Requests in work at a time at most; more are answered with 503.
         plain requests_max: u64 = "1024", 1..=1_000_000;
         /// Requests per second of one API key that has no rate of its own; 0 is no limit.
@@ -108,6 +118,21 @@ impl IngestVariables {
         problems
     }
 
+    /// Checks what concerns the end of the service.
+    pub(super) fn check_end(&self, service: &super::ServiceVariables) -> Option<Problem> {
+        let most = service.shutdown_timeout_secs / 2;
+        (self.enabled && !self.close_delay_secs.is_zero() && self.close_delay_secs >= most).then(
+            || {
+                let text = format!(
+                    "is {} s, expected less than half of PONIX_SHUTDOWN_TIMEOUT_SECS: {} s",
+                    self.close_delay_secs.as_secs_f64(),
+                    most.as_secs_f64()
+                );
+                Problem::new("PONIX_INGEST_CLOSE_DELAY_SECS", text)
+            },
+        )
+    }
+
     /// Returns what concerns raw messages.
     pub(crate) fn messages(&self, subject_prefix: &str) -> MessagesConfig {
         MessagesConfig {
@@ -118,29 +143,42 @@ impl IngestVariables {
         }
     }
 
-    /// Returns the API's part; `drain_timeout` is what its open requests get at the end.
-    pub(crate) fn api(&self, stream: &str, drain_timeout: Duration) -> IngestConfig {
-        let files = self.tls_cert.clone().zip(self.tls_key.clone());
+    /// Returns the API's part; its end may take so much `time`.
+    pub(crate) fn api(&self, stream: &str, with_keys: bool, time: Duration) -> IngestConfig {
         let rate = |rate: u64| u32::try_from(rate).unwrap_or(u32::MAX);
         IngestConfig {
+            server: self.server(with_keys, time),
+            public_metrics: self.public_metrics,
             stream: stream.to_owned(),
             default_organization: self.organization.clone(),
             body_bytes_max: self.body_bytes_max as usize,
             decompression_ratio_max: self.decompression_ratio_max as usize,
             batch_lines_max: self.batch_lines_max as usize,
             keys_max: self.keys_max as usize,
-            headers_max: self.headers_max as usize,
-            header_bytes_max: self.header_bytes_max as usize,
-            header_timeout: self.header_timeout_secs,
             body_timeout: self.body_timeout_secs,
             publish_timeout: self.publish_timeout_secs,
-            connections_max: self.connections_max as usize,
             requests_max: self.requests_max as usize,
             key_rate: rate(self.key_rate),
             address_rate: rate(self.address_rate),
             trusted_proxies: self.trusted_proxies.0.clone(),
             remembered_ids_max: self.remembered_ids_max as usize,
-            drain_timeout,
+        }
+    }
+
+    fn server(&self, with_keys: bool, time: Duration) -> ServerConfig {
+        let connections_max = self.connections_max as usize;
+        let files = self.tls_cert.clone().zip(self.tls_key.clone());
+        ServerConfig {
+            headers_max: self.headers_max as usize,
+            header_bytes_max: self.header_bytes_max as usize,
+            header_timeout: self.header_timeout_secs,
+            stall_timeout: self.stall_timeout_secs,
+            connections_max,
+            connections_kept: if with_keys { connections_max / 4 } else { 0 },
+            address_connections_max: self.address_connections_max as usize,
+            proxies: self.trusted_proxies.0.clone(),
+            close_delay: self.close_delay_secs,
+            drain_timeout: time.saturating_sub(self.close_delay_secs),
             tls: files.map(|(cert, key)| TlsFiles { cert, key }),
         }
     }

@@ -70,13 +70,18 @@ fn values_that_contradict_each_other_are_problems() {
         ("PONIX_NATS_MAX_ACK_PENDING", "1000"),
         ("PONIX_NATS_STREAM", "a.b"),
         ("PONIX_CLICKHOUSE_URL", "tcp://host:9000"),
+        ("PONIX_INGEST_CLOSE_DELAY_SECS", "5"),
     ]);
-    assert_eq!(problems.len(), 5, "{problems:#?}");
+    assert_eq!(problems.len(), 6, "{problems:#?}");
     assert!(
         problems.iter().all(|p| !p.contains("geheim")),
         "{problems:#?}"
     );
     assert!(problems[3].contains("at least 60000"), "{problems:#?}");
+    assert!(
+        problems[5].starts_with("PONIX_INGEST_CLOSE_DELAY_SECS is 5 s, expected less than half"),
+        "{problems:#?}"
+    );
 }
 
 #[test]

@@ -368,7 +368,7 @@ async fn routes_and_methods_that_are_not_there() {
     let answer = send(api.addr, "GET /v1/envelopes", &[], b"").await;
     assert_eq!(answer.error().1, "method_not_allowed");
     assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
-    for path in ["/", "/v2/envelopes", "/v1/envelopes/", "/%00", "/api"] {
+    for path in ["/v2/envelopes", "/v1/envelopes/", "/%00", "/api"] {
         let answer = send(api.addr, &format!("GET {path}"), &[], b"").await;
         assert_eq!(
             (answer.status, answer.error().1.as_str()),

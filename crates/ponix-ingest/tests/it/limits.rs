@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use ponix_ingest::IngestConfig;
-use tokio::io::AsyncWriteExt as _;
+use ponix_ingest::{IngestConfig, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::client::{parse, raw};
+use crate::client::{parse, raw, send};
 use crate::support::{Api, JSON, json, two_keys};
 
 #[tokio::test]
 async fn headers_and_bodies_that_do_not_come_are_not_waited_for() {
     let config = IngestConfig {
-        header_timeout: Duration::from_millis(300),
+        server: ServerConfig {
+            header_timeout: Duration::from_millis(300),
+            ..ServerConfig::default()
+        },
         body_timeout: Duration::from_millis(300),
         ..IngestConfig::default()
     };
@@ -139,4 +142,126 @@ async fn a_thousand_slow_connections_do_not_keep_others_out() {
     }
     assert_eq!(slow.len(), 1_000);
     assert_eq!(api.stored().await, 20);
+}
+
+fn server(server: ServerConfig) -> IngestConfig {
+    IngestConfig {
+        server,
+        public_metrics: true,
+        ..IngestConfig::default()
+    }
+}
+
+async fn metric(api: &Api, line: &str) {
+    ponix_stack::eventually("the metric is there", crate::support::SOON, async || {
+        let metrics = send(api.addr, "GET /metrics", &[], b"").await.body;
+        anyhow::ensure!(metrics.lines().any(|found| found == line), "{metrics}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_left() {
+    let config = server(ServerConfig {
+        stall_timeout: Duration::from_millis(300),
+        ..ServerConfig::default()
+    });
+    let api = Api::with(config, None).await;
+    let mut stream = TcpStream::connect(api.addr).await.unwrap();
+    // Together more than the system keeps for both ends.
+    let request = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: p\r\n\r\n".repeat(20);
+    stream.write_all(&request).await.unwrap();
+    metric(&api, "ponix_ingest_connections_stalled_total 1").await;
+    drop(stream);
+}
+
+#[tokio::test]
+async fn an_address_has_so_many_connections_and_others_have_theirs() {
+    let config = server(ServerConfig {
+        address_connections_max: 2,
+        header_timeout: Duration::from_mins(1),
+        ..ServerConfig::default()
+    });
+    let api = Api::with(config.clone(), None).await;
+    let begun = async || {
+        let mut stream = TcpStream::connect(api.addr).await.unwrap();
+        stream
+            .write_all(b"GET /health HTTP/1.1\r\nhost: p\r\n\r\n")
+            .await
+            .unwrap();
+        let mut first = [0; 4];
+        stream.read_exact(&mut first).await.map(|_| stream)
+    };
+    let held = [begun().await.unwrap(), begun().await.unwrap()];
+    assert!(begun().await.is_err(), "a third connection is taken");
+    drop(held);
+    metric(&api, "ponix_ingest_connections_refused_total 1").await;
+    // Behind a proxy all clients have one address.
+    let proxies = vec!["127.0.0.1".parse().unwrap()];
+    let server = ServerConfig {
+        proxies,
+        ..config.server
+    };
+    let api = Api::with(
+        IngestConfig {
+            server,
+            ..IngestConfig::default()
+        },
+        None,
+    )
+    .await;
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let mut stream = TcpStream::connect(api.addr).await.unwrap();
+        stream
+            .write_all(b"GET /health HTTP/1.1\r\nhost: p\r\n\r\n")
+            .await
+            .unwrap();
+        stream.read_exact(&mut [0; 4]).await.unwrap();
+        held.push(stream);
+    }
+}
+
+#[tokio::test]
+async fn places_are_kept_for_those_with_a_key() {
+    let config = server(ServerConfig {
+        connections_max: 4,
+        connections_kept: 2,
+        header_timeout: Duration::from_mins(1),
+        ..ServerConfig::default()
+    });
+    let api = Api::with(config, Some(two_keys())).await;
+    let ask = async |stream: &mut TcpStream, key: &str| {
+        let request = format!(
+            "POST /v1/envelopes HTTP/1.1\r\nhost: p\r\n{key}content-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 4096];
+        let read = stream.read(&mut answer).await.unwrap();
+        parse(&String::from_utf8_lossy(&answer[..read]))
+    };
+    let connect = async || TcpStream::connect(api.addr).await.unwrap();
+    let mut unknown = [connect().await, connect().await];
+    for stream in &mut unknown {
+        let answer = ask(stream, "").await;
+        assert_eq!((answer.status, answer.header("connection")), (401, None));
+    }
+    let mut late = connect().await;
+    let answer = ask(&mut late, "").await;
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (401, Some("close"))
+    );
+    let key = "authorization: Bearer key-of-organization-a\r\n";
+    let mut known = connect().await;
+    for _ in 0..2 {
+        let answer = ask(&mut known, key).await;
+        assert_eq!((answer.status, answer.header("connection")), (400, None));
+    }
+    // One that shows its key later gives its place to others without one.
+    ask(&mut unknown[0], key).await;
+    let answer = ask(&mut connect().await, "").await;
+    assert_eq!((answer.status, answer.header("connection")), (401, None));
 }

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ponix_ingest::{IngestConfig, TlsFiles};
+use ponix_ingest::{IngestConfig, ServerConfig, TlsFiles};
 use ponix_stack::eventually;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -52,10 +53,13 @@ async fn with_a_certificate_only_tls_is_spoken() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let config = IngestConfig {
-        tls: Some(TlsFiles {
-            cert: write(folder.path(), "cert.pem", &made.cert.pem()),
-            key: write(folder.path(), "key.pem", &made.signing_key.serialize_pem()),
-        }),
+        server: ServerConfig {
+            tls: Some(TlsFiles {
+                cert: write(folder.path(), "cert.pem", &made.cert.pem()),
+                key: write(folder.path(), "key.pem", &made.signing_key.serialize_pem()),
+            }),
+            ..ServerConfig::default()
+        },
         ..IngestConfig::default()
     };
     let api = Api::with(config, None).await;
@@ -100,4 +104,21 @@ async fn a_request_in_work_is_answered_before_the_end() {
     assert_eq!(answer(stream).await.status, 202);
     assert_eq!(api.stored().await, 1);
     api.stop().await;
+}
+
+#[tokio::test]
+async fn a_balancer_has_time_to_see_that_the_end_is_near() {
+    let config = IngestConfig {
+        server: ServerConfig {
+            close_delay: Duration::from_hours(1),
+            ..ServerConfig::default()
+        },
+        ..IngestConfig::default()
+    };
+    let api = Api::with(config, None).await;
+    api.begin_stop();
+    for _ in 0..20 {
+        let answer = send(api.addr, "GET /health", &[], b"").await;
+        assert_eq!(answer.status, 200);
+    }
 }

@@ -44,7 +44,7 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) async fn start() -> Self {
-        Self::with(IngestConfig::default(), None).await
+        Self::with(public_metrics(), None).await
     }
 
     pub(crate) async fn with(config: IngestConfig, keys: Option<ApiKeys>) -> Self {
@@ -74,7 +74,7 @@ impl Api {
         doors: &[(&str, DoorConfig)],
         stream: (&str, &str),
     ) -> Self {
-        let (config, messages) = (IngestConfig::default(), MessagesConfig::default());
+        let (config, messages) = (public_metrics(), MessagesConfig::default());
         Self::with_all(config, keys, 64 << 20, messages, doors, Some(stream)).await
     }
 
@@ -134,9 +134,15 @@ impl Api {
         let token = shutdown.clone();
         let serving = tokio::spawn(async move {
             let writing = tokio::spawn(writer.run(CancellationToken::new()));
-            serve(listener, router(state), &config, metrics, token)
-                .await
-                .unwrap();
+            serve(
+                listener,
+                router(state),
+                &config.server,
+                metrics.server(),
+                token,
+            )
+            .await
+            .unwrap();
             // Ends by itself: the state is gone with the router.
             writing.await.unwrap();
         });
@@ -230,5 +236,12 @@ fn identify(format: MessageFormat, payload: &[u8], hint: Option<&str>) -> Option
         MessageFormat::Line => payload
             .starts_with(b"L|")
             .then(|| "OrderLineItem".to_owned()),
+    }
+}
+
+fn public_metrics() -> IngestConfig {
+    IngestConfig {
+        public_metrics: true,
+        ..IngestConfig::default()
     }
 }

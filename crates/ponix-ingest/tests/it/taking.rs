@@ -239,6 +239,11 @@ async fn the_rest_of_the_routes_answers() {
     ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }
+    let start = get("/").await;
+    assert_eq!(
+        (start.status, start.header("location")),
+        (307, Some("/docs/"))
+    );
     let openapi = get("/openapi.json").await.json();
     // Nobody needs a key here, so the description asks for none.
     let route = &openapi["paths"]["/v1/envelopes"]["post"];
@@ -247,4 +252,14 @@ async fn the_rest_of_the_routes_answers() {
     let docs = get("/docs/").await;
     assert_eq!(docs.status, 200, "{docs:?}");
     assert!(docs.body.contains("swagger"), "{docs:?}");
+}
+
+/// They tell how the service does: the admin address has them.
+#[tokio::test]
+async fn metrics_are_public_only_by_choice() {
+    let api = Api::with(ponix_ingest::IngestConfig::default(), None).await;
+    for path in ["/metrics", "/stats"] {
+        let answer = send(api.addr, &format!("GET {path}"), &[], b"").await;
+        assert_eq!(answer.status, 404, "{path}: {answer:?}");
+    }
 }
