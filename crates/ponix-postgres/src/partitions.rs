@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use time::{Date, OffsetDateTime};
+use tokio_postgres::error::SqlState;
 
 use crate::migrate::{Lock, lock};
 use crate::{Postgres, StoreError};
@@ -12,11 +13,18 @@ const NAME_PREFIX: &str = "message_status_p";
 /// Claims that are deleted in one statement.
 const CLAIMS_PER_DELETE: i64 = 20_000;
 
+/// How long dropping a partition waits for its lock. Every writer waits behind it, and a backup
+/// holds its own lock until it is through.
+const LOCK_TIMEOUT: &str = "2s";
+
 /// What was pruned.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Partitions that were dropped, a day each.
     pub days: u64,
+    /// A partition is in use, by a backup for example: it and those after it are left for the next
+    /// time.
+    pub postponed: bool,
     /// Messages whose claims were deleted.
     pub messages: u64,
 }
@@ -47,10 +55,14 @@ impl Postgres {
                 continue;
             }
             pruned.messages += forget_claims(&session, day).await?;
-            // Waits for the batches under way, and new ones wait for it; both are short.
-            session
-                .batch_execute(&format!("DROP TABLE {}", name(day)))
-                .await?;
+            if !drop_day(&session, day).await? {
+                tracing::warn!(
+                    partition = name(day),
+                    "is in use, a backup for example: it is dropped later"
+                );
+                pruned.postponed = true;
+                break;
+            }
             self.known_days().remove(&day);
             pruned.days += 1;
         }
@@ -151,6 +163,23 @@ async fn make(session: &tokio_postgres::Client, day: Date) -> Result<(), StoreEr
     );
     session.batch_execute(&sql).await?;
     Ok(())
+}
+
+/// Drops a partition; false if somebody holds it for longer than the lock's timeout.
+async fn drop_day(session: &tokio_postgres::Client, day: Date) -> Result<bool, StoreError> {
+    // Batches under way are waited for, and new ones wait for this; both are short.
+    let sql = format!(
+        "SET lock_timeout = '{LOCK_TIMEOUT}'; DROP TABLE {}; RESET lock_timeout",
+        name(day)
+    );
+    match session.batch_execute(&sql).await.map_err(StoreError::from) {
+        Ok(()) => Ok(true),
+        Err(error) if error.code() == Some(SqlState::LOCK_NOT_AVAILABLE.code()) => {
+            session.batch_execute("RESET lock_timeout").await?;
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn forget_claims(session: &tokio_postgres::Client, day: Date) -> Result<u64, StoreError> {

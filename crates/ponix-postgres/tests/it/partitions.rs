@@ -56,6 +56,31 @@ async fn days_are_made_ahead_and_forgotten_with_their_claims() {
 }
 
 #[tokio::test]
+async fn a_backup_is_not_waited_for() {
+    let db = Database::new("partitions_backup").await;
+    let mut old = order(1);
+    old.received_at -= time::Duration::days(400);
+    db.postgres
+        .write(&db.catalog, &[old])
+        .await
+        .expect("written");
+    // As pg_dump does, for as long as it runs.
+    db.sql
+        .batch_execute("BEGIN; LOCK TABLE message_status IN ACCESS SHARE MODE")
+        .await
+        .expect("locked");
+    let pruned = tokio::time::timeout(Duration::from_mins(1), db.postgres.prune(30 * DAY));
+    let pruned = pruned.await.expect("in time").expect("an answer");
+    assert_eq!((pruned.days, pruned.postponed), (0, true));
+    let other = connect(&db.config);
+    let written = other.write(&db.catalog, &[order(2)]).await;
+    assert_eq!(written.expect("written"), [Written::Stored]);
+    db.sql.batch_execute("COMMIT").await.expect("unlocked");
+    let pruned = db.postgres.prune(30 * DAY).await.expect("an answer");
+    assert!(pruned.days > 0 && !pruned.postponed, "{pruned:?}");
+}
+
+#[tokio::test]
 async fn a_writer_notices_that_another_instance_has_pruned() {
     let db = Database::new("partitions_noticed").await;
     db.postgres
