@@ -33,6 +33,11 @@ pub struct IngestConfig {
     pub key_rate: u32,
     /// Requests per second of one client address; 0 is no limit.
     pub address_rate: u32,
+    /// Lines per second of one organization, over all its keys; 0 is no limit. A whole body may come
+    /// at once.
+    pub organization_lines_rate: u32,
+    /// The same in bytes, after decompression.
+    pub organization_bytes_rate: u32,
     /// Proxies whose `X-Forwarded-For` counts.
     pub trusted_proxies: Vec<IpAddr>,
     /// Ids given by clients that are remembered to tell a repeat from a conflict.
@@ -134,6 +139,8 @@ impl Default for IngestConfig {
             requests_max: 1024,
             key_rate: 0,
             address_rate: 0,
+            organization_lines_rate: 100_000,
+            organization_bytes_rate: 128 << 20,
             trusted_proxies: Vec::new(),
             remembered_ids_max: 10_000,
         }

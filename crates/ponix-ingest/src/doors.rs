@@ -121,7 +121,7 @@ pub(crate) fn check_path(path: &str, taken: &[Arc<Door>]) -> Result<(), DoorErro
         (status = 409, description = "The same key with another body", body = ErrorBody),
         (status = 413, description = "Too large", body = ErrorBody),
         (status = 415, description = "Content-Type or Content-Encoding", body = ErrorBody),
-        (status = 429, description = "Too many requests per second", body = ErrorBody),
+        (status = 429, description = "Too many requests, lines or bytes per second", body = ErrorBody),
         (status = 503, description = "Outcome unknown or overloaded: send again with the same key", body = ErrorBody),
     ),
     security(("api_key" = []))
@@ -154,11 +154,13 @@ pub(crate) async fn post(
             keys_max: state.config.keys_max,
         },
         destination: &door.stream,
+        organization: &credential.organization,
+        limits: &state.limits,
         tally: &door.tally,
     };
     if many {
         let lines = body::lines(&bytes, state.config.batch_lines_max)?;
-        let lines = submission.lines(lines).await;
+        let lines = submission.lines(lines).await?;
         return Ok(answer::batch(lines, IdName::Message, StatusCode::ACCEPTED));
     }
     let document = bytes.slice_ref(bytes.trim_ascii());

@@ -81,7 +81,7 @@ pub(crate) struct EnvelopeBody {
         (status = 409, description = "The same key with another body", body = ErrorBody),
         (status = 413, description = "Too large", body = ErrorBody),
         (status = 415, description = "Content-Type or Content-Encoding", body = ErrorBody),
-        (status = 429, description = "Too many requests per second", body = ErrorBody),
+        (status = 429, description = "Too many requests, lines or bytes per second", body = ErrorBody),
         (status = 503, description = "Outcome unknown or overloaded: send again with the same key", body = ErrorBody),
     ),
     security(("api_key" = []))
@@ -105,11 +105,13 @@ pub(crate) async fn post(
             protobuf: content_type == ContentType::Protobuf,
         },
         destination: &state.stream,
+        organization: &credential.organization,
+        limits: &state.limits,
         tally: &state.metrics.envelopes,
     };
     if content_type == ContentType::NdJson {
         let lines = body::lines(&bytes, state.config.batch_lines_max)?;
-        let lines = submission.lines(lines).await;
+        let lines = submission.lines(lines).await?;
         return Ok(answer::batch(lines, IdName::Event, StatusCode::ACCEPTED));
     }
     if bytes.is_empty() {

@@ -2,6 +2,7 @@
 
 mod destination;
 mod query;
+pub(crate) mod waiting;
 
 use std::time::Duration;
 
@@ -30,8 +31,10 @@ use crate::state::{IngestState, Messages};
 use crate::store::MessageStatus;
 use crate::submission::Submission;
 
-/// Pause between two looks at a status that is waited for.
+/// Pause between the first two looks at a status that is waited for; it doubles up to the longest.
 const STATUS_PAUSE: Duration = Duration::from_millis(50);
+/// Longest of these pauses.
+const STATUS_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// A message that JetStream has, or the database in the synchronous mode.
 #[derive(Debug, Serialize, ToSchema)]
@@ -76,7 +79,7 @@ pub(crate) struct UnknownStatus {
         (status = 409, description = "The same id with another message", body = ErrorBody),
         (status = 413, description = "Too large", body = ErrorBody),
         (status = 415, description = "Content-Type or Content-Encoding", body = ErrorBody),
-        (status = 429, description = "Too many requests per second", body = ErrorBody),
+        (status = 429, description = "Too many requests, lines or bytes per second", body = ErrorBody),
         (status = 503, description = "Outcome unknown or overloaded: send again with the same key", body = ErrorBody),
     ),
     security(("api_key" = []))
@@ -136,7 +139,7 @@ pub(crate) async fn post(
         (status = 409, description = "With atomic: the same id with another message", body = ErrorBody),
         (status = 413, description = "Too large, or too many lines", body = ErrorBody),
         (status = 415, description = "Content-Type or Content-Encoding", body = ErrorBody),
-        (status = 429, description = "Too many requests per second", body = ErrorBody),
+        (status = 429, description = "Too many requests, lines or bytes per second", body = ErrorBody),
         (status = 503, description = "Outcome unknown or overloaded: send again with the same key", body = ErrorBody),
     ),
     security(("api_key" = []))
@@ -164,7 +167,7 @@ pub(crate) async fn batch(
     let lines = if query.atomic {
         submission.all_or_nothing(lines).await?
     } else {
-        submission.lines(lines).await
+        submission.lines(lines).await?
     };
     let (status_code, _) = submission.destination.success();
     Ok(answer::batch(lines, IdName::Message, status_code))
@@ -182,7 +185,7 @@ pub(crate) async fn batch(
         (status = 400, description = "Not a UUID, or a wrong wait", body = ErrorBody),
         (status = 401, description = "No API key, or an unknown one", body = ErrorBody),
         (status = 404, description = "Nobody knows it", body = UnknownStatus),
-        (status = 429, description = "Too many requests per second", body = ErrorBody),
+        (status = 429, description = "Too many requests per second, or too many that wait", body = ErrorBody),
         (status = 503, description = "The status cannot be read now, or overloaded", body = ErrorBody),
     ),
     security(("api_key" = []))
@@ -197,15 +200,20 @@ pub(crate) async fn status(
         .map_err(|_| ApiError::bad("invalid_value", "message_id is not a UUID").at("message_id"))?;
     let query = Query::parse(query.as_deref(), &["wait"])?;
     let messages = messages(&state)?;
-    let until = Instant::now() + query.wait.min(messages.config.status_wait_max);
-    loop {
-        let found = read_status(&state, messages, &credential.organization, message_id).await?;
-        let done = found.as_ref().is_some_and(MessageStatus::is_final);
-        if done || Instant::now() >= until {
-            return Ok(found.map_or_else(|| unknown(message_id), known));
+    let find = || find_status(&state, messages, &credential.organization, message_id);
+    let mut found = find().await?;
+    let open = |found: &Option<MessageStatus>| found.as_ref().is_some_and(|it| !it.is_final());
+    if !query.wait.is_zero() && open(&found) {
+        let _place = messages.waiting.enter(&credential.organization)?;
+        let until = Instant::now() + query.wait.min(messages.config.status_wait_max);
+        let mut pause = STATUS_PAUSE;
+        while open(&found) && Instant::now() < until {
+            tokio::time::sleep_until((Instant::now() + pause).min(until)).await;
+            pause = (pause * 2).min(STATUS_PAUSE_MAX);
+            found = find().await?;
         }
-        tokio::time::sleep_until((Instant::now() + STATUS_PAUSE).min(until)).await;
     }
+    Ok(found.map_or_else(|| unknown(message_id), known))
 }
 
 fn known(status: MessageStatus) -> Response {
@@ -218,14 +226,19 @@ fn unknown(message_id: Uuid) -> Response {
     (StatusCode::NOT_FOUND, Json(body)).into_response()
 }
 
-async fn read_status(
+async fn find_status(
     state: &IngestState,
     messages: &Messages,
     organization: &str,
     message_id: Uuid,
 ) -> Result<Option<MessageStatus>, ApiError> {
-    let reading = messages.store.status(organization, message_id);
+    let reading = async {
+        let _place = messages.waiting.reading().await;
+        messages.store.status(organization, message_id).await
+    };
     match tokio::time::timeout(state.config.publish_timeout, reading).await {
+        // Its status may still be on the way to the store.
+        Ok(Ok(None)) => Ok(messages.queued(organization, message_id)),
         Ok(Ok(found)) => Ok(found),
         Ok(Err(_)) | Err(_) => Err(ApiError::unavailable(
             "the status cannot be read now: ask again later",
@@ -260,6 +273,8 @@ fn submission<'a>(
             received_at: now.unwrap_or(OffsetDateTime::UNIX_EPOCH),
         },
         destination: messages,
+        organization: &credential.organization,
+        limits: &state.limits,
         tally: &state.metrics.messages,
     })
 }

@@ -13,6 +13,7 @@ use crate::doors::{Door, DoorConfig, DoorError, check_path};
 use crate::limits::Limits;
 use crate::memory::Memory;
 use crate::message::MessageFormat;
+use crate::messages::waiting::Waiting;
 use crate::metrics::IngestMetrics;
 use crate::store::{MessageStore, StatusQueue, StatusWriter, status_writer};
 use crate::stream::Stream;
@@ -33,6 +34,7 @@ pub(crate) struct Messages {
     pub(crate) way: Way,
     /// Ids of messages are no ids of envelopes: a memory of their own.
     pub(crate) memory: Memory,
+    pub(crate) waiting: Waiting,
 }
 
 /// How messages get to the store.
@@ -98,12 +100,7 @@ impl IngestState {
     ) -> Self {
         let own_rates = keys.iter().flat_map(ApiKeys::rates);
         Self(Arc::new(Shared {
-            limits: Limits::new(
-                config.requests_max,
-                config.address_rate,
-                config.key_rate,
-                own_rates,
-            ),
+            limits: Limits::new(&config, own_rates),
             stream: Stream::new(
                 publisher,
                 config.publish_timeout,
@@ -145,6 +142,7 @@ impl IngestState {
             identify,
             way,
             memory,
+            waiting: Waiting::new(self.config.requests_max),
         };
         Arc::make_mut(&mut self.0).messages = Some(messages);
         (self, writer)

@@ -1,6 +1,7 @@
 //! Where the status of every message is kept: what the HTTP API needs of it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -65,6 +66,19 @@ pub struct MessageStatus {
 }
 
 impl MessageStatus {
+    /// The status of a message of which no more is known.
+    pub(crate) fn accepted(message: AcceptedMessage) -> Self {
+        Self {
+            message_id: message.message_id,
+            status: "accepted".to_owned(),
+            entity_type: message.entity_type,
+            received_at: message.received_at,
+            processed_at: None,
+            error: None,
+            retry_count: 0,
+        }
+    }
+
     /// Tells whether nothing more happens to the message by itself.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self.status.as_str(), "processed" | "failed" | "dead_letter")
@@ -114,6 +128,7 @@ pub trait MessageStore: Send + Sync + 'static {
 /// Writes the status `accepted` behind the answers. [`StatusWriter::run`] must be running.
 pub struct StatusWriter {
     queue: mpsc::Receiver<AcceptedMessage>,
+    queued: Queued,
     metrics: IngestMetrics,
     store: Arc<dyn MessageStore>,
 }
@@ -124,10 +139,14 @@ impl std::fmt::Debug for StatusWriter {
     }
 }
 
+/// What waits to be written: somebody may ask for it before it is.
+type Queued = Arc<Mutex<HashMap<Uuid, AcceptedMessage>>>;
+
 /// The way to a [`StatusWriter`].
 #[derive(Debug, Clone)]
 pub(crate) struct StatusQueue {
     queue: mpsc::Sender<AcceptedMessage>,
+    queued: Queued,
     metrics: IngestMetrics,
 }
 
@@ -137,12 +156,15 @@ pub(crate) fn status_writer(
     metrics: IngestMetrics,
 ) -> (StatusQueue, StatusWriter) {
     let (sender, receiver) = mpsc::channel(queued_max.max(1));
+    let queued = Queued::default();
     let queue = StatusQueue {
         queue: sender,
+        queued: Arc::clone(&queued),
         metrics: metrics.clone(),
     };
     let writer = StatusWriter {
         queue: receiver,
+        queued,
         metrics,
         store,
     };
@@ -153,11 +175,18 @@ impl StatusQueue {
     /// Leaves a status to be written. One that finds no room is counted and left out: the worker
     /// writes the status of every message anyway.
     pub(crate) fn push(&self, message: AcceptedMessage) {
-        if self.queue.try_send(message).is_err() {
+        let Ok(place) = self.queue.try_reserve() else {
             self.metrics.statuses_dropped.inc();
-        } else {
-            self.metrics.statuses_queued.inc();
-        }
+            return;
+        };
+        lock(&self.queued).insert(message.message_id, message.clone());
+        self.metrics.statuses_queued.inc();
+        place.send(message);
+    }
+
+    /// Returns a message whose status is not written yet.
+    pub(crate) fn queued(&self, message_id: Uuid) -> Option<AcceptedMessage> {
+        lock(&self.queued).get(&message_id).cloned()
     }
 }
 
@@ -175,6 +204,11 @@ impl StatusWriter {
             if !written {
                 return;
             }
+            let mut queued = lock(&self.queued);
+            for message in &batch {
+                queued.remove(&message.message_id);
+            }
+            drop(queued);
             batch.clear();
         }
     }
@@ -194,6 +228,12 @@ impl StatusWriter {
         }
         true
     }
+}
+
+fn lock(
+    queued: &Mutex<HashMap<Uuid, AcceptedMessage>>,
+) -> std::sync::MutexGuard<'_, HashMap<Uuid, AcceptedMessage>> {
+    queued.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn write(store: &dyn MessageStore, batch: &[AcceptedMessage]) {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::error::ApiError;
+use crate::limits::Limits;
 use crate::memory::{ContentHash, Memory};
 use crate::metrics::Tally;
 
@@ -61,6 +62,8 @@ pub(crate) trait Destination<M>: Sync {
 pub(crate) struct Submission<'a, E, D> {
     pub(crate) encoder: E,
     pub(crate) destination: &'a D,
+    pub(crate) organization: &'a String,
+    pub(crate) limits: &'a Limits,
     pub(crate) tally: &'a Tally,
 }
 
@@ -70,6 +73,8 @@ pub(crate) type Line = (usize, Result<Sent, ApiError>);
 impl<E: Encode, D: Destination<E::Message>> Submission<'_, E, D> {
     /// Sends a body that is one event.
     pub(crate) async fn one(&self, payload: Bytes) -> Result<Sent, ApiError> {
+        self.limits
+            .of_organization(self.organization, 1, payload.len())?;
         let event = Box::new(std::iter::once(self.check(payload, 0)));
         let sent = self.destination.send(event, false).await.pop();
         let sent = sent.unwrap_or_else(|| Err(ApiError::outcome_unknown()));
@@ -78,7 +83,11 @@ impl<E: Encode, D: Destination<E::Message>> Submission<'_, E, D> {
     }
 
     /// Sends lines, each for itself.
-    pub(crate) async fn lines(&self, lines: Vec<(usize, Bytes)>) -> Vec<Line> {
+    ///
+    /// # Errors
+    /// The organization sends too much.
+    pub(crate) async fn lines(&self, lines: Vec<(usize, Bytes)>) -> Result<Vec<Line>, ApiError> {
+        self.count_lines(&lines)?;
         let (indices, payloads): (Vec<usize>, Vec<Bytes>) = lines.into_iter().unzip();
         let numbers = indices.iter().map(|index| index + 1);
         let checked = payloads
@@ -89,18 +98,19 @@ impl<E: Encode, D: Destination<E::Message>> Submission<'_, E, D> {
         for sent in &sent {
             self.tally.count(sent);
         }
-        indices.into_iter().zip(sent).collect()
+        Ok(indices.into_iter().zip(sent).collect())
     }
 
     /// Sends lines if none is wrong: every one is checked before the first is sent. What breaks
     /// while they are sent is an unknown outcome: the request sent again with its key completes it.
     ///
     /// # Errors
-    /// What is wrong with the first line that is.
+    /// What is wrong with the first line that is, or the organization sends too much.
     pub(crate) async fn all_or_nothing(
         &self,
         lines: Vec<(usize, Bytes)>,
     ) -> Result<Vec<Line>, ApiError> {
+        self.count_lines(&lines)?;
         let mut indices = Vec::with_capacity(lines.len());
         let mut checked = Vec::with_capacity(lines.len());
         for (index, payload) in lines {
@@ -123,6 +133,12 @@ impl<E: Encode, D: Destination<E::Message>> Submission<'_, E, D> {
             self.tally.count(sent);
         }
         Ok(sent)
+    }
+
+    fn count_lines(&self, lines: &[(usize, Bytes)]) -> Result<(), ApiError> {
+        let bytes = lines.iter().map(|(_, line)| line.len()).sum();
+        self.limits
+            .of_organization(self.organization, lines.len(), bytes)
     }
 
     fn check(&self, payload: Bytes, line: usize) -> Result<Checked<E::Message>, ApiError> {

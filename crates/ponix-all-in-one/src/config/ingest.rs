@@ -68,6 +68,11 @@ variables! {
         plain key_rate: u64 = "0", 0..=10_000_000;
         /// Requests per second of one client address; 0 is no limit.
         plain address_rate: u64 = "0", 0..=10_000_000;
+        /// Lines per second of one organization, over all its keys; 0 is no limit. A whole body may
+        /// come at once.
+        plain organization_lines_rate: u64 = "100000", 0..=1_000_000_000;
+        /// Bytes per second of one organization, after decompression; 0 is no limit.
+        plain organization_bytes_rate: u64 = "134217728", 0..=4_000_000_000;
         /// Addresses of proxies whose `X-Forwarded-For` counts, separated by commas.
         plain trusted_proxies: Addresses = "", Any;
         /// Ids given by clients that are remembered to tell a repeat from a conflict (409).
@@ -160,6 +165,8 @@ impl IngestVariables {
             requests_max: self.requests_max as usize,
             key_rate: rate(self.key_rate),
             address_rate: rate(self.address_rate),
+            organization_lines_rate: rate(self.organization_lines_rate),
+            organization_bytes_rate: rate(self.organization_bytes_rate),
             trusted_proxies: self.trusted_proxies.0.clone(),
             remembered_ids_max: self.remembered_ids_max as usize,
         }

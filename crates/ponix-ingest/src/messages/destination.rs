@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use uuid::Uuid;
 
 use crate::error::ApiError;
 use crate::memory::Memory;
 use crate::message::IncomingMessage;
 use crate::state::{Messages, Way};
-use crate::store::{AcceptedMessage, Persisted, StatusQueue};
+use crate::store::{AcceptedMessage, MessageStatus, Persisted, StatusQueue};
 use crate::stream::{self, Stream};
 use crate::submission::{Checked, Destination, Events, Sent};
 
@@ -19,6 +20,17 @@ impl Messages {
             Way::Stream(..) => (StatusCode::ACCEPTED, "accepted"),
             Way::AtOnce(_) => (StatusCode::OK, "persisted"),
         }
+    }
+
+    /// The status of a message that is accepted and not written yet.
+    pub(super) fn queued(&self, organization: &str, message_id: Uuid) -> Option<MessageStatus> {
+        let Way::Stream(_, statuses) = &self.way else {
+            return None;
+        };
+        statuses
+            .queued(message_id)
+            .filter(|message| message.organization == organization)
+            .map(MessageStatus::accepted)
     }
 
     async fn publish(

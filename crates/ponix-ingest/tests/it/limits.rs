@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::client::{parse, raw, send};
-use crate::support::{Api, JSON, json, two_keys};
+use crate::support::{Api, JSON, NDJSON, json, two_keys};
 
 #[tokio::test]
 async fn headers_and_bodies_that_do_not_come_are_not_waited_for() {
@@ -264,4 +264,33 @@ async fn places_are_kept_for_those_with_a_key() {
     ask(&mut unknown[0], key).await;
     let answer = ask(&mut connect().await, "").await;
     assert_eq!((answer.status, answer.header("connection")), (401, None));
+}
+
+/// One tenant's junk would fill the dead letters, and then nobody's events go on.
+#[tokio::test]
+async fn an_organization_sends_so_many_lines_and_bytes_and_others_theirs() {
+    let a = ("authorization", "Bearer key-of-organization-a");
+    let b = ("authorization", "Bearer key-of-organization-b");
+    for (lines, bytes, unit) in [(1, 0, "lines"), (0, 1, "bytes")] {
+        let config = IngestConfig {
+            organization_lines_rate: lines,
+            organization_bytes_rate: bytes,
+            batch_lines_max: 1_000,
+            body_bytes_max: 100_000,
+            ..IngestConfig::default()
+        };
+        let api = Api::with(config, Some(two_keys())).await;
+        let body = [&json("d", "{}", "")[..], b"\n"].concat().repeat(900);
+        // A whole body may come at once, and the next one must wait for long.
+        let first = api.post(&[NDJSON, a], &body).await;
+        assert_eq!(first.status, 202, "{first:?}");
+        let limited = api.post(&[NDJSON, a], &body).await;
+        assert_eq!(limited.status, 429);
+        let (_, code, message) = limited.error();
+        let told = format!("the organization sends too many {unit} per second: send again later");
+        assert_eq!((code.as_str(), message), ("rate_limited", told));
+        assert!(limited.header("retry-after").is_some());
+        assert_eq!(api.post(&[NDJSON, b], &body).await.status, 202);
+        assert_eq!(api.stored().await, 1_800);
+    }
 }

@@ -16,6 +16,8 @@ use uuid::Uuid;
 pub(crate) struct MemoryStore {
     statuses: Mutex<HashMap<Uuid, (String, MessageStatus)>>,
     pub(crate) down: AtomicBool,
+    /// Statuses of accepted messages cannot be written.
+    pub(crate) closed: AtomicBool,
 }
 
 impl MemoryStore {
@@ -73,6 +75,9 @@ impl MessageStore for MemoryStore {
     ) -> BoxFuture<'a, Result<(), StoreUnavailable>> {
         async move {
             self.check()?;
+            if self.closed.load(Ordering::Relaxed) {
+                return Err(StoreUnavailable("closed".into()));
+            }
             for message in messages {
                 self.put(message.clone(), "accepted");
             }

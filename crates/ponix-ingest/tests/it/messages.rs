@@ -156,9 +156,8 @@ async fn a_status_is_told_to_its_organization_alone() {
         .unwrap();
     let path = id.to_string();
     let found = eventually("the status is written", SOON, async || {
-        let answer = status(&api, &[a], &path).await;
-        anyhow::ensure!(answer.status == 200, "{answer:?}");
-        Ok(answer.json())
+        anyhow::ensure!(api.store.len() == 1);
+        Ok(status(&api, &[a], &path).await.json())
     })
     .await
     .unwrap();
@@ -350,4 +349,80 @@ async fn a_nats_that_hangs_is_an_outcome_unknown_for_each_line() {
     .await
     .unwrap();
     assert_eq!(api.stored_in(MESSAGES).await, 2);
+}
+
+/// Who asks for ids that nobody has must not hold places and connections for as long as he likes.
+#[tokio::test]
+async fn an_unknown_id_is_not_waited_for_and_an_accepted_one_is_known_at_once() {
+    let messages = MessagesConfig {
+        status_wait_max: Duration::from_hours(2),
+        ..MessagesConfig::default()
+    };
+    let api = Api::with_messages(IngestConfig::default(), None, 64 << 20, messages).await;
+    let unknown = status(&api, &[], &format!("{ID}?wait=9999s")).await;
+    assert_eq!(unknown.status, 404, "{unknown:?}");
+    api.store.closed.store(true, Ordering::Relaxed);
+    let answer = message(&api, &[TEXT], "L|1").await.json();
+    let id = answer["message_id"].as_str().unwrap();
+    let known = status(&api, &[], id).await;
+    assert_eq!(
+        (known.status, &known.json()["status"]),
+        (200, &"accepted".into())
+    );
+    assert_eq!(known.json()["entity_type"], "OrderLineItem");
+    api.store.closed.store(false, Ordering::Relaxed);
+    eventually("the status is in the store", SOON, async || {
+        anyhow::ensure!(api.store.len() == 1);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(status(&api, &[], id).await.status, 200);
+}
+
+#[tokio::test]
+async fn those_that_wait_are_few_and_every_organization_has_its_own() {
+    let config = IngestConfig {
+        requests_max: 32,
+        ..IngestConfig::default()
+    };
+    let api = Api::with(config, Some(two_keys())).await;
+    let (a, b) = (
+        ("authorization", "Bearer key-of-organization-a"),
+        ("authorization", "Bearer key-of-organization-b"),
+    );
+    let mut ids = Vec::new();
+    for key in [a, b] {
+        let answer = message(&api, &[TEXT, key], "O|1").await.json();
+        ids.push(answer["message_id"].as_str().unwrap().to_owned());
+    }
+    eventually("the statuses are in the store", SOON, async || {
+        anyhow::ensure!(api.store.len() == 2);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let waiting: Vec<String> = ids.iter().map(|id| format!("{id}?wait=30s")).collect();
+    let of_a = [a];
+    let wait = || status(&api, &of_a, &waiting[0]);
+    let others = async {
+        let refused = eventually("the places are taken", SOON, async || {
+            let answer = status(&api, &of_a, &format!("{}?wait=1ms", ids[0])).await;
+            anyhow::ensure!(answer.status == 429, "{answer:?}");
+            Ok(answer)
+        })
+        .await
+        .unwrap();
+        assert_eq!(refused.error().1, "too_many_waits");
+        assert_eq!(refused.header("retry-after"), Some("1"));
+        let other = status(&api, &[b], &format!("{}?wait=1ms", ids[1])).await;
+        assert_eq!(other.status, 200);
+        assert_eq!(message(&api, &[TEXT, a], "O|2").await.status, 202);
+        let id = ids[0].parse().unwrap();
+        api.store.finish(id, "processed");
+    };
+    let (first, second, ()) = tokio::join!(wait(), wait(), others);
+    for answer in [first, second] {
+        assert_eq!(answer.json()["status"], "processed", "{answer:?}");
+    }
 }
