@@ -2,15 +2,21 @@
 
 pub mod builtin;
 mod decode;
+mod sample;
 mod spec;
+mod testing;
 mod transform;
+
+pub use ponix_entities::{LoadError, LoadErrors};
 
 pub use crate::decode::{
     Decode, DecodeError, Decoded, EntityDecoder, EnvelopeDecoder, Headers, Message, Reason,
     RecordDecoder,
 };
+pub use crate::sample::sample;
 pub use crate::spec::{
     ClickhouseSink, CsvColumn, CsvType, DeadLetters, DecodeFormat, Delivery, Expect, Http, Limits,
     Pipeline, PostgresSink, Schema, Sink, Source, TestCase, TestInput, TextEncoding, Transform,
     UnknownFields, clashes, from_files, load, schema,
 };
+pub use crate::testing::{Outcome, TestReport, outcome, run_tests};

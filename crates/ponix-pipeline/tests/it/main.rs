@@ -3,3 +3,9 @@
 
 mod declaring;
 mod decoding;
+mod examples;
+mod testing;
+#[cfg(feature = "vrl")]
+mod transforming;
+#[cfg(not(feature = "vrl"))]
+mod without_vrl;
