@@ -53,6 +53,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: EntitiesCommand,
     },
+    /// Look at declared pipelines, test them and try them; needs no server.
+    Pipelines {
+        /// What to do.
+        #[command(subcommand)]
+        command: PipelinesCommand,
+    },
     /// The child's side of a trial: decodes payloads from standard input.
     #[command(hide = true)]
     Trial,
@@ -81,6 +87,41 @@ pub(crate) enum EntitiesCommand {
         entity: String,
     },
     /// Print the JSON schema of an entity's file, for editors.
+    Schema,
+}
+
+/// What to do with declared pipelines.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum PipelinesCommand {
+    /// Tell everything that is wrong with the pipelines of a folder.
+    Check {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Run the tests that the pipelines of a folder bring; the exit code says.
+    Test {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Print the tables of the pipelines as SQL.
+    Ddl {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Print an event that a pipeline takes.
+    Sample {
+        /// The folder.
+        dir: PathBuf,
+        /// The pipeline's name.
+        name: String,
+    },
+    /// Read events from the standard input, one on each line, and print the row or the dead letter
+    /// that each becomes.
+    Run {
+        /// The document.
+        file: PathBuf,
+    },
+    /// Print the JSON schema of a pipeline's document, for editors.
     Schema,
 }
 
@@ -153,6 +194,7 @@ pub(crate) fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-fn error_line(text: &str) {
+/// Prints one line beside the result.
+pub(crate) fn error_line(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

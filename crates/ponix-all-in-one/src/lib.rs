@@ -12,6 +12,7 @@ mod logging;
 mod messages;
 mod migrate;
 mod nats;
+mod pipelines;
 mod probe;
 mod readiness;
 mod retry;
@@ -83,6 +84,7 @@ async fn run(program: Program) -> Outcome {
         }
         Command::Trial => trial::child(),
         Command::Entities { command } => entities::run(&command),
+        Command::Pipelines { command } => pipelines::run(&command),
         Command::Reconcile { times } => {
             // Boxed: what it keeps while it waits would make every other command's future large.
             with_config(reading, |config| {

@@ -47,6 +47,17 @@ impl fmt::Display for LoadError {
 #[error("{}", lines(.0))]
 pub struct LoadErrors(pub Vec<LoadError>);
 
+impl LoadErrors {
+    /// That a file cannot be read.
+    pub fn of_file(path: &Path, err: &std::io::Error) -> Self {
+        Self(vec![LoadError {
+            path: path.to_owned(),
+            place: None,
+            message: format!("the file cannot be read: {err}"),
+        }])
+    }
+}
+
 fn lines(errors: &[LoadError]) -> String {
     let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
     lines.join("\n")

@@ -11,6 +11,7 @@ mod messages;
 mod migrating;
 mod other_settings;
 mod outages;
+mod pipelines;
 mod reconciling;
 mod restarting;
 mod rows;
