@@ -15,7 +15,7 @@ pub(crate) enum Verdict {
     /// A row in it cannot be stored.
     Rejected,
     /// An exception without an entry here. Bisecting tells whether rows or the server are to
-    /// blame; a lone row is asked twice before it is condemned.
+    /// blame; a lone row is asked twice before it is rejected.
     Unlisted,
     /// Nothing can be stored until somebody mends the table, the user or the settings.
     Fatal,

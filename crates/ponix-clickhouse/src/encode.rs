@@ -91,12 +91,6 @@ impl EncodedBatch {
         &self.indexes[self.range.clone()]
     }
 
-    /// Cuts the batch into two halves of rows without encoding anew, `None` for a single row.
-    pub fn split(&self) -> Option<(Self, Self)> {
-        let middle = self.rows() / 2;
-        (middle > 0).then(|| (self.part(0..middle), self.part(middle..self.rows())))
-    }
-
     /// Returns some of the rows, by their order in this batch.
     pub(crate) fn part(&self, rows: Range<usize>) -> Self {
         let range = self.range.start + rows.start..self.range.start + rows.end;

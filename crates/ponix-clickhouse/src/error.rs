@@ -151,18 +151,6 @@ fn shortened(text: &str) -> String {
     format!("{} … {}", &text[..head], &text[tail..])
 }
 
-/// Writes an error and its sources in one line.
-pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line.push_str(": ");
-        line.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,10 +200,9 @@ mod tests {
         let cause = std::io::Error::other("connection refused");
         let error = RequestError::from_crate(CrateError::Network(cause.into()), Duration::ZERO);
         assert_eq!(error.kind(), ErrorKind::Transient);
-        assert_eq!(
-            chain(&error),
-            "no connection to clickhouse: connection refused"
-        );
+        assert_eq!(error.to_string(), "no connection to clickhouse");
+        let source = error.source().map(ToString::to_string);
+        assert_eq!(source.as_deref(), Some("connection refused"));
         let late = RequestError::from_crate(CrateError::TimedOut, Duration::from_mins(1));
         assert_eq!(late.to_string(), "no answer from clickhouse within 60s");
     }

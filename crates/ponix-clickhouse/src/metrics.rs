@@ -54,7 +54,7 @@ pub enum RetryReason {
     Halved,
     /// Some of the rows, to find those that are refused.
     Bisected,
-    /// A single row once more, before it is condemned.
+    /// A single row once more, before it is rejected.
     Confirmed,
 }
 
@@ -180,7 +180,7 @@ impl ClickHouseMetrics {
         self.rows.get()
     }
 
-    /// Returns how many rows were condemned.
+    /// Returns how many rows were rejected.
     pub fn rejected_rows(&self) -> u64 {
         self.rejected_rows.get()
     }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use ponix_clickhouse::{
-    ClickHouseConfig, Client, ErrorKind, InsertResult, MigrateError, Migrator, RejectLimit,
-    RequestError, VersionError, WriteError,
+    ClickHouseConfig, Client, ErrorKind, InsertResult, MigrateError, Migrator, RequestError,
+    VersionError,
 };
+use ponix_sink::{ErrorClass, WriteError};
 use ponix_stack::{ClickHouse, Mode, Proxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -30,55 +31,51 @@ async fn a_killed_server_is_waited_for() {
     store.write(&rows(10)).await.expect("stored");
     server.kill().await.expect("it is gone");
     let write = tokio::spawn({
-        let writer = store.writer.clone();
-        async move { support::write(&writer, &rows(100)).await }
+        let store = store.clone();
+        async move { store.write_patiently(&rows(100)).await }
     });
     until_retried(&store).await;
     server.restart().await.expect("it comes back");
-    write
-        .await
-        .expect("no panic")
-        .expect("it is stored in the end");
+    write.await.expect("it is stored in the end");
     assert_eq!(store.envelopes().await, 100);
 }
 
 #[tokio::test]
-async fn giving_up_ends_the_waiting_between_two_inserts() {
+async fn a_server_that_is_gone_is_told_at_once() {
     let server = ClickHouse::start().await.expect("it starts");
-    let client = Client::new(&support::config(&server, "giving_up")).expect("valid");
+    let client = Client::new(&support::config(&server, "gone")).expect("valid");
     let store = Store::with(client).await;
     server.stop().await.expect("it stops");
-    let give_up = CancellationToken::new();
-    let write = tokio::spawn({
-        let (writer, give_up) = (store.writer.clone(), give_up.clone());
-        async move {
-            writer
-                .write(&rows(10), RejectLimit::default(), &give_up)
-                .await
-        }
-    });
-    until_retried(&store).await;
-    give_up.cancel();
-    let error = write
-        .await
-        .expect("no panic")
-        .expect_err("nothing is stored");
-    let WriteError::GaveUp { stored, source } = error else {
+    let error = store.write(&rows(10)).await.expect_err("nobody listens");
+    let WriteError::Unusable {
+        stored,
+        class: ErrorClass::Transient,
+        source,
+    } = error
+    else {
         panic!("{error:?}")
     };
     assert_eq!(stored.count(), 0);
+    let source = source.downcast_ref::<RequestError>();
     assert!(
         matches!(source, Some(RequestError::Network(_))),
         "{source:?}"
     );
+}
 
-    server.restart().await.expect("it comes back");
-    store
-        .writer
-        .write(&rows(10), RejectLimit::default(), &give_up)
-        .await
-        .expect("one attempt is always made");
-    assert_eq!(store.envelopes().await, 10);
+#[tokio::test]
+async fn giving_up_ends_the_search_between_two_inserts() {
+    let store = Store::new("giving_up").await;
+    let give_up = CancellationToken::new();
+    give_up.cancel();
+    let stored = store.write_unless(&rows(10), &give_up).await;
+    stored.expect("one attempt is always made");
+    let mut bad = rows(10);
+    bad[3].envelope.data_json = support::REFUSED_JSON.into();
+    let error = store.write_unless(&bad, &give_up).await;
+    let error = error.expect_err("the search takes more than one attempt");
+    assert!(matches!(error, WriteError::GaveUp { .. }), "{error:?}");
+    assert_eq!(error.stored().count(), 0);
 }
 
 #[tokio::test]
@@ -92,8 +89,8 @@ async fn an_answer_that_is_lost_costs_a_copy_that_no_reader_sees() {
     let store = Store::with(Client::new(&config).expect("valid")).await;
     proxy.set(Mode::SwallowResponse).await;
     let write = tokio::spawn({
-        let writer = store.writer.clone();
-        async move { support::write(&writer, &rows(100)).await }
+        let store = store.clone();
+        async move { store.write_patiently(&rows(100)).await }
     });
     eventually("a lost answer", Duration::from_secs(30), || async {
         proxy.counters().responses_swallowed >= 1
@@ -101,7 +98,7 @@ async fn an_answer_that_is_lost_costs_a_copy_that_no_reader_sees() {
     .await
     .expect("the server answers");
     proxy.set(Mode::Pass).await;
-    write.await.expect("no panic").expect("it is stored");
+    write.await.expect("it is stored");
     assert_eq!(store.envelopes().await, 100);
     assert!(
         store.copies().await >= 200,
@@ -123,8 +120,8 @@ async fn a_server_that_says_nothing_is_left_after_the_timeout() {
     let error = client.ping().await.expect_err("no answer");
     assert!(matches!(error, RequestError::TimedOut { .. }), "{error:?}");
     let store = Store::without_tables(client);
-    let batch = store.writer.encode(&rows(1)).remove(0);
-    let error = store.writer.insert(&batch).await.expect_err("no answer");
+    let batch = store.sink.encode(&rows(1)).remove(0);
+    let error = store.sink.insert(&batch).await.expect_err("no answer");
     assert!(matches!(error, RequestError::TimedOut { .. }), "{error:?}");
     assert_eq!(error.kind(), ErrorKind::Transient);
 }
@@ -142,9 +139,9 @@ async fn a_socket_that_takes_no_more_is_left_after_the_timeout() {
     store.client.check_version().await.expect("it answers");
     // More than the sockets' buffers take.
     let data = format!(r#"{{"noise":"{}"}}"#, support::noise(20 << 20));
-    let batch = store.writer.encode(&[support::row(0, data)]).remove(0);
+    let batch = store.sink.encode(&[support::row(0, data)]).remove(0);
     proxy.set(Mode::Stall).await;
-    let error = store.writer.insert(&batch).await.expect_err("nobody reads");
+    let error = store.sink.insert(&batch).await.expect_err("nobody reads");
     assert!(matches!(error, RequestError::TimedOut { .. }), "{error:?}");
 }
 
@@ -186,8 +183,8 @@ async fn insert_into(url: String) -> Result<(), RequestError> {
         ..ClickHouseConfig::default()
     };
     let store = Store::without_tables(Client::new(&config).expect("valid"));
-    let batch = store.writer.encode(&rows(2)).remove(0);
-    store.writer.insert(&batch).await
+    let batch = store.sink.encode(&rows(2)).remove(0);
+    store.sink.insert(&batch).await
 }
 
 #[tokio::test]

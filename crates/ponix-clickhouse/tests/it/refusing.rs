@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ponix_clickhouse::{
     ClickHouseConfig, Client, EnvelopeRow, ErrorKind, InsertResult, Migrator, RetryReason,
-    WriteError,
 };
+use ponix_sink::{Control, ErrorClass, RejectedBy, RowOutcome, WriteError};
 use ponix_stack::eventually;
 
 use crate::support::{self, REFUSED_JSON, Store, row, rows};
@@ -22,13 +22,19 @@ async fn fatal_code_of(store: &Store, rows: &[EnvelopeRow], names: &str) -> u32 
     let error = error.expect_err("nothing can be stored");
     let source = error.source().map(ToString::to_string).unwrap_or_default();
     assert!(source.contains(names), "{source}");
-    assert!(matches!(error, WriteError::Fatal { .. }), "{error:?}");
-    assert_eq!(
-        (error.kind(), error.stored().count()),
-        (ErrorKind::Fatal, 0)
+    assert!(
+        matches!(
+            error,
+            WriteError::Unusable {
+                class: ErrorClass::Fatal,
+                ..
+            }
+        ),
+        "{error:?}"
     );
+    assert_eq!(error.stored().count(), 0);
     assert_eq!(store.inserts(), 1, "told at once");
-    error.code().expect("clickhouse said why")
+    support::code(&error).expect("clickhouse said why")
 }
 
 #[tokio::test]
@@ -85,7 +91,7 @@ async fn a_large_insert_learns_why_it_was_refused() {
     // Many chunks, so that the answer can come while some are still unsent.
     let data = format!(r#"{{"noise":"{}"}}"#, support::noise(20 << 20));
     let error = store.write(&[row(0, data)]).await;
-    assert_eq!(error.expect_err("no table").code(), Some(60));
+    assert_eq!(support::code(&error.expect_err("no table")), Some(60));
 }
 
 #[tokio::test]
@@ -94,19 +100,23 @@ async fn one_bad_row_in_5000_is_found_with_at_most_26_more_inserts() {
     let mut rows = rows(5_000);
     rows[3_217].envelope.data_json = REFUSED_JSON.into();
     let outcome = store.write(&rows).await;
-    let rejected = outcome.expect("the others are stored").into_rejected();
-    assert_eq!(rejected.len(), 1);
-    assert_eq!((rejected[0].index, rejected[0].code), (3_217, 117));
+    let outcomes = outcome.expect("the others are stored");
+    assert_eq!(support::rejected(&outcomes), [(3_217, 117)]);
+    let RowOutcome::Rejected(rejection) = &outcomes[3_217] else {
+        panic!("rejected above")
+    };
+    assert_eq!(rejection.by, RejectedBy::Store);
     assert!(
-        rejected[0].message.contains("Duplicate path"),
+        rejection.text.contains("Duplicate path"),
         "{}",
-        rejected[0].message
+        rejection.text
     );
     assert!(store.inserts() <= 1 + 26, "{} INSERTs", store.inserts());
     assert_eq!(store.metrics.rejected_rows(), 1);
+    // One copy is the control row.
     assert_eq!(
         (store.envelopes().await, store.copies().await),
-        (4_999, 4_999)
+        (4_999, 5_000)
     );
 }
 
@@ -119,22 +129,19 @@ async fn rows_bad_for_different_reasons_are_each_told_why() {
     rows[150].envelope.data_json = r#"{"x":"\ud800"}"#.into();
     rows[299].envelope.end_device_id = "bad-1".into();
     let outcome = store.write(&rows).await;
-    let outcome = outcome.expect("the others are stored");
-    let found: Vec<_> = outcome
-        .rejected()
-        .iter()
-        .map(|row| (row.index, row.code))
-        .collect();
+    let outcomes = outcome.expect("the others are stored");
+    let found = support::rejected(&outcomes);
     assert_eq!(found, [(0, 117), (150, 117), (299, 469)]);
-    assert!(outcome.rejection(1).is_none());
+    assert_eq!(outcomes[1], RowOutcome::Stored);
     assert_eq!(store.envelopes().await, 297);
 }
 
 #[tokio::test]
-async fn a_lone_bad_row_is_condemned() {
+async fn a_lone_bad_row_is_rejected() {
     let store = Store::new("lone_bad_row").await;
     let outcome = store.write(&[row(0, REFUSED_JSON)]).await;
-    assert_eq!(outcome.expect("nothing else to store").rejected().len(), 1);
+    let outcomes = outcome.expect("nothing else to store");
+    assert_eq!(support::rejected(&outcomes), [(0, 117)]);
     assert_eq!(store.inserts(), 1);
 }
 
@@ -158,14 +165,11 @@ async fn many_rows_refused_alike_end_the_search_soon() {
         matches!(error, WriteError::RefusedAlike { .. }),
         "{error:?}"
     );
-    assert_eq!(
-        (error.kind(), error.code()),
-        (ErrorKind::Rejected, Some(469))
-    );
+    assert_eq!(support::code(&error), Some(469));
     assert!(store.inserts() < 250, "{} INSERTs", store.inserts());
-    assert_eq!(store.metrics.rejected_rows(), 0, "none is condemned");
+    assert_eq!(store.metrics.rejected_rows(), 0, "none is rejected");
     assert_eq!(
-        store.copies().await,
+        store.envelopes().await,
         error.stored().count() as u64,
         "what is said is stored"
     );
@@ -180,10 +184,67 @@ async fn many_rows_refused_alike_end_the_search_soon() {
         .map(|(_, row)| row.clone())
         .collect();
     store.write(&missing).await.expect("it was mended");
-    assert_eq!(
-        (store.envelopes().await, store.copies().await),
-        (5_000, 5_000)
-    );
+    assert_eq!(store.envelopes().await, 5_000);
+}
+
+#[tokio::test]
+async fn a_store_at_fault_at_low_traffic_rejects_nothing() {
+    let store = Store::new("at_fault_slowly").await;
+    store.write(&[row(0, "{}")]).await.expect("stored");
+    store
+        .execute(
+            "ALTER TABLE processed_envelopes ADD CONSTRAINT c CHECK end_device_id != 'device-0'",
+        )
+        .await;
+    for n in 1..=40 {
+        let error = store.write(&[row(n * 100, "{}")]).await;
+        let error = error.expect_err("the store is at fault");
+        let WriteError::RefusedAlike { source, .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(source.control, Control::Refused);
+    }
+    store
+        .execute("ALTER TABLE processed_envelopes DROP CONSTRAINT c")
+        .await;
+    store.write(&[row(100, "{}")]).await.expect("mended");
+}
+
+#[tokio::test]
+async fn a_constraint_that_the_control_row_passes_costs_a_handful() {
+    let store = Store::new("at_fault_in_part").await;
+    store.write(&[row(1, "{}")]).await.expect("stored");
+    store.execute(NO_BAD_DEVICES).await;
+    let mut rejected = 0;
+    for n in 2..40 {
+        let mut bad = row(n, "{}");
+        bad.envelope.end_device_id = format!("bad-{n}");
+        match store.write(&[bad]).await {
+            Ok(outcomes) => rejected += support::rejected(&outcomes).len(),
+            Err(error) => assert!(
+                matches!(error, WriteError::RefusedAlike { .. }),
+                "{error:?}"
+            ),
+        }
+    }
+    assert_eq!(rejected, 5);
+}
+
+#[tokio::test]
+async fn the_table_gives_the_control_row_after_a_restart() {
+    let store = Store::new("control_from_table").await;
+    store.write(&[row(0, "{}")]).await.expect("stored");
+    store
+        .execute(
+            "ALTER TABLE processed_envelopes ADD CONSTRAINT c CHECK end_device_id != 'device-0'",
+        )
+        .await;
+    let restarted = Store::without_tables(store.client.clone());
+    let error = restarted.write(&[row(100, "{}")]).await;
+    let Err(WriteError::RefusedAlike { source, .. }) = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(source.control, Control::Refused);
 }
 
 #[tokio::test]
@@ -197,8 +258,8 @@ async fn too_many_parts_is_waited_out() {
         .await;
     store.write(&rows(1)).await.expect("the first part");
     let write = tokio::spawn({
-        let writer = store.writer.clone();
-        async move { support::write(&writer, &[row(1, "{}")]).await }
+        let store = store.clone();
+        async move { store.write_patiently(&[row(1, "{}")]).await }
     });
     eventually("a retry", Duration::from_secs(30), || async {
         store.metrics.inserts(InsertResult::Transient) >= 2
@@ -208,10 +269,7 @@ async fn too_many_parts_is_waited_out() {
     store
         .execute("ALTER TABLE processed_envelopes RESET SETTING parts_to_throw_insert")
         .await;
-    write
-        .await
-        .expect("no panic")
-        .expect("it is stored in the end");
+    write.await.expect("it is stored in the end");
     assert_eq!(store.envelopes().await, 2);
 }
 
@@ -220,7 +278,7 @@ async fn a_lack_of_memory_halves_the_insert() {
     let store = Store::new("lack_of_memory").await;
     store.plant(241, "count() > 100").await;
     let outcome = store.write(&rows(1_000)).await;
-    assert!(outcome.expect("halves pass").rejected().is_empty());
+    assert_eq!(support::rejected(&outcome.expect("halves pass")), []);
     // 1,000 rows are halved four times, into 16 pieces of 62 and 63.
     assert_eq!(store.metrics.inserts(InsertResult::Ok), 16);
     assert_eq!(store.metrics.retries(RetryReason::Halved), 15);
@@ -228,19 +286,14 @@ async fn a_lack_of_memory_halves_the_insert() {
 }
 
 #[tokio::test]
-async fn a_code_that_nobody_listed_condemns_a_row_only_after_asking_twice() {
+async fn a_code_that_nobody_listed_rejects_a_row_only_after_asking_twice() {
     let store = Store::new("unlisted_code").await;
     // 395, FUNCTION_THROW_IF_VALUE_IS_NON_ZERO
     let check = "ALTER TABLE processed_envelopes ADD CONSTRAINT thrown \
                  CHECK throwIf(end_device_id = 'device-33') = 0";
     store.execute(check).await;
-    let outcome = store.write(&rows(64)).await.expect("the others are stored");
-    let found: Vec<_> = outcome
-        .rejected()
-        .iter()
-        .map(|row| (row.index, row.code))
-        .collect();
-    assert_eq!(found, [(33, 395)]);
+    let outcomes = store.write(&rows(64)).await.expect("the others are stored");
+    assert_eq!(support::rejected(&outcomes), [(33, 395)]);
     assert_eq!(store.metrics.retries(RetryReason::Confirmed), 1);
 }
 

@@ -1,11 +1,13 @@
 //! One server for all tests, a database for each.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ponix_clickhouse::{
-    ClickHouseConfig, ClickHouseMetrics, Client, EnvelopeRow, EnvelopeWriter, InsertResult,
-    Migrator, RejectLimit, WriteError, WriteOutcome,
+    ClickHouseConfig, ClickHouseMetrics, Client, EnvelopeRow, EnvelopeSink, InsertResult, Migrator,
+    RequestError,
 };
+use ponix_sink::{Around, Attempt, ErrorClass, RejectGuard, RowOutcome, Sink as _, WriteError};
 use ponix_stack::ClickHouse;
 use ponix_wire::DecodedEnvelope;
 use tokio::sync::OnceCell;
@@ -42,10 +44,12 @@ pub(crate) async fn client(database: &str) -> Client {
     Client::new(&config(server().await, database)).expect("a valid configuration")
 }
 
-/// A database with the tables, and a writer into it.
+/// A database with the tables, and a sink into it.
+#[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) client: Client,
-    pub(crate) writer: EnvelopeWriter,
+    pub(crate) sink: EnvelopeSink,
+    pub(crate) guard: Arc<RejectGuard>,
     pub(crate) metrics: ClickHouseMetrics,
 }
 
@@ -65,17 +69,46 @@ impl Store {
 
     pub(crate) fn without_tables(client: Client) -> Self {
         let metrics = ClickHouseMetrics::default();
-        let writer = EnvelopeWriter::new(&client, metrics.clone());
+        let sink = EnvelopeSink::new(&client, metrics.clone());
         Self {
             client,
-            writer,
+            sink,
+            guard: Arc::default(),
             metrics,
         }
     }
 
-    /// Writes with the default limit and without giving up.
-    pub(crate) async fn write(&self, rows: &[EnvelopeRow]) -> Result<WriteOutcome, WriteError> {
-        write(&self.writer, rows).await
+    /// Writes once.
+    pub(crate) async fn write(&self, rows: &[EnvelopeRow]) -> Result<Vec<RowOutcome>, WriteError> {
+        self.write_unless(rows, &CancellationToken::new()).await
+    }
+
+    /// Writes once, unless told to give up.
+    pub(crate) async fn write_unless(
+        &self,
+        rows: &[EnvelopeRow],
+        give_up: &CancellationToken,
+    ) -> Result<Vec<RowOutcome>, WriteError> {
+        let attempt = Attempt {
+            guard: &self.guard,
+            around: Around::default(),
+            give_up,
+        };
+        self.sink.write(rows, attempt).await
+    }
+
+    /// Writes again and again while the failure may pass.
+    pub(crate) async fn write_patiently(&self, rows: &[EnvelopeRow]) -> Vec<RowOutcome> {
+        loop {
+            match self.write(rows).await {
+                Ok(outcomes) => return outcomes,
+                Err(WriteError::Unusable {
+                    class: ErrorClass::Transient,
+                    ..
+                }) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(err) => panic!("{err:?}"),
+            }
+        }
     }
 
     /// Makes the server refuse INSERTs with a code, if a condition on the rows of one holds.
@@ -134,14 +167,29 @@ impl Store {
     }
 }
 
-/// Writes with the default limit and without giving up.
-pub(crate) async fn write(
-    writer: &EnvelopeWriter,
-    rows: &[EnvelopeRow],
-) -> Result<WriteOutcome, WriteError> {
-    writer
-        .write(rows, RejectLimit::default(), &CancellationToken::new())
-        .await
+/// The rejected rows: where they stand, and the code.
+pub(crate) fn rejected(outcomes: &[RowOutcome]) -> Vec<(usize, u32)> {
+    let code = |text: &str| {
+        let text = text.strip_prefix("Code: ")?;
+        text.split_once('.')?.0.parse().ok()
+    };
+    let rows = outcomes.iter().enumerate();
+    rows.filter_map(|(index, outcome)| match outcome {
+        RowOutcome::Rejected(rejection) => {
+            Some((index, code(&rejection.text).expect("a code in front")))
+        }
+        _ => None,
+    })
+    .collect()
+}
+
+/// The code that made a write fail as a whole.
+pub(crate) fn code(error: &WriteError) -> Option<u32> {
+    match error {
+        WriteError::Unusable { source, .. } => source.downcast_ref::<RequestError>()?.code(),
+        WriteError::RefusedAlike { source, .. } => source.code.parse().ok(),
+        _ => None,
+    }
 }
 
 /// A row that is like no other of its test, with some data.

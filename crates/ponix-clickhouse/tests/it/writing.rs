@@ -3,7 +3,7 @@
 use ponix_clickhouse::InsertResult;
 use uuid::Uuid;
 
-use crate::support::{NEW_YEAR_NS, Store, row, rows};
+use crate::support::{self, NEW_YEAR_NS, Store, row, rows};
 
 #[tokio::test]
 async fn a_row_comes_back_field_by_field() {
@@ -21,8 +21,8 @@ async fn a_row_comes_back_field_by_field() {
     row.published_at_ns = NEW_YEAR_NS + 1;
     row.stream_sequence = u64::MAX;
     row.event_id = Uuid::parse_str("018f4e2a-7c31-7d05-9b1e-3f2a4c5d6e7f").expect("a UUID");
-    for batch in store.writer.encode(&[row]) {
-        store.writer.insert(&batch).await.expect("it is stored");
+    for batch in store.sink.encode(&[row]) {
+        store.sink.insert(&batch).await.expect("it is stored");
     }
 
     let fields = "SELECT concat_ws('|', organization_id, end_device_id, toString(occurred_at), \
@@ -54,7 +54,7 @@ async fn a_dotted_key_beside_a_nested_one_is_kept() {
     let store = Store::new("dotted_keys").await;
     let data = r#"{"a.b":1.0,"a":{"b":2.0}}"#;
     let outcome = store.write(&[row(0, data)]).await;
-    assert!(outcome.expect("it is stored").rejected().is_empty());
+    assert_eq!(support::rejected(&outcome.expect("it is stored")), []);
     let both = "SELECT toString(data.`a%2Eb`) || ' ' || toString(data.a.b) FROM envelopes";
     assert_eq!(store.text(both).await, "1 2");
 }
@@ -80,7 +80,7 @@ async fn a_thousand_rows_of_ten_organizations_are_one_insert() {
         row.envelope.organization_id = format!("org-{}", n % 10);
     }
     let outcome = store.write(&rows).await;
-    assert_eq!(outcome.expect("all are stored").rows(), 1_000);
+    assert_eq!(outcome.expect("all are stored").len(), 1_000);
     assert_eq!((store.inserts(), store.metrics.rows()), (1, 1_000));
     assert_eq!(store.envelopes().await, 1_000);
     let even = "SELECT uniqExact(organization_id) * 1000 + min(c) FROM \
@@ -111,7 +111,7 @@ async fn nothing_to_write_sends_nothing() {
     let store = Store::new("nothing_to_write").await;
     let outcome = store.write(&[]).await;
     assert_eq!(
-        (outcome.expect("nothing fails").rows(), store.inserts()),
+        (outcome.expect("nothing fails").len(), store.inserts()),
         (0, 0)
     );
 }

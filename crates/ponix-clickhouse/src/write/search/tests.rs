@@ -9,7 +9,7 @@ use super::*;
 /// What a search came to, with a server that refuses some rows.
 #[derive(Debug, PartialEq, Eq)]
 struct Run {
-    condemned: BTreeSet<usize>,
+    rejected: BTreeSet<usize>,
     stored: Vec<usize>,
     inserts: usize,
     alike: Option<Alike>,
@@ -27,7 +27,7 @@ fn run(
     let mut search = Search::new(rows, allowed);
     let mut codes = Refused::new();
     let mut result = Run {
-        condemned: BTreeSet::new(),
+        rejected: BTreeSet::new(),
         stored: Vec::new(),
         inserts: 0,
         alike: None,
@@ -48,9 +48,9 @@ fn run(
             assert!(search.halve());
         } else if let Some(code) = range.clone().find_map(&bad) {
             if let Some(row) = search.refused(code) {
-                assert_eq!(range, row..row + 1, "condemned alone");
+                assert_eq!(range, row..row + 1, "rejected alone");
                 *codes.entry(code).or_default() += 1;
-                result.condemned.insert(row);
+                result.rejected.insert(row);
             }
         } else {
             search.stored();
@@ -69,7 +69,7 @@ fn a_good_batch_is_one_insert() {
 fn one_bad_row_in_5000_costs_at_most_26_more() {
     for bad in [0, 1, 2_499, 2_500, 4_998, 4_999, 1_234] {
         let run = run(5_000, 250, usize::MAX, 1, |row| (row == bad).then_some(117));
-        assert_eq!(run.condemned, BTreeSet::from([bad]));
+        assert_eq!(run.rejected, BTreeSet::from([bad]));
         assert_eq!(run.stored.len(), 4_999);
         assert!(
             run.inserts <= 1 + 26,
@@ -109,7 +109,7 @@ fn a_run_of_bad_rows_is_counted_too() {
 fn refusals_for_different_reasons_are_not_alike() {
     let bad = |row: usize| (row < 8).then_some(row as u32);
     let run = run(100, 2, usize::MAX, 1, bad);
-    assert_eq!((run.alike, run.condemned.len()), (None, 8));
+    assert_eq!((run.alike, run.rejected.len()), (None, 8));
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_single_row_cannot_be_halved() {
 
 proptest! {
     #[test]
-    fn every_row_is_stored_once_or_condemned(
+    fn every_row_is_stored_once_or_rejected(
         rows in 1usize..2_000,
         bad in prop::collection::btree_set(0usize..2_000, 0..40),
         memory in 1usize..2_000,
@@ -135,7 +135,7 @@ proptest! {
         run.stored.sort_unstable();
         let good: Vec<_> = (0..rows).filter(|row| !bad.contains(row)).collect();
         prop_assert_eq!(run.alike, None);
-        prop_assert_eq!(&run.condemned, &bad);
+        prop_assert_eq!(&run.rejected, &bad);
         prop_assert_eq!(run.stored, good);
     }
 
@@ -159,6 +159,6 @@ proptest! {
         let run = run(rows, rows / 20, usize::MAX, seed, bad);
         let distinct: BTreeSet<_> = run.stored.iter().collect();
         prop_assert_eq!(distinct.len(), run.stored.len());
-        prop_assert!(run.condemned.iter().all(|row| bad(*row).is_some()));
+        prop_assert!(run.rejected.iter().all(|row| bad(*row).is_some()));
     }
 }

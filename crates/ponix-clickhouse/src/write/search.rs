@@ -1,7 +1,7 @@
 //! Which rows to send next in order to find those that ClickHouse refuses.
 //!
 //! Pure: it hands out ranges of a batch, is told how the INSERT of each ended, and in the end
-//! every row is stored or condemned. A row is only condemned by an INSERT of itself alone.
+//! every row is stored or rejected. A row is only rejected by an INSERT of itself alone.
 //!
 //! A refused range is cut in two. If its left half is stored, the right one must hold the bad row
 //! and is cut without being sent, so one bad row costs between 1 and 2 INSERTs per level: at most
@@ -25,17 +25,6 @@ const SAMPLE_MAX: usize = 32;
 /// a batch with 4 % bad rows is then misjudged about once in 40, and noticing one with 30 % fails
 /// once in 10.
 const SAMPLE_MARGIN: f64 = 3.0;
-
-/// A row that ClickHouse refuses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RejectedRow {
-    /// Its position in the slice that was written.
-    pub index: usize,
-    /// The number of ClickHouse's exception.
-    pub code: u32,
-    /// ClickHouse's own text, at most 2,000 bytes. It may quote the row: keep it out of the logs.
-    pub message: String,
-}
 
 /// Too large a share is refused for the same reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,16 +91,16 @@ impl Search {
         }
     }
 
-    /// Returns the rows to send next, `None` when all are stored or condemned.
+    /// Returns the rows to send next, `None` when all are stored or rejected.
     ///
-    /// Fails if more rows than allowed are refused with one code; `condemned` are those so far.
+    /// Fails if more rows than allowed are refused with one code; `rejected` are those so far.
     /// The answer must be reported before the next call.
     pub(crate) fn next(
         &mut self,
-        condemned: &Refused,
+        rejected: &Refused,
         rng: &mut impl Rng,
     ) -> Result<Option<Range<usize>>, Alike> {
-        self.check(condemned)?;
+        self.check(rejected)?;
         loop {
             match self.level.pop_front() {
                 Some(Step::Cut { range }) if range.len() > 1 => {
@@ -136,7 +125,7 @@ impl Search {
                     return Ok(Some(range));
                 }
                 None if !self.after_sample.is_empty() => {
-                    self.judge_sample(condemned)?;
+                    self.judge_sample(rejected)?;
                     self.level = std::mem::take(&mut self.after_sample);
                 }
                 None if self.dirty.is_empty() => return Ok(None),
@@ -159,7 +148,7 @@ impl Search {
         }
     }
 
-    /// The rows were refused. Returns the row if it was sent alone and is thereby condemned.
+    /// The rows were refused. Returns the row if it was sent alone and is thereby rejected.
     pub(crate) fn refused(&mut self, code: u32) -> Option<usize> {
         self.last_code = code;
         match self.sent.take()? {
@@ -256,8 +245,8 @@ impl Search {
     }
 
     /// Every refused range holds at least one refused row.
-    fn check(&self, condemned: &Refused) -> Result<(), Alike> {
-        let mut refused = condemned.clone();
+    fn check(&self, rejected: &Refused) -> Result<(), Alike> {
+        let mut refused = rejected.clone();
         for (_, code) in &self.dirty {
             *refused.entry(*code).or_default() += 1;
         }
@@ -267,12 +256,12 @@ impl Search {
         }
     }
 
-    fn judge_sample(&self, condemned: &Refused) -> Result<(), Alike> {
+    fn judge_sample(&self, rejected: &Refused) -> Result<(), Alike> {
         let Some((&code, &bad)) = self.sample.bad.iter().max_by_key(|(_, rows)| **rows) else {
             return Ok(());
         };
         let share = bad as f64 / self.sample.taken as f64;
-        let before = condemned
+        let before = rejected
             .get(&code)
             .copied()
             .unwrap_or(0)

@@ -1,0 +1,223 @@
+//! Writes encoded batches: stored, rejected, or the store is to blame.
+
+pub(crate) mod search;
+
+use std::collections::HashMap;
+
+use ponix_sink::{
+    Attempt, Control, ErrorClass, RefusedAlike, RejectedBy, Rejection, RowOutcome, StoredRows,
+    WriteError,
+};
+
+use self::search::{Alike, Refused, Search};
+use crate::RetryReason;
+use crate::classify::Verdict;
+use crate::encode::EncodedBatch;
+use crate::error::{ErrorKind, InsertError, RequestError};
+use crate::insert::Inserter;
+
+/// Writes the batches of one slice of rows, once, and answers for each row.
+///
+/// An INSERT that is refused for its data is bisected down to the bad rows, at most 2·⌈log₂ n⌉ more
+/// INSERTs for each of them; a lack of memory on the server halves it. Any other failure ends the
+/// write. Rejections are given out when the guard admits them.
+///
+/// # Errors
+/// [`WriteError`], which says which rows are stored all the same.
+///
+/// # Cancel safety
+/// See [`Sink::write`](ponix_sink::Sink::write).
+pub(crate) async fn write(
+    inserter: &Inserter,
+    batches: &[EncodedBatch],
+    attempt: Attempt<'_>,
+) -> Result<Vec<RowOutcome>, WriteError> {
+    let rows = batches.iter().map(EncodedBatch::rows).sum();
+    let mut write = Write {
+        inserter,
+        attempt,
+        allowed: attempt.guard.allowance(rows, attempt.around),
+        outcomes: vec![None; rows],
+        refused: Refused::new(),
+        sent: false,
+    };
+    for batch in batches {
+        if let Err(stop) = write.batch(batch).await {
+            return Err(write.stopped(stop).await);
+        }
+    }
+    write.finish().await
+}
+
+/// How far a write has come.
+struct Write<'a> {
+    inserter: &'a Inserter,
+    attempt: Attempt<'a>,
+    /// Rows that may be refused with one code before the search is given up.
+    allowed: usize,
+    outcomes: Vec<Option<RowOutcome>>,
+    refused: Refused,
+    /// Whether the first INSERT went out, which happens even if the caller has given up.
+    sent: bool,
+}
+
+enum Sent {
+    Stored,
+    TooLarge,
+    Refused { code: u32, message: String },
+}
+
+enum Stop {
+    GaveUp,
+    Unusable(InsertError),
+    Alike(Alike),
+}
+
+impl Write<'_> {
+    async fn batch(&mut self, batch: &EncodedBatch) -> Result<(), Stop> {
+        let metrics = self.inserter.metrics();
+        let mut search = Search::new(batch.rows(), self.allowed);
+        loop {
+            let next = search
+                .next(&self.refused, &mut rand::rng())
+                .map_err(Stop::Alike)?;
+            let Some(range) = next else { return Ok(()) };
+            let part = batch.part(range);
+            match self.insert(&part).await? {
+                Sent::Stored => {
+                    search.stored();
+                    for &index in part.indexes() {
+                        self.outcomes[index] = Some(RowOutcome::Stored);
+                    }
+                }
+                Sent::TooLarge => {
+                    search.halve();
+                    metrics.retry(RetryReason::Halved);
+                }
+                Sent::Refused { code, message } => {
+                    if part.rows() > 1 {
+                        metrics.retry(RetryReason::Bisected);
+                    }
+                    if let Some(row) = search.refused(code) {
+                        *self.refused.entry(code).or_default() += 1;
+                        self.outcomes[batch.indexes()[row]] =
+                            Some(RowOutcome::Rejected(Rejection {
+                                by: RejectedBy::Store,
+                                text: format!("Code: {code}. {message}"),
+                            }));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends one part; a lone row with a code that nobody listed twice, before it is refused.
+    async fn insert(&mut self, part: &EncodedBatch) -> Result<Sent, Stop> {
+        let mut confirmed = false;
+        loop {
+            if self.sent && self.attempt.give_up.is_cancelled() {
+                return Err(Stop::GaveUp);
+            }
+            self.sent = true;
+            let Err(error) = self.inserter.insert(part).await else {
+                return Ok(Sent::Stored);
+            };
+            let lone = part.rows() == 1;
+            match error.kind() {
+                ErrorKind::Transient if error.is_too_large() && !lone => return Ok(Sent::TooLarge),
+                ErrorKind::Transient | ErrorKind::Fatal => return Err(Stop::Unusable(error)),
+                ErrorKind::Rejected => {}
+            }
+            if !lone || confirmed || error.verdict() != Some(Verdict::Unlisted) {
+                return Ok(Sent::refused(error));
+            }
+            confirmed = true;
+            self.inserter.metrics().retry(RetryReason::Confirmed);
+        }
+    }
+
+    /// Has the guard judge what was refused.
+    async fn finish(self) -> Result<Vec<RowOutcome>, WriteError> {
+        let control = if self.refused.is_empty() {
+            Ok(Control::Unknown)
+        } else {
+            self.inserter.control().await
+        };
+        let control = match control {
+            Ok(control) => control,
+            Err(error) => return Err(self.stopped(Stop::Unusable(error)).await),
+        };
+        let refused: HashMap<String, usize> = self
+            .refused
+            .iter()
+            .map(|(code, rows)| (code.to_string(), *rows))
+            .collect();
+        let rejected = refused.values().sum();
+        let rows = self.outcomes.len();
+        let admitted = self
+            .attempt
+            .guard
+            .admit(rows, refused, self.attempt.around, control);
+        if let Err(source) = admitted {
+            let stored = self.stored();
+            return Err(WriteError::RefusedAlike { stored, source });
+        }
+        self.inserter.metrics().rows_rejected(rejected);
+        if rejected > 0 {
+            tracing::warn!(rows, rejected, codes = ?self.refused, "rows refused");
+        }
+        Ok(self.outcomes.into_iter().flatten().collect())
+    }
+
+    async fn stopped(self, stop: Stop) -> WriteError {
+        let stored = self.stored();
+        match stop {
+            Stop::GaveUp => WriteError::GaveUp { stored },
+            Stop::Unusable(error) => {
+                let class = if error.kind() == ErrorKind::Transient {
+                    self.inserter.metrics().retry(RetryReason::Transient);
+                    ErrorClass::Transient
+                } else {
+                    ErrorClass::Fatal
+                };
+                WriteError::Unusable {
+                    stored,
+                    class,
+                    source: error.into(),
+                }
+            }
+            Stop::Alike(Alike { code, rows }) => WriteError::RefusedAlike {
+                stored,
+                source: RefusedAlike {
+                    code: code.to_string(),
+                    refused: rows,
+                    rows: self.outcomes.len(),
+                    // Asked for the operator's eyes; the refusals are too many in any case.
+                    control: self.inserter.control().await.unwrap_or(Control::Unknown),
+                },
+            },
+        }
+    }
+
+    fn stored(&self) -> StoredRows {
+        let mut stored = StoredRows::none(self.outcomes.len());
+        for (index, outcome) in self.outcomes.iter().enumerate() {
+            if matches!(outcome, Some(RowOutcome::Stored)) {
+                stored.extend(&[index]);
+            }
+        }
+        stored
+    }
+}
+
+impl Sent {
+    fn refused(error: InsertError) -> Self {
+        match error {
+            RequestError::Server { code, message } => Self::Refused { code, message },
+            other => Self::Refused {
+                code: 0,
+                message: other.to_string(),
+            },
+        }
+    }
+}
