@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::{PoolError, TimeoutType};
+use ponix_sink::RefusedAlike;
 use tokio_postgres::error::{DbError, SqlState};
 
 /// The longest text of the server that is kept, in bytes.
@@ -54,6 +55,9 @@ pub enum StoreError {
     /// Rows of a message were changed by somebody else in between; begun again, it passes.
     #[error("another writer came in between")]
     Conflict,
+    /// PostgreSQL refuses so much for one reason that it may be at fault; nothing was written.
+    #[error("postgresql refuses too much")]
+    RefusedAlike(#[from] RefusedAlike),
     /// The database and this program do not agree on what a column is.
     #[error("the answer of postgresql cannot be read")]
     Answer(#[source] tokio_postgres::Error),
@@ -67,7 +71,7 @@ impl StoreError {
             Self::Network(_) | Self::TimedOut { .. } | Self::PoolBusy { .. } | Self::Conflict => {
                 ErrorKind::Transient
             }
-            Self::Closed | Self::Answer(_) => ErrorKind::Fatal,
+            Self::RefusedAlike(_) | Self::Closed | Self::Answer(_) => ErrorKind::Fatal,
         }
     }
 

@@ -1,5 +1,7 @@
 //! What became of each message of a batch.
 
+use ponix_sink::RejectedBy;
+
 /// What became of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {
@@ -9,6 +11,8 @@ pub enum Written {
     AlreadyDone,
     /// It is wrong: its status is `failed`, and nothing of it was written.
     Refused {
+        /// Who says so.
+        by: RejectedBy,
         /// The field that is wrong, where one can be named.
         field: Option<String>,
         /// What is wrong, in words for the client.

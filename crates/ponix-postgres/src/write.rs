@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use ponix_entities::{Catalog, MessageError, ParsedMessage};
+use ponix_sink::{Attempt, Control, RejectedBy};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -13,8 +14,11 @@ use crate::stamp::stamp;
 use crate::status::{self, Status, StatusRow};
 use crate::{Postgres, StoreError, Written};
 
+mod control;
 mod rows;
 mod suspects;
+
+use self::control::control;
 
 /// A message to be written.
 #[derive(Debug, Clone)]
@@ -58,12 +62,23 @@ impl Postgres {
         catalog: &Catalog,
         batch: &[Incoming],
     ) -> Result<Vec<Written>, StoreError> {
+        self.write_guarded(catalog, batch, None).await
+    }
+
+    /// As [`Postgres::write`], but commits only when the attempt's guard admits what PostgreSQL alone
+    /// refuses: otherwise nothing is written, no status either.
+    pub(crate) async fn write_guarded(
+        &self,
+        catalog: &Catalog,
+        batch: &[Incoming],
+        attempt: Option<Attempt<'_>>,
+    ) -> Result<Vec<Written>, StoreError> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
         let begun = Instant::now();
         match self
-            .until_unrivalled(|| self.write_once(catalog, batch))
+            .until_unrivalled(|| self.write_once(catalog, batch, attempt))
             .await
         {
             Ok((written, rows)) => {
@@ -81,6 +96,7 @@ impl Postgres {
         &self,
         catalog: &Catalog,
         batch: &[Incoming],
+        attempt: Option<Attempt<'_>>,
     ) -> Result<(Vec<Written>, u64), StoreError> {
         self.ensure_days(batch.iter().map(|message| stamp(message.received_at)))
             .await?;
@@ -111,6 +127,15 @@ impl Postgres {
         let mut store = rows::Store::new(catalog, batch, &mut verdicts, self.metrics());
         store.all(&mut transaction, candidates).await?;
         let rows = store.rows();
+        let (refused, table) = store.refused();
+        if let Some(attempt) = attempt {
+            let control = match table {
+                Some(table) => control(&mut transaction, catalog, &table).await?,
+                None => Control::Unknown,
+            };
+            let Attempt { guard, around, .. } = attempt;
+            guard.admit(batch.len(), refused, around, control)?;
+        }
         let statuses = statuses(batch, &verdicts, &claims);
         status::write(&transaction, &statuses)
             .await
@@ -133,6 +158,7 @@ fn verdict_before(message: &Incoming, claim: &Claim) -> Option<Written> {
     }
     let error = message.parsed.as_ref().err()?;
     Some(Written::Refused {
+        by: RejectedBy::Decoder,
         field: error.field.clone(),
         reason: error.reason.clone(),
     })
@@ -149,7 +175,7 @@ fn statuses<'a>(
         .filter_map(|(message, verdict)| {
             let (status, error) = match verdict.as_ref()? {
                 Written::Stored | Written::AlreadyDone => (Status::Processed, None),
-                Written::Refused { field, reason } => {
+                Written::Refused { field, reason, .. } => {
                     (Status::Failed, Some(sentence(field.as_deref(), reason)))
                 }
                 Written::Retry { reason } => (Status::Processing, Some(shortened(reason))),
@@ -189,6 +215,7 @@ fn sentence(field: Option<&str>, reason: &str) -> String {
 /// Gives each message the verdict of the first one with its id.
 fn belongs_to_another() -> Written {
     Written::Refused {
+        by: RejectedBy::Identity,
         field: Some("message_id".into()),
         reason: "the id belongs to another message".into(),
     }

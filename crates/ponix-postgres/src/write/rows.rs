@@ -6,6 +6,7 @@ use bytes::Bytes;
 use deadpool_postgres::Transaction;
 use futures::SinkExt;
 use ponix_entities::{Catalog, Row, Table, TableIndex, quoted};
+use ponix_sink::RejectedBy;
 use tokio_postgres::Statement;
 use tokio_postgres::error::{DbError, SqlState};
 use uuid::Uuid;
@@ -24,6 +25,9 @@ pub(super) struct Store<'a> {
     verdicts: &'a mut [Option<Written>],
     metrics: &'a PostgresMetrics,
     rows: u64,
+    /// What PostgreSQL alone refuses, by SQLSTATE, and the first table that did.
+    refused: HashMap<String, usize>,
+    refusing_table: Option<String>,
 }
 
 /// Why rows were not stored.
@@ -53,7 +57,14 @@ impl<'a> Store<'a> {
             verdicts,
             metrics,
             rows: 0,
+            refused: HashMap::new(),
+            refusing_table: None,
         }
+    }
+
+    /// Returns how many messages PostgreSQL alone refuses, by SQLSTATE, and a table that did.
+    pub(super) fn refused(self) -> (HashMap<String, usize>, Option<String>) {
+        (self.refused, self.refusing_table)
     }
 
     /// Returns how many rows were stored.
@@ -119,6 +130,7 @@ impl<'a> Store<'a> {
                 if matches!(verdict, Written::Retry { .. }) {
                     waiting.push(index);
                 }
+                self.note(&refusal, &verdict, &[index]);
                 self.verdicts[index] = Some(verdict);
                 continue;
             }
@@ -128,6 +140,11 @@ impl<'a> Store<'a> {
                 if matches!(verdict, Written::Retry { .. }) {
                     waiting.extend(&found);
                 }
+                self.note(
+                    &refusal,
+                    &verdict,
+                    &found.iter().copied().collect::<Vec<_>>(),
+                );
                 for index in found {
                     self.verdicts[index] = Some(verdict.clone());
                 }
@@ -140,6 +157,28 @@ impl<'a> Store<'a> {
             groups.push(group);
         }
         Ok(waiting)
+    }
+
+    /// Counts what is PostgreSQL's word alone.
+    fn note(&mut self, refusal: &Refusal, verdict: &Written, messages: &[usize]) {
+        let by_store = matches!(
+            verdict,
+            Written::Refused {
+                by: RejectedBy::Store,
+                ..
+            }
+        );
+        if let (true, Refusal::Server(error)) = (by_store, refusal) {
+            let code = error.code().code().to_owned();
+            *self.refused.entry(code).or_default() += messages.len();
+            // A value out of range names no table: that of the message's first row then.
+            let named = error.table().map(str::to_owned);
+            let first = messages.iter().find_map(|index| {
+                let (_, row) = rows_of(&self.batch[*index]).next()?;
+                Some(self.catalog.table(row.table).name.clone())
+            });
+            self.refusing_table = self.refusing_table.take().or(named).or(first);
+        }
     }
 
     /// Looks for messages whose very rows are there: their claims were forgotten, and the ids of
@@ -295,6 +334,7 @@ async fn verdict(transaction: &Transaction<'_>, refusal: &Refusal) -> Result<Wri
     let error = match refusal {
         Refusal::Unencodable { field, reason } => {
             return Ok(Written::Refused {
+                by: RejectedBy::Decoder,
                 field: Some(field.clone()),
                 reason: reason.clone(),
             });
@@ -313,11 +353,14 @@ async fn verdict(transaction: &Transaction<'_>, refusal: &Refusal) -> Result<Wri
         return Ok(Written::Retry { reason });
     }
     if error.code() == &SqlState::UNIQUE_VIOLATION {
+        // Another message is the reason, not a table that somebody changed.
+        let by = RejectedBy::Decoder;
         let reason = format!("another message has stored the same {named}");
-        return Ok(Written::Refused { field, reason });
+        return Ok(Written::Refused { by, field, reason });
     }
+    let by = RejectedBy::Store;
     let reason = crate::error::shortened(error.message());
-    Ok(Written::Refused { field, reason })
+    Ok(Written::Refused { by, field, reason })
 }
 
 /// Returns the columns of a constraint or unique index in the order of the table.

@@ -4,6 +4,7 @@
 mod encryption;
 mod extending;
 mod faults;
+mod guarding;
 mod migrating;
 mod partitions;
 mod statuses;

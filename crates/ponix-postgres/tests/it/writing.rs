@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ponix_entities::MessageError;
 use ponix_postgres::{ErrorKind, Status, Written};
+use ponix_sink::RejectedBy;
 
 use ponix_stack::eventually;
 
@@ -75,6 +76,7 @@ async fn what_was_not_parsed_is_refused_beside_its_neighbours() {
             .await
             .expect("written");
         let refused = Written::Refused {
+            by: RejectedBy::Decoder,
             field: Some("order_key".into()),
             reason: "is not a number".into(),
         };
@@ -134,6 +136,7 @@ async fn a_key_that_is_taken_is_refused_with_its_field() {
         .await
         .expect("written");
     let refused = Written::Refused {
+        by: RejectedBy::Decoder,
         field: Some("order_key".into()),
         reason: "another message has stored the same order_key".into(),
     };

@@ -1,0 +1,77 @@
+//! The sink of raw messages: tables of entities, claims and statuses.
+
+use std::sync::Arc;
+
+use ponix_entities::Catalog;
+use ponix_sink::{
+    Attempt, BoxError, ErrorClass, Rejection, RowOutcome, Sink, StoredRows, WriteError,
+};
+
+use crate::write::Incoming;
+use crate::{ErrorKind, Postgres, StoreError, Written};
+
+/// Writes messages by their entities. Clones share the pool.
+#[derive(Debug, Clone)]
+pub struct MessageSink {
+    postgres: Postgres,
+    catalog: Arc<Catalog>,
+}
+
+impl MessageSink {
+    /// Makes a sink; the catalog's tables must be there ([`Postgres::apply_entities`]).
+    pub fn new(postgres: Postgres, catalog: Arc<Catalog>) -> Self {
+        Self { postgres, catalog }
+    }
+}
+
+impl Sink for MessageSink {
+    type Row = Incoming;
+
+    /// One transaction, which is there as a whole or not at all: nothing is stored on an error.
+    async fn write(
+        &self,
+        rows: &[Incoming],
+        attempt: Attempt<'_>,
+    ) -> Result<Vec<RowOutcome>, WriteError> {
+        let written = self
+            .postgres
+            .write_guarded(&self.catalog, rows, Some(attempt))
+            .await;
+        let stored = || StoredRows::none(rows.len());
+        match written {
+            Ok(written) => Ok(written.into_iter().map(RowOutcome::from).collect()),
+            Err(StoreError::RefusedAlike(source)) => Err(WriteError::RefusedAlike {
+                stored: stored(),
+                source,
+            }),
+            Err(error) => Err(WriteError::Unusable {
+                stored: stored(),
+                class: match error.kind() {
+                    ErrorKind::Transient => ErrorClass::Transient,
+                    ErrorKind::Fatal => ErrorClass::Fatal,
+                },
+                source: error.into(),
+            }),
+        }
+    }
+
+    async fn ping(&self) -> Result<(), BoxError> {
+        Ok(self.postgres.ping().await?)
+    }
+}
+
+impl From<Written> for RowOutcome {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Stored | Written::AlreadyDone => Self::Stored,
+            Written::Refused { by, field, reason } => Self::Rejected(Rejection {
+                by,
+                text: match field {
+                    Some(field) => format!("{field}: {reason}"),
+                    None => reason,
+                },
+            }),
+            Written::Retry { reason } => Self::Later { reason },
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The control question: does a table still take a row like those it took before?
+
+use deadpool_postgres::Transaction;
+use ponix_entities::{Catalog, quoted};
+use ponix_sink::Control;
+
+use crate::StoreError;
+use crate::error::is_about_rows;
+
+/// Has a row of before pass the table's constraints and triggers once more, and takes it back.
+///
+/// An update that changes nothing checks what an insert would. Rows of this transaction do not
+/// count: they were taken just now.
+///
+/// # Errors
+/// The question could not be asked.
+pub(super) async fn control(
+    transaction: &mut Transaction<'_>,
+    catalog: &Catalog,
+    table: &str,
+) -> Result<Control, StoreError> {
+    let Some(declared) = catalog.tables().find(|own| own.name == table) else {
+        return Ok(Control::Unknown);
+    };
+    let (table, id) = (quoted(&declared.name), quoted(&declared.id_column));
+    let sql = format!(
+        "UPDATE {table} SET {id} = {id} WHERE {id} = (SELECT {id} FROM {table} \
+         WHERE xmin::text <> pg_current_xact_id()::xid::text LIMIT 1)"
+    );
+    let savepoint = transaction.savepoint("control").await?;
+    let asked = savepoint.execute(&sql, &[]).await;
+    savepoint.rollback().await?;
+    match asked {
+        Ok(0) => Ok(Control::Unknown),
+        Ok(_) => Ok(Control::Stored),
+        Err(error) => match error.as_db_error() {
+            Some(answer) if is_about_rows(answer.code()) => Ok(Control::Refused),
+            _ => Err(error.into()),
+        },
+    }
+}

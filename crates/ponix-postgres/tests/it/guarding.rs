@@ -1,0 +1,99 @@
+//! A table at fault is told from messages that are wrong, and nothing is settled meanwhile.
+
+use std::sync::Arc;
+
+use ponix_postgres::{Incoming, MessageSink};
+use ponix_sink::{Around, Attempt, Control, RejectGuard, RowOutcome, Sink as _, WriteError};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Database, customer, order, priced};
+
+const NO_ORDERS_ANY_MORE: &str =
+    "ALTER TABLE orders ADD CONSTRAINT planted CHECK (order_key < 0) NOT VALID";
+
+async fn write(
+    sink: &MessageSink,
+    guard: &RejectGuard,
+    batch: &[Incoming],
+) -> Result<Vec<RowOutcome>, WriteError> {
+    let give_up = CancellationToken::new();
+    let attempt = Attempt {
+        guard,
+        around: Around::default(),
+        give_up: &give_up,
+    };
+    sink.write(batch, attempt).await
+}
+
+fn sink(db: &Database) -> MessageSink {
+    MessageSink::new(db.postgres.clone(), Arc::new(db.catalog.clone()))
+}
+
+#[tokio::test]
+async fn a_table_at_fault_fails_no_message_however_slowly_they_come() {
+    let db = Database::new("table_at_fault").await;
+    let (sink, guard) = (sink(&db), RejectGuard::default());
+    write(&sink, &guard, &[order(1)]).await.expect("stored");
+    let sql = db.sql.batch_execute(NO_ORDERS_ANY_MORE).await;
+    sql.expect("planted");
+    for number in 2..22 {
+        let error = write(&sink, &guard, &[order(number)]).await;
+        let Err(WriteError::RefusedAlike { stored, source }) = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!((stored.count(), source.control), (0, Control::Refused));
+        assert_eq!(source.code, "23514");
+    }
+    assert_eq!(db.statuses().await["processed"], 1);
+    assert_eq!(db.statuses().await.get("failed"), None, "no status either");
+    let sql = "ALTER TABLE orders DROP CONSTRAINT planted";
+    db.sql.batch_execute(sql).await.expect("mended");
+    write(&sink, &guard, &[order(2)]).await.expect("stored");
+}
+
+#[tokio::test]
+async fn a_table_at_fault_does_not_keep_its_neighbours_from_answering() {
+    let db = Database::new("table_at_fault_beside").await;
+    let (sink, guard) = (sink(&db), RejectGuard::default());
+    write(&sink, &guard, &[order(1)]).await.expect("stored");
+    let sql = db.sql.batch_execute(NO_ORDERS_ANY_MORE).await;
+    sql.expect("planted");
+    let mixed = [customer(2, 7), order(3)];
+    let error = write(&sink, &guard, &mixed).await.expect_err("at fault");
+    assert_eq!(error.stored().count(), 0, "one transaction");
+    assert_eq!(db.count("customers").await, 0);
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_fit_fails_alone() {
+    let db = Database::new("does_not_fit").await;
+    let (sink, guard) = (sink(&db), RejectGuard::default());
+    write(&sink, &guard, &[order(1)]).await.expect("stored");
+    // Eight digits, where the column takes seven.
+    let outcomes = write(&sink, &guard, &[order(2), priced(3, 123_456_789, None)]).await;
+    let outcomes = outcomes.expect("the table takes others");
+    assert_eq!(outcomes[0], RowOutcome::Stored);
+    assert!(
+        matches!(outcomes[1], RowOutcome::Rejected(_)),
+        "{outcomes:?}"
+    );
+    assert_eq!(db.statuses().await["failed"], 1);
+}
+
+#[tokio::test]
+async fn only_a_handful_fails_when_the_table_takes_what_it_took_before() {
+    let db = Database::new("handful").await;
+    let (sink, guard) = (sink(&db), RejectGuard::default());
+    write(&sink, &guard, &[order(1)]).await.expect("stored");
+    let mut failed = 0;
+    for number in 2..22 {
+        match write(&sink, &guard, &[priced(number, 123_456_789, None)]).await {
+            Ok(_) => failed += 1,
+            Err(error) => assert!(
+                matches!(error, WriteError::RefusedAlike { .. }),
+                "{error:?}"
+            ),
+        }
+    }
+    assert_eq!(failed, 5);
+}
