@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use crate::delivery::Delivery;
 use crate::failpoint;
-use crate::processing_result::{DeadLetter, DeadLetterReason};
+use crate::processing_result::DeadLetter;
 use crate::publisher::OutgoingMessage;
+use ponix_wire::DeadLetterReason;
 
 /// Makes the message that publishes an envelope on `<subject_prefix>.<device>`.
 ///

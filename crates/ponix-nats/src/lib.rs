@@ -37,10 +37,11 @@ pub use crate::history::{
 pub use crate::identity::{StreamPosition, message_identity};
 pub use crate::janitor::Janitor;
 pub use crate::metrics::{ConsumerMetrics, NatsMetrics};
-pub use crate::processing_result::{DeadLetter, DeadLetterReason, ProcessingResult, Verdict};
+pub use crate::processing_result::{DeadLetter, ProcessingResult, Verdict};
 pub use crate::publisher::{
     OutgoingMessage, PendingPublish, PubAck, PublishError, PublishErrorClass, Publisher,
     SUBJECT_BYTES_MAX,
 };
 pub use crate::reconcile::Difference;
 pub use crate::stream::{StreamError, StreamSettings};
+pub use ponix_wire::DeadLetterReason;

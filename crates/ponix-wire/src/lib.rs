@@ -3,6 +3,7 @@
 mod builder;
 mod check;
 mod convert;
+mod dead_letter;
 mod decode;
 pub mod envelope;
 mod error;
@@ -20,6 +21,7 @@ pub use prost_types::{ListValue, Struct, Timestamp, Value, value};
 pub use crate::builder::EnvelopeBuilder;
 pub use crate::check::check_envelope;
 pub use crate::convert::{INTEGER_EXACT_MAX, json_to_struct, json_to_value};
+pub use crate::dead_letter::DeadLetterReason;
 pub use crate::decode::{DecodedEnvelope, OCCURRED_AT_AHEAD_MAX_NS, decode_envelope};
 pub use crate::error::{ConversionError, DecodeError, DecodeErrorKind};
 pub use crate::json::{JsonError, JsonReader, JsonRules, JsonTree};

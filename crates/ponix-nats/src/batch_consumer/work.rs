@@ -16,8 +16,9 @@ use super::{BatchProcessor, BatchSettings, ProcessError};
 use crate::delivery::{Batch, Delivery};
 use crate::failpoint;
 use crate::metrics::ConsumerMetrics;
-use crate::processing_result::{DeadLetter, DeadLetterReason, ProcessingResult, Verdict};
+use crate::processing_result::{DeadLetter, ProcessingResult, Verdict};
 use crate::retry::{Backoff, chain};
+use ponix_wire::DeadLetterReason;
 
 /// What every batch task needs.
 #[derive(Debug)]

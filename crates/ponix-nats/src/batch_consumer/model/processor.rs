@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::world::{PANICS, REFUSED, UNDECODABLE, World};
 use crate::batch_consumer::{BatchProcessor, ProcessError};
 use crate::delivery::Batch;
-use crate::processing_result::{DeadLetter, DeadLetterReason, ProcessingResult};
+use crate::processing_result::{DeadLetter, ProcessingResult};
+use ponix_wire::DeadLetterReason;
 
 /// Decodes, stores, and says what became of each message.
 pub(super) struct ModelProcessor {
