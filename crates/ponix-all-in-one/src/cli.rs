@@ -59,9 +59,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: PipelinesCommand,
     },
-    /// The child's side of a trial: decodes payloads from standard input.
+    /// Read messages of a pipeline from standard input, for a worker that suspects one of them.
     #[command(hide = true)]
-    Trial,
+    CrashIsolation {
+        /// The pipeline's name.
+        pipeline: String,
+    },
     /// Ask the service on this machine whether it is ready; the exit code says.
     Probe,
 }

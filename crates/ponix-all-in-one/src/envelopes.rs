@@ -1,27 +1,26 @@
 //! The pipeline of the events: stream `processed_envelopes` → batch → one INSERT → acks.
 
-mod processor;
+mod decoder;
 mod producer;
 pub(crate) mod reconcile;
-mod surroundings;
-pub(crate) mod trial;
 
 use anyhow::Context as _;
-use ponix_clickhouse::{
-    ClickHouseMetrics, Client, EnvelopeWriter, ErrorKind, Migrator, RejectLimit,
-};
-use ponix_nats::{BatchConsumer, DeadLetters, Janitor};
+use ponix_clickhouse::{ClickHouseMetrics, Client, EnvelopeSink, ErrorKind, Migrator};
+use ponix_nats::BatchSettings;
 use ponix_runner::{Shutdown, Startup};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::processor::EnvelopeProcessor;
+pub(crate) use self::decoder::EnvelopeDecoder;
 use self::producer::SampleProducer;
 use crate::config::Config;
+use crate::migrate;
 use crate::nats::Nats;
+use crate::pipeline::{self, Source};
 use crate::readiness::Parts;
 use crate::retry::until_ready;
-use crate::{janitor, migrate, store_health};
+
+/// The pipeline's name.
+pub(crate) const NAME: &str = "envelopes";
 
 /// Brings the tables to what this version needs.
 ///
@@ -50,6 +49,23 @@ pub(crate) async fn prepare_store(
     Ok(client)
 }
 
+/// Returns where the events come from.
+pub(crate) fn source(config: &Config) -> Source {
+    let clickhouse = config.clickhouse.client();
+    Source {
+        name: NAME.to_owned(),
+        stream: config.nats.stream(),
+        dead_letters: config.nats.dead_letters(),
+        consumer: config.nats.consumer(),
+        batches: BatchSettings {
+            hold_backoff: (clickhouse.retry_backoff_min, clickhouse.retry_backoff_max),
+            ..config.nats.batches()
+        },
+        replay_window: config.nats.replay_window_secs,
+        janitor_interval: config.nats.janitor_interval_secs,
+    }
+}
+
 /// Sets up the streams and the consumer, and starts the processes.
 ///
 /// # Errors
@@ -63,44 +79,24 @@ pub(crate) async fn start(
     parts: &mut Parts,
 ) -> anyhow::Result<()> {
     startup.phase("streams and consumer");
-    let (stream, dead_letter_stream) = (config.nats.stream(), config.nats.dead_letters());
-    let source = nats.stream(&stream).await?;
-    nats.stream(&dead_letter_stream).await?;
-    let consumer = nats
-        .consumer(&config.nats.consumer(), &source, &stream)
-        .await?;
-
-    startup.phase("processes");
-    let writer = EnvelopeWriter::new(&clickhouse, metrics);
-    let consumer = BatchConsumer::new(
-        nats.consuming.clone(),
-        consumer,
-        EnvelopeProcessor::new(writer, clickhouse.clone(), RejectLimit::default()),
-        DeadLetters::new(nats.publisher.clone(), &dead_letter_stream),
-        config.nats.batches(),
-        &nats.metrics,
-    );
-    parts.consumers.push(("envelopes", consumer.state()));
-    startup.app_process("consumer", |shutdown: Shutdown| {
-        consumer.run(shutdown.soft().clone())
-    });
-    let (health, state) = watch::channel(Ok(()));
-    parts.stores.push(("clickhouse", state));
-    startup.app_process("clickhouse health", move |shutdown: Shutdown| async move {
-        let ping = || clickhouse.ping();
-        store_health::watch("clickhouse", ping, health, shutdown.soft().clone()).await;
-        anyhow::Ok(())
-    });
-    let janitor = Janitor::new(source, config.nats.replay_window_secs);
-    let janitor_interval = config.nats.janitor_interval_secs;
-    startup.app_process("janitor", move |shutdown: Shutdown| async move {
-        janitor::run(janitor, janitor_interval, shutdown.soft().clone()).await;
-        anyhow::Ok(())
-    });
+    let source = source(config);
+    let streams = source.streams(nats).await?;
+    let sink = EnvelopeSink::new(&clickhouse, metrics);
+    pipeline::watch_store("clickhouse", sink.clone(), startup, parts);
+    pipeline::start(
+        &source,
+        &streams,
+        EnvelopeDecoder,
+        sink,
+        startup,
+        nats,
+        parts,
+    )
+    .await?;
     if !config.service.interval_secs.is_zero() {
         let producer = SampleProducer {
             publisher: nats.publisher.clone(),
-            subject_prefix: stream.name,
+            subject_prefix: source.stream.name,
             interval: config.service.interval_secs,
             message: config.service.message.clone(),
         };

@@ -4,6 +4,7 @@ mod admin;
 mod cli;
 mod clock;
 mod config;
+mod crash_isolation;
 mod entities;
 mod envelopes;
 mod http;
@@ -12,6 +13,7 @@ mod logging;
 mod messages;
 mod migrate;
 mod nats;
+mod pipeline;
 mod pipelines;
 mod probe;
 mod readiness;
@@ -25,7 +27,7 @@ use ponix_runner::{Signals, block_on};
 
 use crate::cli::{Cli, Command};
 use crate::config::{Config, Environment, Reading};
-use crate::envelopes::{reconcile, trial};
+use crate::envelopes::reconcile;
 
 /// Requests and rows are many short allocations on all threads: see `docs/adr/0007-mimalloc.md`.
 #[global_allocator]
@@ -82,7 +84,11 @@ async fn run(program: Program) -> Outcome {
         Command::Migrate { direction } => {
             with_config(reading, |config| migrate::run(config, direction, signals)).await
         }
-        Command::Trial => trial::child(),
+        Command::CrashIsolation { pipeline } => match reading.into_config() {
+            // Without a log: standard output carries the answers.
+            Ok(config) => crash_isolation::run(&config, &pipeline),
+            Err(problems) => cli::wrong_configuration(&problems),
+        },
         Command::Entities { command } => entities::run(&command),
         Command::Pipelines { command } => pipelines::run(&command),
         Command::Reconcile { times } => {

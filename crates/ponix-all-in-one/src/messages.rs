@@ -1,8 +1,8 @@
 //! The pipeline of raw messages: stream `MESSAGES` → rows → one transaction → acks.
 
 mod dead_letters;
+mod decoder;
 mod metrics;
-mod processor;
 mod store;
 
 use std::sync::Arc;
@@ -10,23 +10,26 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ponix_entities::Catalog;
-use ponix_nats::{BatchConsumer, BatchSettings, DeadLetters, Janitor};
-use ponix_postgres::{EntitiesError, ErrorKind, MigrateError, Postgres, PostgresMetrics};
+use ponix_nats::{BatchConsumer, BatchSettings};
+use ponix_postgres::{
+    EntitiesError, ErrorKind, MessageSink, MigrateError, Postgres, PostgresMetrics,
+};
 use ponix_runner::{Shutdown, Startup};
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::dead_letters::DeadLetterStatus;
+pub(crate) use self::decoder::MessageDecoder;
 pub(crate) use self::metrics::MessageMetrics;
-use self::processor::MessageProcessor;
 pub(crate) use self::store::{PostgresMessages, entity_format};
 use crate::config::Config;
 use crate::nats::Nats;
+use crate::pipeline::{self, Source};
 use crate::readiness::Parts;
 use crate::retry::until_ready;
-use crate::{janitor, store_health};
 
+/// The pipeline's name.
+pub(crate) const NAME: &str = "messages";
 /// Time between two looks for statuses that are old enough to go.
 const PRUNE_PERIOD: Duration = Duration::from_hours(1);
 /// First and longest pause while PostgreSQL takes nothing.
@@ -84,6 +87,23 @@ pub(crate) async fn prepare_store(
     }))
 }
 
+/// Returns where the messages come from.
+pub(crate) fn source(config: &Config) -> Source {
+    let messages = &config.messages;
+    Source {
+        name: NAME.to_owned(),
+        stream: messages.stream(&config.nats),
+        dead_letters: messages.dead_letters(&config.nats),
+        consumer: messages.consumer(),
+        batches: BatchSettings {
+            hold_backoff: HOLD_BACKOFF,
+            ..messages.batches(&config.nats)
+        },
+        replay_window: messages.history_secs,
+        janitor_interval: config.nats.janitor_interval_secs,
+    }
+}
+
 /// Sets up the streams and the consumers, and starts the processes.
 ///
 /// # Errors
@@ -97,82 +117,47 @@ pub(crate) async fn start(
     parts: &mut Parts,
 ) -> anyhow::Result<()> {
     startup.phase("streams and consumers of the messages");
-    let messages = &config.messages;
-    let stream = messages.stream(&config.nats);
-    let dead_letter_stream = messages.dead_letters(&config.nats);
-    let source = nats.stream(&stream).await?;
-    let dead = nats.stream(&dead_letter_stream).await?;
+    let source = source(config);
+    let streams = source.streams(nats).await?;
 
     let Store { postgres, catalog } = store;
-    watch_postgres(startup, postgres.clone(), parts);
+    let sink = MessageSink::new(postgres.clone(), Arc::clone(&catalog))
+        .on_commit(move |incoming, written| metrics.committed(incoming, written));
+    pipeline::watch_store("postgresql", sink.clone(), startup, parts);
     let keep = config.postgres.status_keep_secs;
     let pruned = postgres.clone();
     startup.app_process("status pruning", move |shutdown: Shutdown| async move {
         prune(pruned, keep, shutdown.soft().clone()).await;
         anyhow::Ok(())
     });
-    if !messages.enabled {
+    if !config.messages.enabled {
         return Ok(());
     }
-    let consumer = nats
-        .consumer(&messages.consumer(), &source, &stream)
-        .await?;
-    let settings = BatchSettings {
-        hold_backoff: HOLD_BACKOFF,
-        ..messages.batches(&config.nats)
-    };
-    let dead_letters = DeadLetters::new(nats.publisher.clone(), &dead_letter_stream);
-    let consumer = BatchConsumer::new(
-        nats.consuming.clone(),
-        consumer,
-        MessageProcessor::new(postgres.clone(), catalog, &settings, metrics),
-        dead_letters.clone(),
-        settings.clone(),
-        &nats.metrics,
-    );
-    parts.consumers.push(("messages", consumer.state()));
-    startup.app_process("message consumer", |shutdown: Shutdown| {
-        consumer.run(shutdown.soft().clone())
-    });
+    let decoder = MessageDecoder::new(catalog);
+    pipeline::start(&source, &streams, decoder, sink, startup, nats, parts).await?;
 
-    // Whoever condemns a message, its status follows from the dead letters themselves.
-    let status_consumer = nats
-        .consumer(&messages.status_consumer(), &dead, &dead_letter_stream)
+    // Whoever gave a message up, its status follows from the dead letters themselves.
+    let consumer = config.messages.status_consumer();
+    let consumer = nats
+        .consumer(&consumer, &streams.dead, &source.dead_letters)
         .await?;
     let followed = BatchConsumer::new(
         nats.consuming.clone(),
-        status_consumer,
+        consumer,
         DeadLetterStatus::new(postgres),
-        dead_letters,
+        source.dead_letters(nats),
         BatchSettings {
             deliveries_max: u32::MAX,
-            ..settings
+            ..source.batches
         },
         &nats.metrics,
     );
-    parts
-        .consumers
-        .push(("the messages' dead letters", followed.state()));
+    let name = "the messages' dead letters".to_owned();
+    parts.consumers.push((name, followed.state()));
     startup.app_process("dead letter statuses", |shutdown: Shutdown| {
         followed.run(shutdown.soft().clone())
     });
-    let janitor = Janitor::new(source, messages.history_secs);
-    let janitor_interval = config.nats.janitor_interval_secs;
-    startup.app_process("message janitor", move |shutdown: Shutdown| async move {
-        janitor::run(janitor, janitor_interval, shutdown.soft().clone()).await;
-        anyhow::Ok(())
-    });
     Ok(())
-}
-
-fn watch_postgres(startup: &Startup, postgres: Postgres, parts: &mut Parts) {
-    let (health, state) = watch::channel(Ok(()));
-    parts.stores.push(("postgresql", state));
-    startup.app_process("postgresql health", move |shutdown: Shutdown| async move {
-        let ping = || postgres.ping();
-        store_health::watch("postgresql", ping, health, shutdown.soft().clone()).await;
-        anyhow::Ok(())
-    });
 }
 
 /// Forgets old statuses now and then until `shutdown`.

@@ -18,7 +18,7 @@ pub(crate) struct Readiness {
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
     pub(crate) connections: Vec<(&'static str, Client)>,
-    pub(crate) consumers: Vec<(&'static str, watch::Receiver<ConsumerState>)>,
+    pub(crate) consumers: Vec<(String, watch::Receiver<ConsumerState>)>,
     pub(crate) stores: Vec<(&'static str, watch::Receiver<Result<(), String>>)>,
 }
 

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use ponix_clickhouse::{ClickHouseMetrics, EnvelopeRow, EnvelopeWriter, Migrator, RejectLimit};
+use ponix_clickhouse::{ClickHouseMetrics, EnvelopeRow, EnvelopeSink, Migrator};
 use ponix_nats::{
     Batch, BatchConsumer, BatchProcessor, BatchSettings, ConnectionRole, ConsumerSettings,
     DeadLetters, NatsMetrics, ProcessError, ProcessingResult, Publisher, StreamSettings, connect,
     jetstream_context,
 };
+use ponix_sink::{Around, Attempt, RejectGuard, Sink as _};
 use ponix_wire::decode_envelope;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
@@ -165,7 +166,7 @@ fn decode(args: &CeilingsArgs) -> Result<Ceiling> {
 /// Encodes and inserts, some INSERTs at a time.
 async fn insert(servers: &Servers, args: &CeilingsArgs) -> Result<Ceiling> {
     Migrator::new(servers.client()).up().await?;
-    let writer = Arc::new(EnvelopeWriter::new(
+    let sink = Arc::new(EnvelopeSink::new(
         servers.client(),
         ClickHouseMetrics::default(),
     ));
@@ -187,13 +188,15 @@ async fn insert(servers: &Servers, args: &CeilingsArgs) -> Result<Ceiling> {
         {
             stored.context("insert")??;
         }
-        let writer = Arc::clone(&writer);
+        let sink = Arc::clone(&sink);
         inserts.spawn(async move {
-            let never = CancellationToken::new();
-            writer
-                .write(&rows, RejectLimit::default(), &never)
-                .await
-                .map(drop)
+            let (guard, never) = (RejectGuard::default(), CancellationToken::new());
+            let attempt = Attempt {
+                guard: &guard,
+                around: Around::default(),
+                give_up: &never,
+            };
+            sink.write(&rows, attempt).await.map(drop)
         });
     }
     while let Some(stored) = inserts.join_next().await {

@@ -127,7 +127,10 @@ fn check<K: std::hash::Hash + Eq + Clone>(
     checked.map_err(|until| too_many("too many requests per second", &until))
 }
 
-fn too_many(message: impl Into<String>, until: &NotUntil<<DefaultClock as Clock>::Instant>) -> ApiError {
+fn too_many(
+    message: impl Into<String>,
+    until: &NotUntil<<DefaultClock as Clock>::Instant>,
+) -> ApiError {
     let wait = until.wait_time_from(DefaultClock::default().now());
     let message = format!("{}: send again later", message.into());
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message)

@@ -63,6 +63,8 @@ pub enum ProcessError {
     StoreUnusable {
         /// Positions in the batch of the messages that are stored all the same.
         stored: Vec<usize>,
+        /// Whether it passes by itself, so that nobody need act: the network, the server's load.
+        waiting_helps: bool,
         /// What the store said.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,

@@ -43,10 +43,27 @@ pub fn envelope_message(
 /// # Errors
 /// What makes the message a dead letter, whichever worker reads it and however often.
 pub fn decode_delivery(delivery: &Delivery) -> Result<(DecodedEnvelope, Uuid), DeadLetter> {
-    let envelope = decode_envelope(delivery.payload(), delivery.published_at_ns())
-        .map_err(|err| dead_letter(&err))?;
-    let mut event_id = envelope.event_id.unwrap_or_else(|| delivery.identity());
-    if failpoint::is_planted("bug_identity_only_when_redelivered") && delivery.deliveries() == 1 {
+    decode_message(
+        delivery.payload(),
+        delivery.published_at_ns(),
+        delivery.identity(),
+        delivery.deliveries(),
+    )
+}
+
+/// As [`decode_delivery`], of a message in parts.
+///
+/// # Errors
+/// See [`decode_delivery`].
+pub fn decode_message(
+    payload: &[u8],
+    published_at_ns: i64,
+    identity: Uuid,
+    deliveries: u32,
+) -> Result<(DecodedEnvelope, Uuid), DeadLetter> {
+    let envelope = decode_envelope(payload, published_at_ns).map_err(|err| dead_letter(&err))?;
+    let mut event_id = envelope.event_id.unwrap_or(identity);
+    if failpoint::is_planted("bug_identity_only_when_redelivered") && deliveries == 1 {
         event_id = Uuid::now_v7();
     }
     Ok((envelope, event_id))

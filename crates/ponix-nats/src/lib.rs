@@ -29,7 +29,7 @@ pub use crate::connection::{ConnectError, ConnectionRole, connect, jetstream_con
 pub use crate::consumer::{ConsumerError, ConsumerSettings};
 pub use crate::dead_letters::DeadLetters;
 pub use crate::delivery::{Batch, Delivery};
-pub use crate::envelope::{decode_delivery, envelope_message};
+pub use crate::envelope::{decode_delivery, decode_message, envelope_message};
 pub use crate::history::{
     HistoryError, RangeReader, SequenceRange, ack_floors, dead_letter_identities, first_since,
     held_range,

@@ -1,6 +1,9 @@
 //! Pauses between attempts, and errors with their causes on one line.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Pauses that double up to a limit, each shortened by a random part.
 #[derive(Debug, Clone)]
@@ -34,6 +37,23 @@ const fn jitter() -> f64 {
     0.75
 }
 
+/// Lets one line into the log in a while.
+#[derive(Debug, Default)]
+pub(crate) struct LogGate(Mutex<Option<Instant>>);
+
+impl LogGate {
+    const PERIOD: Duration = Duration::from_secs(10);
+
+    pub(crate) fn opens(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let opens = last.is_none_or(|at| at.elapsed() >= Self::PERIOD);
+        if opens {
+            *last = Some(Instant::now());
+        }
+        opens
+    }
+}
+
 /// An error and its causes, separated by colons.
 pub(crate) fn chain(err: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(err), |err| err.source());
@@ -46,6 +66,14 @@ pub(crate) fn chain(err: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_gets_one_line_in_ten_seconds() {
+        let gate = LogGate::default();
+        assert!(gate.opens() && !gate.opens());
+        tokio::time::advance(LogGate::PERIOD).await;
+        assert!(gate.opens() && !gate.opens());
+    }
 
     #[test]
     fn pauses_grow_to_the_limit() {

@@ -19,6 +19,8 @@ pub use entity::EntityDecoder;
 pub use envelope::EnvelopeDecoder;
 use fields::Fields;
 
+pub use ponix_wire::DeadLetterReason as Reason;
+
 use crate::spec::{Pipeline, TestInput};
 use crate::transform::Program;
 
@@ -37,6 +39,16 @@ pub struct Message<'a> {
     pub published_at_ns: i64,
     /// Its sequence in the stream.
     pub stream_sequence: u64,
+    /// How often it was delivered, this time included. It differs between deliveries: nothing that
+    /// is stored for good may depend on it.
+    pub deliveries: u32,
+}
+
+impl<'a> Message<'a> {
+    /// Returns the first value of a header.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.headers.get(name)
+    }
 }
 
 /// The headers of a message.
@@ -62,9 +74,9 @@ impl Headers for std::collections::BTreeMap<String, String> {
 ///
 /// What it returns is a function of the message alone: no clock, no random numbers, no network, so
 /// that it is the same on every delivery, whichever worker has it.
-pub trait Decode: Send + Sync {
+pub trait Decode: Send + Sync + 'static {
     /// What a message becomes.
-    type Row;
+    type Row: Send + Sync + 'static;
 
     /// Reads a message.
     ///
@@ -101,31 +113,6 @@ impl DecodeError {
     pub(crate) fn new(reason: Reason, text: impl Into<String>) -> Self {
         let text = text.into();
         Self { reason, text }
-    }
-}
-
-/// The class of the reason of a dead letter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// The bytes are none of the format.
-    Decode,
-    /// Something that must be there is not.
-    MissingField,
-    /// A value that cannot be stored.
-    Value,
-    /// The transform aborts, or fails.
-    Transform,
-}
-
-impl Reason {
-    /// Returns the word that dead letters and tests have for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Decode => "decode",
-            Self::MissingField => "missing_field",
-            Self::Value => "value",
-            Self::Transform => "transform",
-        }
     }
 }
 

@@ -10,17 +10,43 @@ use ponix_sink::{
 use crate::write::Incoming;
 use crate::{ErrorKind, Postgres, StoreError, Written};
 
+/// Is told of every batch that is committed.
+type OnCommit = Arc<dyn Fn(&[Incoming], &[Written]) + Send + Sync>;
+
 /// Writes messages by their entities. Clones share the pool.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct MessageSink {
     postgres: Postgres,
     catalog: Arc<Catalog>,
+    on_commit: Option<OnCommit>,
+}
+
+impl std::fmt::Debug for MessageSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MessageSink")
+            .field("postgres", &self.postgres)
+            .finish_non_exhaustive()
+    }
 }
 
 impl MessageSink {
     /// Makes a sink; the catalog's tables must be there ([`Postgres::apply_entities`]).
     pub fn new(postgres: Postgres, catalog: Arc<Catalog>) -> Self {
-        Self { postgres, catalog }
+        Self {
+            postgres,
+            catalog,
+            on_commit: None,
+        }
+    }
+
+    /// Has somebody be told of every batch that is committed, to count it.
+    #[must_use]
+    pub fn on_commit(
+        mut self,
+        tell: impl Fn(&[Incoming], &[Written]) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_commit = Some(Arc::new(tell));
+        self
     }
 }
 
@@ -39,7 +65,12 @@ impl Sink for MessageSink {
             .await;
         let stored = || StoredRows::none(rows.len());
         match written {
-            Ok(written) => Ok(written.into_iter().map(RowOutcome::from).collect()),
+            Ok(written) => {
+                if let Some(tell) = &self.on_commit {
+                    tell(rows, &written);
+                }
+                Ok(written.into_iter().map(RowOutcome::from).collect())
+            }
             Err(StoreError::RefusedAlike(source)) => Err(WriteError::RefusedAlike {
                 stored: stored(),
                 source,

@@ -10,6 +10,8 @@ pub enum DeadLetterReason {
     MissingField,
     /// A field holds what cannot be stored.
     Value,
+    /// The transform aborts, or fails.
+    Transform,
     /// The store refused the row for what it holds.
     RejectedByStore,
     /// Decoding the message ends the process.
@@ -25,6 +27,7 @@ impl DeadLetterReason {
             Self::Decode => "decode",
             Self::MissingField => "missing_field",
             Self::Value => "value",
+            Self::Transform => "transform",
             Self::RejectedByStore => "rejected_by_store",
             Self::EndsProcess => "ends_process",
             Self::MaxDeliveries => "max_deliveries",

@@ -3,7 +3,7 @@
 use ponix_nats::{
     Batch, BatchProcessor, DeadLetterReason, Delivery, ProcessError, ProcessingResult,
 };
-use ponix_postgres::{Accepted, Ended, Postgres, Status};
+use ponix_postgres::{Accepted, Ended, ErrorKind, Postgres, Status};
 use ponix_wire::header as names;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -32,6 +32,7 @@ impl BatchProcessor for DeadLetterStatus {
         let recorded = self.postgres.record_final(&ended, Status::DeadLetter).await;
         recorded.map_err(|err| ProcessError::StoreUnusable {
             stored: Vec::new(),
+            waiting_helps: err.kind() == ErrorKind::Transient,
             source: err.into(),
         })?;
         Ok(ProcessingResult::ack_all(batch.len()))
@@ -45,7 +46,9 @@ fn ended(delivery: &Delivery) -> Option<Ended> {
     let original = |name: &str| header(delivery, &format!("{}{name}", names::ORIGINAL_PREFIX));
     // What the processor gave up is under the id it meant; what the consumer gave up by itself is
     // under the one that the stream knows.
-    let by_processor = header(delivery, names::REASON) == Some(DeadLetterReason::Value.as_str());
+    let by_processor = [DeadLetterReason::Value, DeadLetterReason::RejectedByStore]
+        .map(|reason| Some(reason.as_str()))
+        .contains(&header(delivery, names::REASON));
     let message_id = original(names::MESSAGE_ID)
         .filter(|_| !by_processor)
         .and_then(|text| Uuid::try_parse(text).ok())

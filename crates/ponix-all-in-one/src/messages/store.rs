@@ -87,7 +87,7 @@ fn persisted(written: Written) -> Persisted {
     match written {
         Written::Stored => Persisted::Stored,
         Written::AlreadyDone => Persisted::AlreadyDone,
-        Written::Refused { field, reason } => Persisted::Refused { field, reason },
+        Written::Refused { field, reason, .. } => Persisted::Refused { field, reason },
         Written::Retry { reason } => Persisted::Refused {
             field: None,
             reason,

@@ -15,7 +15,7 @@ use super::{BatchConsumerError, BatchProcessor, BatchSettings, ConsumerState};
 use crate::delivery::Batch;
 use crate::failpoint;
 use crate::metrics::ConsumerMetrics;
-use crate::retry::Backoff;
+use crate::retry::{Backoff, LogGate};
 
 /// Longest pause between two attempts to read a consumer that cannot be read.
 const PULL_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -49,6 +49,7 @@ impl<P: BatchProcessor, S: Source, L: Link> Intake<P, S, L> {
             settings: Arc::clone(&settings),
             metrics,
             held: watch::Sender::new(Held::default()),
+            log_gate: LogGate::default(),
         });
         Self {
             source,

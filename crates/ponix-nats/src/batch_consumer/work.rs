@@ -17,7 +17,7 @@ use crate::delivery::{Batch, Delivery};
 use crate::failpoint;
 use crate::metrics::ConsumerMetrics;
 use crate::processing_result::{DeadLetter, ProcessingResult, Verdict};
-use crate::retry::{Backoff, chain};
+use crate::retry::{Backoff, LogGate, chain};
 use ponix_wire::DeadLetterReason;
 
 /// What every batch task needs.
@@ -29,6 +29,7 @@ pub(super) struct Work<P, L> {
     pub(super) metrics: ConsumerMetrics,
     /// The batches that are held; while there is one, the intake waits.
     pub(super) held: watch::Sender<Held>,
+    pub(super) log_gate: LogGate,
 }
 
 impl<P: BatchProcessor, L: Link> Work<P, L> {
@@ -113,7 +114,7 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
         let mut others = self.held.subscribe();
         while !open.rest().is_empty() {
             let successes = others.borrow_and_update().successes();
-            let source = match self.process_once(open.rest(), give_up).await {
+            let (waiting_helps, source) = match self.process_once(open.rest(), give_up).await {
                 Ok(result) => {
                     note_success(&self.held);
                     if hold.is_some() {
@@ -125,20 +126,19 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
                     open.stored(&stored);
                     return Ok(self.nak_all(open.rest()));
                 }
-                Err(ProcessError::StoreUnusable { stored, source }) => {
+                Err(ProcessError::StoreUnusable {
+                    stored,
+                    waiting_helps,
+                    source,
+                }) => {
                     open.stored(&stored);
-                    source
+                    (waiting_helps, source)
                 }
                 Err(err) => return Err(err),
             };
             let reason = chain(&*source);
             let pause = backoff.next_pause();
-            tracing::error!(
-                messages = open.rest().len(),
-                retry_in_ms = pause.as_millis() as u64,
-                error = reason,
-                "the store cannot take the batch: intake stopped, nothing is dead-lettered"
-            );
+            self.log_held(open.rest().len(), pause, waiting_helps, &reason);
             hold.get_or_insert_with(|| self.hold()).set_reason(reason);
             tokio::select! {
                 biased;
@@ -148,6 +148,26 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
             }
         }
         Ok(Vec::new())
+    }
+
+    /// What passes by itself is told now and then, for all batches together; the rest every time.
+    fn log_held(&self, messages: usize, pause: Duration, waiting_helps: bool, error: &str) {
+        let retry_in_ms = pause.as_millis() as u64;
+        if !waiting_helps {
+            tracing::error!(
+                messages,
+                retry_in_ms,
+                error,
+                "the store cannot take the batch: intake stopped, nothing is dead-lettered"
+            );
+        } else if self.log_gate.opens() {
+            tracing::warn!(
+                messages,
+                retry_in_ms,
+                error,
+                "the store did not take the batch, trying again: intake stopped"
+            );
+        }
     }
 
     fn hold(&self) -> Hold<'_> {

@@ -193,6 +193,7 @@ async fn what_is_stored_of_a_held_batch_is_not_handed_out_again() {
     let script = Script::new(|call| async move {
         if call.messages.len() == 10 {
             return Err(ProcessError::StoreUnusable {
+                waiting_helps: false,
                 stored: (0..10).step_by(2).collect(),
                 source: "one shard is gone".into(),
             });
@@ -218,6 +219,7 @@ async fn a_held_batch_that_turns_out_to_be_stored_whole_is_acked() {
     let script = Script::new(|call| async move {
         assert!(!call.messages.is_empty(), "nothing to process");
         Err(ProcessError::StoreUnusable {
+            waiting_helps: false,
             stored: (0..call.messages.len()).collect(),
             source: "went away after the last row".into(),
         })

@@ -489,6 +489,7 @@ pub(crate) fn failed(why: &'static str) -> Answer {
 /// The store takes nothing.
 pub(crate) fn unusable(why: &'static str) -> Answer {
     Err(ProcessError::StoreUnusable {
+        waiting_helps: false,
         stored: Vec::new(),
         source: why.into(),
     })

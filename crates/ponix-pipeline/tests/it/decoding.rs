@@ -38,6 +38,7 @@ fn read(decoder: &RecordDecoder, payload: &[u8]) -> Result<Json, (Reason, String
         identity: IDENTITY,
         published_at_ns: PUBLISHED_AT_NS,
         stream_sequence: 3,
+        deliveries: 1,
     };
     let decoded = decoder.decode(&message);
     assert_eq!(
@@ -276,6 +277,7 @@ fn envelopes_are_flat_and_bring_their_identity() {
         identity: IDENTITY,
         published_at_ns: PUBLISHED_AT_NS,
         stream_sequence: 3,
+        deliveries: 1,
     };
     let Ok(Decoded::Row { row, identity }) = decoder.decode(&message) else {
         panic!("an envelope")

@@ -103,6 +103,7 @@ impl BatchProcessor for ModelProcessor {
                     Insert::Broken => {
                         let stored = positions[..stored].to_vec();
                         return Err(ProcessError::StoreUnusable {
+                            waiting_helps: false,
                             stored,
                             source: "broken".into(),
                         });

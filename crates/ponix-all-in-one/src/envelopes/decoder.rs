@@ -1,0 +1,37 @@
+//! Envelopes as they lie in their stream.
+
+use ponix_clickhouse::EnvelopeRow;
+use ponix_pipeline::{Decode, DecodeError, Decoded, Message};
+
+use crate::crash_isolation::abort_if_planted;
+
+/// Reads envelopes, straight to the JSON text that ClickHouse reads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EnvelopeDecoder;
+
+impl Decode for EnvelopeDecoder {
+    type Row = EnvelopeRow;
+
+    fn decode(&self, message: &Message<'_>) -> Result<Decoded<EnvelopeRow>, DecodeError> {
+        abort_if_planted(message.payload);
+        let decoded = ponix_nats::decode_message(
+            message.payload,
+            message.published_at_ns,
+            message.identity,
+            message.deliveries,
+        );
+        let (envelope, event_id) = decoded.map_err(|err| DecodeError {
+            reason: err.reason,
+            text: err.error,
+        })?;
+        Ok(Decoded::Row {
+            identity: event_id,
+            row: EnvelopeRow {
+                envelope,
+                event_id,
+                published_at_ns: message.published_at_ns,
+                stream_sequence: message.stream_sequence,
+            },
+        })
+    }
+}

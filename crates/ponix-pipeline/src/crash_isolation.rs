@@ -1,0 +1,201 @@
+//! Finds messages that end the process that reads them, so that each goes to the dead letters alone.
+//!
+//! A message on its third delivery may be what ended the workers that had it before. The delivery
+//! count cannot tell it from the thousands that were merely in flight beside it, so each suspect is
+//! read in a child process first; the one during which two children end is poison. A message that
+//! was read before goes first into each child: on a machine where that fails too, nothing is
+//! concluded.
+
+mod frame;
+
+use std::ffi::OsString;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ponix_nats::{Batch, DeadLetter, Delivery};
+use ponix_wire::DeadLetterReason;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+pub use self::frame::serve_crash_isolation;
+use self::frame::{Frame, SURVIVED};
+
+/// From this delivery on, a message may be what ended the workers that had it before.
+const SUSPECT_FROM_DELIVERY: u32 = 3;
+/// Time one message may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time a child that does not answer gets to end by itself.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+/// The largest message that is kept as the control.
+const CONTROL_BYTES_MAX: usize = 64 << 10;
+
+/// Reads suspects of one pipeline in child processes.
+#[derive(Debug)]
+pub struct CrashIsolation {
+    arguments: Vec<OsString>,
+    /// A message that this process has survived.
+    control: Mutex<Option<Arc<Frame>>>,
+}
+
+/// How a child took a message.
+enum Taken {
+    Survived,
+    /// It ended, or did not answer: how.
+    Ended(String),
+}
+
+impl CrashIsolation {
+    /// Makes one whose children are this program with these arguments; they must call
+    /// [`serve_crash_isolation`].
+    pub fn new(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        Self {
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            control: Mutex::default(),
+        }
+    }
+
+    /// Returns a dead letter for each message of a batch that ends two children, in the batch's
+    /// order; `None` for the others.
+    pub(crate) async fn find_poison(&self, batch: &Batch) -> Vec<Option<DeadLetter>> {
+        let mut found = vec![None; batch.len()];
+        let is_suspect =
+            |(_, delivery): &(usize, &Delivery)| delivery.deliveries() >= SUSPECT_FROM_DELIVERY;
+        let suspects: Vec<_> = batch
+            .messages()
+            .iter()
+            .enumerate()
+            .filter(is_suspect)
+            .collect();
+        if suspects.is_empty() {
+            return found;
+        }
+        if let Err(error) = self.read_apart(&suspects, &mut found).await {
+            tracing::error!(
+                error,
+                suspects = suspects.len(),
+                "suspects cannot be read in child processes, none is taken for poison"
+            );
+            found.fill(None);
+        }
+        found
+    }
+
+    /// Remembers a message of a batch that was read to its end.
+    pub(crate) fn note_survivor(&self, batch: &Batch) {
+        let first = batch.messages().first();
+        let small = first.filter(|delivery| delivery.payload().len() <= CONTROL_BYTES_MAX);
+        if let Some(delivery) = small {
+            *self.control() = Some(Arc::new(Frame::of(delivery)));
+        }
+    }
+
+    async fn read_apart(
+        &self,
+        suspects: &[(usize, &Delivery)],
+        found: &mut [Option<DeadLetter>],
+    ) -> Result<(), String> {
+        let mut next = 0;
+        let mut ended_one = false;
+        while next < suspects.len() {
+            let mut reader = self.start_reader().await?;
+            while let Some((position, suspect)) = suspects.get(next) {
+                match reader.read(&Frame::of(suspect)).await {
+                    Taken::Survived => {
+                        next += 1;
+                        ended_one = false;
+                        continue;
+                    }
+                    Taken::Ended(how) if ended_one => {
+                        let sequence = suspect.stream_sequence();
+                        tracing::error!(sequence, how, "a message ends the process that reads it");
+                        found[*position] = Some(poison(suspect, &how));
+                        next += 1;
+                    }
+                    // Something else may have ended it: a lack of memory, somebody's kill.
+                    Taken::Ended(how) => {
+                        let sequence = suspect.stream_sequence();
+                        tracing::warn!(sequence, how, "a child process ended, trying once more");
+                    }
+                }
+                ended_one = !ended_one;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a child and has it read a message that is known to be good.
+    async fn start_reader(&self) -> Result<Reader, String> {
+        let mut reader = Reader::start(&self.arguments).map_err(|err| err.to_string())?;
+        let control = self.control().clone().unwrap_or_default();
+        match reader.read(&control).await {
+            Taken::Survived => Ok(reader),
+            Taken::Ended(how) => Err(format!("a message known to be good ends one too ({how})")),
+        }
+    }
+
+    fn control(&self) -> std::sync::MutexGuard<'_, Option<Arc<Frame>>> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn poison(suspect: &Delivery, how: &str) -> DeadLetter {
+    DeadLetter {
+        reason: DeadLetterReason::EndsProcess,
+        error: format!(
+            "delivery {}: decoding it ends the process ({how})",
+            suspect.deliveries()
+        ),
+        event_id: None,
+    }
+}
+
+/// A child that reads what it is handed.
+#[derive(Debug)]
+struct Reader {
+    child: Child,
+    input: ChildStdin,
+    output: ChildStdout,
+}
+
+impl Reader {
+    fn start(arguments: &[OsString]) -> std::io::Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        let missing = || std::io::Error::other("the child has no pipe");
+        let input = child.stdin.take().ok_or_else(missing)?;
+        let output = child.stdout.take().ok_or_else(missing)?;
+        Ok(Self {
+            child,
+            input,
+            output,
+        })
+    }
+
+    async fn read(&mut self, frame: &Frame) -> Taken {
+        let exchange = async {
+            self.input.write_all(&frame.bytes()).await?;
+            self.input.flush().await?;
+            self.output.read_u8().await
+        };
+        match tokio::time::timeout(TIMEOUT, exchange).await {
+            Ok(Ok(SURVIVED)) => Taken::Survived,
+            _ => Taken::Ended(self.how_it_ended().await),
+        }
+    }
+
+    /// Says how the child ended; one that hangs is killed when it is dropped.
+    async fn how_it_ended(&mut self) -> String {
+        match tokio::time::timeout(END_TIMEOUT, self.child.wait()).await {
+            Ok(Ok(status)) => status.to_string(),
+            Ok(Err(err)) => err.to_string(),
+            Err(_) => format!("no answer in {} s", TIMEOUT.as_secs()),
+        }
+    }
+}
