@@ -31,6 +31,7 @@ fuzz_target!(|payload: &[u8]| {
         identity: Uuid::nil(),
         published_at_ns: 0,
         stream_sequence: 1,
+        deliveries: 1,
     };
     match outcome(&DECODER, &message) {
         Outcome::Row(fields) => {

@@ -32,6 +32,7 @@ fuzz_target!(|text: &str| {
             identity: Uuid::nil(),
             published_at_ns: 0,
             stream_sequence: 1,
+            deliveries: 1,
         };
         if let Outcome::DeadLetter(err) = outcome(&decoder, &message) {
             assert!(!err.text.is_empty());

@@ -201,6 +201,7 @@ fn run_lines(pipeline: &Pipeline) -> Outcome {
                 // The same on every run: nothing that is shown depends on when it is.
                 published_at_ns: 1_767_225_600_000_000_000,
                 stream_sequence: sequence,
+                deliveries: 1,
             };
             let shown = match outcome(decoder, &message) {
                 EventOutcome::Row(fields) => {

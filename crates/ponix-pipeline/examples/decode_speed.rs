@@ -55,6 +55,7 @@ fn ns_per_event(transform: &str) -> u128 {
         identity: Uuid::from_u128(7),
         published_at_ns: 1_767_225_600_000_000_000,
         stream_sequence: 1,
+        deliveries: 1,
     };
     let mut best = u128::MAX;
     for _ in 0..5 {

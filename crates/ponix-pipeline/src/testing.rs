@@ -65,6 +65,7 @@ fn run(test: &TestCase, decoder: &RecordDecoder) -> Result<Outcome, String> {
         identity: identity.unwrap_or(IDENTITY),
         published_at_ns: test.published_at_ns,
         stream_sequence: 1,
+        deliveries: 1,
     };
     Ok(outcome(decoder, &message))
 }

@@ -75,7 +75,9 @@ async fn restart_and_crash_of_clickhouse_are_survived() {
     let world = World::with_own_clickhouse("outages_clickhouse").await;
     let (service, _proxy) = in_the_middle_of_a_backlog(&world).await;
     world.clickhouse.kill().await.unwrap();
-    service.logged("the store did not take the batch, trying again").await;
+    service
+        .logged("the store did not take the batch, trying again")
+        .await;
     world.clickhouse.start_again().await.unwrap();
     let before = service.metrics().await.acked();
     service
@@ -110,7 +112,9 @@ async fn an_insert_whose_answer_is_lost_is_sent_again_and_is_one_event_each() {
         .await;
     proxy.set(Mode::SwallowResponse).await;
     world.publish(numbered(100)).await;
-    service.logged("the store did not take the batch, trying again").await;
+    service
+        .logged("the store did not take the batch, trying again")
+        .await;
     proxy.set(Mode::Pass).await;
     world.settled().await;
     assert!(world.copies().await >= 200, "nothing was stored twice");

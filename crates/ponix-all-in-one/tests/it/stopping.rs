@@ -148,7 +148,9 @@ async fn a_clickhouse_that_refuses_does_not_hold_up_the_shutdown() {
     proxy.set(Mode::Refuse).await;
     proxy.cut();
     world.publish(numbered(300)).await;
-    service.logged("the store did not take the batch, trying again").await;
+    service
+        .logged("the store did not take the batch, trying again")
+        .await;
     // What is not stored is given back, so nothing is cut off.
     service.stop().await;
 

@@ -44,6 +44,7 @@ fn run_limited(pipeline: &Pipeline, event: &Json) -> Result<Option<Json>, String
         identity: IDENTITY,
         published_at_ns: 1_767_225_600_000_000_001,
         stream_sequence: 1,
+        deliveries: 1,
     };
     let decoded = decoder.decode(&message);
     assert_eq!(
