@@ -11,7 +11,7 @@ use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
 use crate::error::RequestError;
-use crate::transport::{self, Pool};
+use crate::transport::{self, Frames, Pool};
 use crate::version::DEDUPLICATE_INSERT_SINCE;
 use crate::{ClickHouseConfig, ConfigError, SERVER_VERSION_MIN, ServerVersion};
 
@@ -125,6 +125,7 @@ impl Client {
     }
 
     /// Sends one INSERT, once: success means that ClickHouse says that so many rows are written.
+    /// `head` stands in front of the rows.
     ///
     /// Block deduplication is off: a token is written before the part, so that a crash in between
     /// makes the retry report success and store nothing.
@@ -132,8 +133,9 @@ impl Client {
         &self,
         sql: &str,
         settings: &[(&str, &str)],
-        bytes: Bytes,
-        rows: usize,
+        head: Bytes,
+        rows: Bytes,
+        count: usize,
     ) -> Result<(), RequestError> {
         let newer = if self.recent_version().await? >= DEDUPLICATE_INSERT_SINCE {
             // Overrides `insert_deduplicate`, and is unknown to older servers.
@@ -141,10 +143,11 @@ impl Client {
         } else {
             None
         };
+        let body = Frames::new(head, rows);
         let settings = settings.iter().copied();
         let settings = settings.chain([("insert_deduplicate", "0")]).chain(newer);
         let result =
-            transport::insert(&self.inserts, &self.config, sql, settings, bytes, rows).await;
+            transport::insert(&self.inserts, &self.config, sql, settings, body, count).await;
         if matches!(&result, Err(error) if error.code() == Some(UNKNOWN_SETTING)) {
             *self.known_version() = None;
         }

@@ -38,6 +38,8 @@ pub(crate) struct Inserter {
     table: Arc<str>,
     columns: Arc<str>,
     sql: Arc<str>,
+    /// What stands in front of the rows.
+    head: Bytes,
     metrics: ClickHouseMetrics,
     control_row: Arc<Mutex<Option<Bytes>>>,
 }
@@ -56,9 +58,15 @@ impl Inserter {
             table: table.into(),
             columns: columns.into(),
             sql: format!("INSERT INTO {table} ({columns}) FORMAT {format}").into(),
+            head: Bytes::new(),
             metrics,
             control_row: Arc::default(),
         }
+    }
+
+    /// Puts bytes in front of the rows of each INSERT, for formats that begin with some.
+    pub(crate) fn with_head(self, head: Bytes) -> Self {
+        Self { head, ..self }
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -151,7 +159,10 @@ impl Inserter {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn send(&self, bytes: Bytes, rows: usize) -> Result<(), InsertError> {
-        self.client.insert(&self.sql, &SETTINGS, bytes, rows).await
+    async fn send(&self, rows: Bytes, count: usize) -> Result<(), InsertError> {
+        let head = self.head.clone();
+        self.client
+            .insert(&self.sql, &SETTINGS, head, rows, count)
+            .await
     }
 }

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use rustls::crypto::{CryptoProvider, ring};
 
-use self::frames::Frames;
+pub(crate) use self::frames::Frames;
 pub(crate) use self::insert::insert;
 use crate::ClickHouseConfig;
 

@@ -21,16 +21,25 @@ const METHOD_LZ4: u8 = 0x82;
 
 /// Compresses bytes piece by piece, as the socket takes them.
 pub(crate) struct Frames {
+    /// What goes out first, in a frame of its own.
+    head: Bytes,
     rest: Bytes,
     all_taken: watch::Sender<bool>,
 }
 
 impl Frames {
-    /// Makes a body, and what changes with each piece that is taken: true after the last one.
-    pub(crate) fn new(bytes: Bytes) -> (Self, watch::Receiver<bool>) {
-        let (all_taken, taken) = watch::channel(bytes.is_empty());
-        let rest = bytes;
-        (Self { rest, all_taken }, taken)
+    /// Makes a body of two parts, of which the first is short and may be empty.
+    pub(crate) fn new(head: Bytes, rest: Bytes) -> Self {
+        Self {
+            all_taken: watch::Sender::new(rest.is_empty()),
+            head,
+            rest,
+        }
+    }
+
+    /// Returns what changes with each piece that is taken: true after the last one.
+    pub(super) fn taken(&self) -> watch::Receiver<bool> {
+        self.all_taken.subscribe()
     }
 }
 
@@ -42,6 +51,10 @@ impl Body for Frames {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if !self.head.is_empty() {
+            let head = std::mem::take(&mut self.head);
+            return Poll::Ready(Some(Ok(Frame::data(compressed(&head)))));
+        }
         if self.rest.is_empty() {
             return Poll::Ready(None);
         }
@@ -52,7 +65,7 @@ impl Body for Frames {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
+        self.head.is_empty() && self.rest.is_empty()
     }
 }
 

@@ -6,7 +6,6 @@
 
 use std::pin::pin;
 
-use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Request, Response, StatusCode, header};
@@ -23,7 +22,7 @@ use crate::error::RequestError;
 /// The most that is read of an answer, which is a text of a few lines.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 
-/// Sends the bytes of one INSERT and waits for the proof that so many rows are written.
+/// Sends the body of one INSERT and waits for the proof that so many rows are written.
 ///
 /// # Errors
 /// [`RequestError`]; an answer without proof is [`RequestError::NotClickHouse`] or
@@ -36,10 +35,10 @@ pub(crate) async fn insert<'a>(
     config: &ClickHouseConfig,
     sql: &str,
     settings: impl Iterator<Item = (&'a str, &'a str)>,
-    bytes: Bytes,
+    body: Frames,
     rows: usize,
 ) -> Result<(), RequestError> {
-    let (body, taken) = Frames::new(bytes);
+    let taken = body.taken();
     let request = request(config, sql, settings, body)?;
     let response = answer(pool.request(request), taken, config).await?;
     let after = config.response_timeout;
