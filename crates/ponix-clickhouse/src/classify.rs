@@ -44,7 +44,9 @@ fn failing_view(message: &str) -> Option<&str> {
 fn of_code(code: u32, message: &str) -> Verdict {
     match code {
         // Too many partitions in one block; "Too many parts" has the same number.
-        252 if message.contains("Too many partitions") => Verdict::Rejected,
+        252 if message.contains("Too many partitions") => Verdict::TooLarge,
+        // A column has another type than the head of the rows says.
+        117 if message.starts_with("DB::Exception: Type of '") => Verdict::Fatal,
         // MEMORY_LIMIT_EXCEEDED
         241 => Verdict::TooLarge,
 
@@ -130,7 +132,15 @@ mod tests {
         let busy = "DB::Exception: Too many parts (3000 with average size of 1.00 KiB) in table";
         let data = "DB::Exception: Too many partitions for single INSERT block (more than 100).";
         assert_eq!(verdict(252, busy), Verdict::Transient);
-        assert_eq!(verdict(252, data), Verdict::Rejected);
+        assert_eq!(verdict(252, data), Verdict::TooLarge);
+    }
+
+    #[test]
+    fn code_117_is_told_apart_by_its_text() {
+        let table = "DB::Exception: Type of 'a' must be UInt8, not Int8: (while reading header)";
+        let row = "DB::Exception: Cannot parse JSON object here: {\"a\":\"Type of 'a' must be\"}";
+        assert_eq!(verdict(117, table), Verdict::Fatal);
+        assert_eq!(verdict(117, row), Verdict::Rejected);
     }
 
     #[test]
