@@ -213,13 +213,18 @@ fn encoded_len(row: &EnvelopeRow) -> usize {
 }
 
 fn put_string(text: &str, body: &mut Vec<u8>) {
-    let mut rest = text.len();
+    put_length(text.len(), body);
+    body.extend_from_slice(text.as_bytes());
+}
+
+/// Writes a length as LEB128.
+pub(crate) fn put_length(len: usize, body: &mut Vec<u8>) {
+    let mut rest = len;
     while rest >= 0x80 {
         body.push(rest as u8 | 0x80);
         rest >>= 7;
     }
     body.push(rest as u8);
-    body.extend_from_slice(text.as_bytes());
 }
 
 fn leb128_len(n: usize) -> usize {
