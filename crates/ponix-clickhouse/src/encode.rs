@@ -75,6 +75,17 @@ impl std::fmt::Debug for EncodedBatch {
 }
 
 impl EncodedBatch {
+    /// Takes encoded rows, at least one: where each ends, and which one of the caller's it is.
+    pub(crate) fn new(body: Bytes, ends: Vec<usize>, indexes: Vec<usize>) -> Self {
+        let range = 0..ends.len();
+        Self {
+            body,
+            ends: ends.into(),
+            indexes: indexes.into(),
+            range,
+        }
+    }
+
     /// Returns the number of rows, at least 1.
     pub fn rows(&self) -> usize {
         self.range.len()
@@ -173,12 +184,7 @@ fn encode_batch(rows: &[EnvelopeRow], indexes: &[usize], bytes: usize) -> Encode
         ends.push(body.len());
     }
     debug_assert_eq!(body.len(), bytes, "the length is known before");
-    EncodedBatch {
-        body: body.into(),
-        ends: ends.into(),
-        indexes: indexes.into(),
-        range: 0..indexes.len(),
-    }
+    EncodedBatch::new(body.into(), ends, indexes.to_vec())
 }
 
 fn encode_row(row: &EnvelopeRow, body: &mut Vec<u8>) {

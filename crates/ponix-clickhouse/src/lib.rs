@@ -24,5 +24,7 @@ pub use error::{ErrorKind, InsertError, RequestError};
 pub use metrics::{ClickHouseMetrics, InsertResult, RetryReason};
 pub use migration::{MigrateError, MigrationState, MigrationStatus, Migrator};
 pub use presence::Presence;
-pub use table::{ColumnType, TypeError};
+pub use table::{
+    ColumnType, Delivery, Identity, Schema, TableConfig, TypeError, UnknownFields,
+};
 pub use version::{SERVER_VERSION_MIN, ServerVersion};
