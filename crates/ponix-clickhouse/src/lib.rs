@@ -25,6 +25,6 @@ pub use metrics::{ClickHouseMetrics, InsertResult, RetryReason};
 pub use migration::{MigrateError, MigrationState, MigrationStatus, Migrator};
 pub use presence::Presence;
 pub use table::{
-    ColumnType, Delivery, Identity, Schema, TableConfig, TypeError, UnknownFields,
+    ColumnType, Ddl, Delivery, Identity, Schema, TableConfig, TableError, TypeError, UnknownFields,
 };
 pub use version::{SERVER_VERSION_MIN, ServerVersion};

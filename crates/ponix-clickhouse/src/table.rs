@@ -1,13 +1,20 @@
 //! Events of declared pipelines into a table of any shape.
 
+mod check;
+mod ddl;
 mod default;
+mod described;
+mod plan;
 mod rows;
 mod time;
 mod types;
 mod value;
 mod wide;
 
+pub use self::ddl::Ddl;
+use self::rows::quoted;
 pub use self::types::{ColumnType, TypeError};
+use crate::error::{ErrorKind, RequestError};
 
 /// The column that the message's identity goes into.
 pub(crate) const EVENT_ID: &str = "event_id";
@@ -81,4 +88,139 @@ pub enum Delivery {
     ExactlyOnce,
     /// Copies may stay.
     AtLeastOnce,
+}
+
+/// A table that rows cannot be written into as declared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TableError {
+    /// The server refused, or did not answer.
+    #[error("table {table} cannot be looked at")]
+    Request {
+        /// The table.
+        table: String,
+        /// What happened.
+        #[source]
+        source: RequestError,
+    },
+    /// There is no such table, and none is to be created.
+    #[error("there is no table {table}; declare `schema: create`, or create it{}", hint(.ddl.as_ref()))]
+    Missing {
+        /// The table.
+        table: String,
+        /// What would create one, if the columns are declared.
+        ddl: Option<Ddl>,
+    },
+    /// A table cannot be created without columns.
+    #[error("table {table} cannot be created: declare its columns")]
+    NoColumns {
+        /// The table.
+        table: String,
+    },
+    /// A declared column is not in the table.
+    #[error("table {table} has no column {column}")]
+    NoColumn {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// A column is not one that rows can be written into.
+    #[error("column {column} of table {table} {complaint}")]
+    Column {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// What is wrong with it.
+        complaint: String,
+    },
+    /// Copies of an event would stay in the table.
+    #[error(
+        "table {table} does not make copies of an event one: {}; declare `delivery: at_least_once`, or use a table like this:\n{ddl}",
+        problems.join("; ")
+    )]
+    KeepsCopies {
+        /// The table.
+        table: String,
+        /// Why, in sentences.
+        problems: Vec<String>,
+        /// A table that does.
+        ddl: Ddl,
+    },
+}
+
+impl TableError {
+    /// Tells what the failure asks for.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Request { source, .. } => source.kind(),
+            _ => ErrorKind::Fatal,
+        }
+    }
+}
+
+fn hint(ddl: Option<&Ddl>) -> String {
+    ddl.map_or(String::new(), |ddl| format!(":\n{ddl}"))
+}
+
+impl TableConfig {
+    /// Returns the statements that create a table as declared and a view of it for readers.
+    ///
+    /// # Errors
+    /// [`TableError::NoColumns`], and [`TableError::Column`] for a type that is none or an identity
+    /// that is no column or Nullable.
+    pub fn ddl(&self) -> Result<Ddl, TableError> {
+        let columns = self
+            .columns
+            .as_deref()
+            .filter(|columns| !columns.is_empty());
+        let columns = columns.ok_or_else(|| TableError::NoColumns {
+            table: self.table.clone(),
+        })?;
+        for (name, type_text) in columns {
+            let read = type_text.parse::<ColumnType>();
+            let is_identity = check::identity(self).contains(&name.as_str());
+            let complaint = match read {
+                Err(error) => error.to_string(),
+                Ok(read) if is_identity && read.is_nullable() => {
+                    "is part of the identity and must not be Nullable".into()
+                }
+                Ok(_) => continue,
+            };
+            return Err(self.column_error(name, complaint));
+        }
+        for name in check::identity(self) {
+            let declared = columns.iter().any(|(known, _)| known == name);
+            if !declared && self.identity != Identity::Message {
+                return Err(self.column_error(name, "is part of the identity, but not declared"));
+            }
+        }
+        Ok(ddl::ddl(self, columns))
+    }
+
+    /// The table's name as SQL takes it.
+    fn quoted_table(&self) -> String {
+        self.quoted_name(&self.table)
+    }
+
+    /// The view's name as SQL takes it.
+    fn quoted_view(&self) -> String {
+        self.quoted_name(&format!("{}_final", self.table))
+    }
+
+    fn quoted_name(&self, name: &str) -> String {
+        match &self.database {
+            Some(database) => format!("{}.{}", quoted(database), quoted(name)),
+            None => quoted(name),
+        }
+    }
+
+    fn column_error(&self, column: &str, complaint: impl Into<String>) -> TableError {
+        TableError::Column {
+            table: self.table.clone(),
+            column: column.into(),
+            complaint: complaint.into(),
+        }
+    }
 }
