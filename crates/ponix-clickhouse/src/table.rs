@@ -4,8 +4,10 @@ mod check;
 mod ddl;
 mod default;
 mod described;
+mod evolve;
 mod plan;
 mod rows;
+mod sink;
 mod time;
 mod types;
 mod value;
@@ -13,6 +15,7 @@ mod wide;
 
 pub use self::ddl::Ddl;
 use self::rows::quoted;
+pub use self::sink::TableSink;
 pub use self::types::{ColumnType, TypeError};
 use crate::error::{ErrorKind, RequestError};
 

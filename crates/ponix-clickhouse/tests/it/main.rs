@@ -5,4 +5,5 @@ mod faults;
 mod migrating;
 mod refusing;
 mod support;
+mod tables;
 mod writing;
