@@ -25,7 +25,7 @@ pub use metrics::{ClickHouseMetrics, InsertResult, RetryReason};
 pub use migration::{MigrateError, MigrationState, MigrationStatus, Migrator};
 pub use presence::Presence;
 pub use table::{
-    ColumnType, Ddl, Delivery, Identity, Schema, TableConfig, TableError, TableSink, TypeError,
-    UnknownFields,
+    ColumnType, Ddl, DeclaredRows, Delivery, Identity, Schema, TableConfig, TableError, TableSink,
+    TypeError, UnknownFields,
 };
 pub use version::{SERVER_VERSION_MIN, ServerVersion};

@@ -5,6 +5,7 @@ mod ddl;
 mod default;
 mod described;
 mod evolve;
+mod offline;
 mod plan;
 mod rows;
 mod sink;
@@ -14,6 +15,7 @@ mod value;
 mod wide;
 
 pub use self::ddl::Ddl;
+pub use self::offline::DeclaredRows;
 use self::rows::quoted;
 pub use self::sink::TableSink;
 pub use self::types::{ColumnType, TypeError};

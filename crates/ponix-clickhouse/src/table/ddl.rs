@@ -76,7 +76,10 @@ pub(super) fn view<'a>(config: &TableConfig, columns: impl Iterator<Item = &'a s
 }
 
 /// The declared columns, and those that the sink fills.
-fn columns(config: &TableConfig, declared: &[(String, String)]) -> Vec<(String, String)> {
+pub(super) fn columns(
+    config: &TableConfig,
+    declared: &[(String, String)],
+) -> Vec<(String, String)> {
     let mut columns = declared.to_vec();
     let mut ours = Vec::new();
     if config.unknown_fields == UnknownFields::JsonColumn {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ponix_sink::Record;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::UnknownFields;
 use super::types::ColumnType;
@@ -164,6 +164,30 @@ impl Rows {
             .collect()
     }
 
+    /// Returns the values that a record has for the columns, for people to look at.
+    pub(super) fn shown(&self, record: &Record) -> Map<String, Value> {
+        let value = |column: &Column| match (column.source, record.fields.get(&column.name)) {
+            (Source::Rest, _) => {
+                let rest = self.unknown_fields(record);
+                let rest = rest.map(|(name, value)| (name.to_owned(), value.clone()));
+                Value::Object(rest.collect())
+            }
+            (_, Some(value)) => value.clone(),
+            (Source::MessageIdentity | Source::FieldOrIdentity, None) => {
+                record.identity.to_string().into()
+            }
+            (Source::FieldOrPublishedAt(precision), None) => {
+                ticks(record.published_at_ns, precision).into()
+            }
+            (Source::FieldOrSequence, None) => record.stream_sequence.into(),
+            (Source::Field | Source::Nested, None) => Value::Null,
+        };
+        let columns = self.columns.iter();
+        columns
+            .map(|column| (column.name.clone(), value(column)))
+            .collect()
+    }
+
     /// Tells whether a row says which message it was.
     pub(super) fn keeps_sequences(&self) -> bool {
         let has = |source| self.columns.iter().any(|column| column.source == source);
@@ -302,8 +326,7 @@ fn put_column(
             writer.put_uuid(record.identity);
         }
         (Source::FieldOrPublishedAt(precision), None) => {
-            let tick = 10_i64.pow(9 - u32::from(precision));
-            let ticks = record.published_at_ns.div_euclid(tick);
+            let ticks = ticks(record.published_at_ns, precision);
             writer.bytes.extend_from_slice(&ticks.to_le_bytes());
         }
         (Source::FieldOrSequence, None) => {
@@ -393,6 +416,11 @@ impl Open {
             batches: batches.collect(),
         }
     }
+}
+
+/// Nanoseconds in the units of a precision.
+fn ticks(ns: i64, precision: u8) -> i64 {
+    ns.div_euclid(10_i64.pow(9 - u32::from(precision)))
 }
 
 /// A name as SQL takes it.
