@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ponix_clickhouse::ColumnType;
+use ponix_clickhouse::table::ColumnType;
 
 fuzz_target!(|text: &str| {
     match text.parse::<ColumnType>() {

@@ -11,7 +11,7 @@ mod metrics;
 pub mod migration;
 mod month;
 mod presence;
-mod table;
+pub mod table;
 mod transport;
 mod version;
 mod write;
@@ -24,8 +24,5 @@ pub use error::{ErrorKind, InsertError, RequestError};
 pub use metrics::{ClickHouseMetrics, InsertResult, RetryReason};
 pub use migration::{MigrateError, MigrationState, MigrationStatus, Migrator};
 pub use presence::Presence;
-pub use table::{
-    ColumnType, Ddl, DeclaredRows, Delivery, Identity, Schema, TableConfig, TableError, TableSink,
-    TypeError, UnknownFields,
-};
+pub use table::{TableConfig, TableError, TableSink};
 pub use version::{SERVER_VERSION_MIN, ServerVersion};

@@ -5,10 +5,8 @@ mod types;
 
 use std::sync::Arc;
 
-use ponix_clickhouse::{
-    ClickHouseMetrics, Client, Delivery, ErrorKind, Identity, Schema, TableConfig, TableError,
-    TableSink, UnknownFields,
-};
+use ponix_clickhouse::table::{Delivery, Identity, Schema, UnknownFields};
+use ponix_clickhouse::{ClickHouseMetrics, Client, ErrorKind, TableConfig, TableError, TableSink};
 use ponix_sink::{
     Around, Attempt, Record, RejectGuard, RejectedBy, RowOutcome, Sink as _, WriteError,
 };
