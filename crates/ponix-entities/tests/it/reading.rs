@@ -209,6 +209,20 @@ fn the_messages_of_the_examples_readme_can_be_read() {
 }
 
 #[test]
+fn lines_that_people_have_in_hand_can_be_read() {
+    let k6 = include_str!("../../../../bench/k6/http.js");
+    let (_, order) = k6.split_once("return `O|${number}|").unwrap();
+    let order = order.split('`').next().unwrap();
+    for line in [
+        format!("O|1795672345000000|{order}"),
+        "O|123|456|F|123.45|2024-01-01|urgent|clerk1|1|comment".to_owned(),
+    ] {
+        let parsed = TPCH.parse(Format::Line, line.as_bytes(), None);
+        assert_eq!(parsed.unwrap().rows.len(), 1, "{line}");
+    }
+}
+
+#[test]
 fn samples_can_be_read() {
     for entity in TPCH.entities() {
         let sample = sample(&TPCH, entity);
