@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ponix_nats::ConsumerState;
 use ponix_nats::async_nats::{Client, connection::State};
+use ponix_nats::{ConsumerState, NatsMetrics};
 use ponix_runner::Shutdown;
 use tokio::sync::watch;
 
@@ -19,6 +19,7 @@ pub(crate) struct Readiness {
 pub(crate) struct Parts {
     pub(crate) connections: Vec<(&'static str, Client)>,
     pub(crate) consumers: Vec<(String, watch::Receiver<ConsumerState>)>,
+    pub(crate) nats: Option<NatsMetrics>,
     pub(crate) stores: Vec<(&'static str, watch::Receiver<Result<(), String>>)>,
 }
 
@@ -69,6 +70,13 @@ impl Parts {
         for (name, state) in &self.consumers {
             reasons.extend(consumer_reason(name, &state.borrow()));
         }
+        let refusing = self
+            .nats
+            .iter()
+            .flat_map(NatsMetrics::refusing_dead_letters);
+        reasons.extend(refusing.map(|stream| {
+            format!("the dead letters take nothing: stream {stream} is full; look at them, replay or purge them, or give it more bytes")
+        }));
         for (name, state) in &self.stores {
             if let Err(reason) = &*state.borrow() {
                 reasons.push(format!("{name} cannot be used: {reason}"));

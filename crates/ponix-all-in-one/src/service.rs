@@ -84,6 +84,7 @@ async fn start(
             ("publishing", nats.publishing.clone()),
             ("consuming", nats.consuming.clone()),
         ],
+        nats: Some(nats.metrics.clone()),
         ..Parts::default()
     };
     if let Some(clickhouse) = clickhouse {

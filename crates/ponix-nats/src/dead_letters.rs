@@ -1,5 +1,7 @@
 //! Keeps what cannot be stored, once per identity.
 
+use std::time::Duration;
+
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use ponix_wire::header;
@@ -35,6 +37,7 @@ impl DeadLetters {
             replicas: source.replicas,
             duplicate_window: source.duplicate_window,
             one_per_subject: true,
+            age_max: Duration::ZERO,
         }
     }
 
@@ -117,11 +120,20 @@ impl DeadLetters {
             headers,
             payload,
         };
-        match self.publisher.publish(message).await {
+        let published = match self.publisher.publish(message).await {
             Ok(_) => Ok(()),
             Err(err) if err.is_store_refusal() && self.holds(subject).await => Ok(()),
             Err(err) => Err(err),
+        };
+        match &published {
+            Ok(()) => self.publisher.metrics().refusing.set(&self.stream, false),
+            Err(err) if err.is_store_refusal() => {
+                self.publisher.metrics().refusing.set(&self.stream, true);
+            }
+            // It does not answer, which is the connection's to tell.
+            Err(_) => {}
         }
+        published
     }
 
     /// Tells whether the stream has a message on this subject. A full stream refuses with the

@@ -1,5 +1,8 @@
 //! Counters of this crate, updated once per batch.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -33,6 +36,7 @@ pub struct NatsMetrics {
     pub(crate) connection_events: Family<ConnectionLabel, Counter>,
     pub(crate) published: Counter,
     pub(crate) publish_failures: Counter,
+    pub(crate) refusing: Refusing,
     received: Family<StreamLabel, Counter>,
     redelivered: Family<StreamLabel, Counter>,
     acked: Family<StreamLabel, Counter>,
@@ -45,6 +49,30 @@ pub struct NatsMetrics {
     held_batches: Family<StreamLabel, Counter>,
     pull_rebuilds: Family<ReasonLabel, Counter>,
     pending: Family<StreamLabel, Gauge>,
+}
+
+/// Streams of dead letters that refuse what they are given, being full.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Refusing {
+    gauge: Family<StreamLabel, Gauge>,
+    streams: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Refusing {
+    /// Notes what a stream answered to the latest dead letter.
+    pub(crate) fn set(&self, stream: &str, refuses: bool) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = if refuses {
+            streams.insert(stream.to_owned())
+        } else {
+            streams.remove(stream)
+        };
+        if changed {
+            let stream = stream.to_owned();
+            let label = StreamLabel { stream };
+            self.gauge.get_or_create(&label).set(i64::from(refuses));
+        }
+    }
 }
 
 /// Counters of one batch consumer, by the stream it takes from. Clones share them.
@@ -68,6 +96,14 @@ pub struct ConsumerMetrics {
 }
 
 impl NatsMetrics {
+    /// Returns the streams of dead letters that refused the latest one, being full: messages that
+    /// cannot be stored stay in their source until there is room.
+    pub fn refusing_dead_letters(&self) -> Vec<String> {
+        let streams = self.refusing.streams.lock();
+        let streams = streams.unwrap_or_else(PoisonError::into_inner);
+        streams.iter().cloned().collect()
+    }
+
     /// Creates the counters and registers them under `ponix_nats_…`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::unregistered();
@@ -87,6 +123,11 @@ impl NatsMetrics {
             "publish_failures",
             "Publishes without a PubAck",
             m.publish_failures.clone(),
+        );
+        r.register(
+            "dead_letters_refused",
+            "1 while the dead letters take nothing, being full",
+            m.refusing.gauge.clone(),
         );
         r.register(
             "received_messages",
@@ -157,6 +198,7 @@ impl NatsMetrics {
             connection_events: Family::default(),
             published: Counter::default(),
             publish_failures: Counter::default(),
+            refusing: Refusing::default(),
             received: Family::default(),
             redelivered: Family::default(),
             acked: Family::default(),

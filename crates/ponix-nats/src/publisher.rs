@@ -168,6 +168,10 @@ impl Publisher {
         Self { context, metrics }
     }
 
+    pub(crate) fn metrics(&self) -> &NatsMetrics {
+        &self.metrics
+    }
+
     pub(crate) fn context(&self) -> &Context {
         &self.context
     }

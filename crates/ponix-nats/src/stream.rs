@@ -28,6 +28,9 @@ pub struct StreamSettings {
     pub duplicate_window: Duration,
     /// At most one message per subject; a second one is refused. For dead letters.
     pub one_per_subject: bool,
+    /// Time for which messages stay at most, read or not; zero is for ever. For dead letters alone:
+    /// a source loses nothing that is unread.
+    pub age_max: Duration,
 }
 
 /// Why a stream cannot be used.
@@ -138,6 +141,7 @@ impl StreamSettings {
             replicas: 1,
             duplicate_window: Duration::from_mins(2),
             one_per_subject: false,
+            age_max: Duration::ZERO,
         }
     }
 
@@ -221,7 +225,7 @@ impl StreamSettings {
             max_messages_per_subject: if self.one_per_subject { 1 } else { -1 },
             max_messages: -1,
             max_bytes: i64::try_from(self.bytes_max).unwrap_or(i64::MAX),
-            max_age: Duration::ZERO,
+            max_age: self.age_max,
             max_message_size: -1,
             max_consumers: -1,
             num_replicas: self.replicas,

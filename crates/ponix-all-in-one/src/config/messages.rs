@@ -86,7 +86,10 @@ impl MessagesVariables {
 
     /// Returns the stream of the dead letters.
     pub(crate) fn dead_letters(&self, nats: &super::NatsVariables) -> StreamSettings {
-        DeadLetters::stream_settings(&self.stream(nats), self.dead_letter_bytes_max)
+        StreamSettings {
+            age_max: nats.dead_letter_keep_secs,
+            ..DeadLetters::stream_settings(&self.stream(nats), self.dead_letter_bytes_max)
+        }
     }
 
     /// Returns the durable consumer of the workers.

@@ -49,6 +49,9 @@ variables! {
         plain stream_bytes_max: u64 = "10737418240", (1 << 20)..=(1 << 50);
         /// Bytes the dead letters may hold before messages stay in the stream instead.
         plain dead_letter_bytes_max: u64 = "1073741824", (1 << 20)..=(1 << 50);
+        /// Time for which dead letters are kept, of raw messages too; 0 is for ever, or at least
+        /// `PONIX_NATS_DUPLICATE_WINDOW_SECS`.
+        plain dead_letter_keep_secs: Duration = "0", 0.0..=315_360_000.0;
         /// Copies of streams and consumer in a cluster.
         plain replicas: u64 = "1", 1..=5;
         /// Time in which a second publish with the same id is dropped.
@@ -101,6 +104,17 @@ impl NatsVariables {
             problems.push(Problem::new(
                 "PONIX_NATS_USER, _TOKEN, _NKEY, _CREDENTIALS",
                 "are ways to log in of which at most one may be set",
+            ));
+        }
+        let keep = self.dead_letter_keep_secs;
+        if !keep.is_zero() && keep < self.duplicate_window_secs {
+            problems.push(Problem::new(
+                "PONIX_NATS_DEAD_LETTER_KEEP_SECS",
+                format!(
+                    "is {}, expected 0 or at least PONIX_NATS_DUPLICATE_WINDOW_SECS, which is {}",
+                    keep.as_secs_f64(),
+                    self.duplicate_window_secs.as_secs_f64()
+                ),
             ));
         }
         if self.user.is_some() != self.password.is_some() {
@@ -190,7 +204,10 @@ impl NatsVariables {
 
     /// Returns the stream of the dead letters.
     pub(crate) fn dead_letters(&self) -> StreamSettings {
-        DeadLetters::stream_settings(&self.stream(), self.dead_letter_bytes_max)
+        StreamSettings {
+            age_max: self.dead_letter_keep_secs,
+            ..DeadLetters::stream_settings(&self.stream(), self.dead_letter_bytes_max)
+        }
     }
 
     /// Returns the durable consumer.

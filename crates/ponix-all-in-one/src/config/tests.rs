@@ -71,15 +71,16 @@ fn values_that_contradict_each_other_are_problems() {
         ("PONIX_NATS_STREAM", "a.b"),
         ("PONIX_CLICKHOUSE_URL", "tcp://host:9000"),
         ("PONIX_INGEST_CLOSE_DELAY_SECS", "5"),
+        ("PONIX_NATS_DEAD_LETTER_KEEP_SECS", "60"),
     ]);
-    assert_eq!(problems.len(), 6, "{problems:#?}");
+    assert_eq!(problems.len(), 7, "{problems:#?}");
     assert!(
         problems.iter().all(|p| !p.contains("geheim")),
         "{problems:#?}"
     );
-    assert!(problems[3].contains("at least 60000"), "{problems:#?}");
+    assert!(problems[4].contains("at least 60000"), "{problems:#?}");
     assert!(
-        problems[5].starts_with("PONIX_INGEST_CLOSE_DELAY_SECS is 5 s, expected less than half"),
+        problems[6].starts_with("PONIX_INGEST_CLOSE_DELAY_SECS is 5 s, expected less than half"),
         "{problems:#?}"
     );
 }

@@ -193,6 +193,9 @@ async fn messages_stay_in_the_stream_while_the_dead_letters_are_full() {
     assert_eq!(metrics.sum("ponix_nats_dead_lettered_messages_total"), 1);
     world.stored(3).await;
     assert_eq!(stream.info().await.unwrap().state.messages, 1);
+    service.not_ready("the dead letters take nothing").await;
+    let gauge = format!(r#"ponix_nats_dead_letters_refused{{stream="{dead_letters}"}}"#);
+    assert_eq!(service.metrics().await.get(&gauge), 1);
 
     context.update_stream(unlimited).await.unwrap();
     world.settled().await;

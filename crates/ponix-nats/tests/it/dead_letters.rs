@@ -156,6 +156,13 @@ async fn a_full_dead_letter_stream_ends_no_message_and_takes_them_when_it_has_ro
     let running = scene.start(quick(), &script).await;
     // Each was refused at least once more after the stream was full.
     script.has_seen(60).await;
+    eventually("it is known that they are refused", SOON, async || {
+        let refusing = scene.nats_metrics.refusing_dead_letters();
+        anyhow::ensure!(refusing == [scene.dead.name.clone()], "{refusing:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     let kept = scene.kept().await.len();
     assert!((1..20).contains(&kept), "{kept}");
     let info = scene.consumer_info().await.unwrap();
@@ -174,6 +181,7 @@ async fn a_full_dead_letter_stream_ends_no_message_and_takes_them_when_it_has_ro
     running.stop().await;
     assert_eq!(scene.kept().await.len(), 20);
     assert_eq!(scene.dead_lettered(), 20);
+    assert!(scene.nats_metrics.refusing_dead_letters().is_empty());
     scene.assert_balance();
 }
 
