@@ -7,6 +7,7 @@ mod described;
 mod evolve;
 mod offline;
 mod plan;
+mod presence;
 mod rows;
 mod sink;
 mod time;

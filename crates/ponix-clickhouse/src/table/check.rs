@@ -83,11 +83,7 @@ const VOLATILE_FAMILIES: [&str; 17] = [
 /// Returns what keeps a table from making copies of an event one, in sentences; nothing if it can.
 pub(super) fn problems(config: &TableConfig, table: &Described) -> Vec<String> {
     let mut problems = Vec::new();
-    let engine = table
-        .engine
-        .trim_start_matches("Replicated")
-        .trim_start_matches("Shared");
-    if engine != "ReplacingMergeTree" {
+    if !table.merges_copies() {
         problems.push(format!(
             "engine {} keeps copies, it must be ReplacingMergeTree",
             table.engine

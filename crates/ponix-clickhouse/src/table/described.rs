@@ -96,6 +96,13 @@ impl Described {
         }))
     }
 
+    /// Tells whether its engine makes copies of a row one.
+    pub(super) fn merges_copies(&self) -> bool {
+        let engine = self.engine.strip_prefix("Replicated");
+        let engine = engine.or_else(|| self.engine.strip_prefix("Shared"));
+        engine.unwrap_or(&self.engine) == "ReplacingMergeTree"
+    }
+
     pub(super) fn column(&self, name: &str) -> Option<&DescribedColumn> {
         self.columns.iter().find(|column| column.name == name)
     }

@@ -156,6 +156,21 @@ impl Rows {
         }
     }
 
+    /// Returns the rows of some of the columns, for records of which the rest does not count.
+    pub(super) fn only(&self, names: &[&str]) -> Self {
+        let named = |column: &&Column| names.contains(&column.name.as_str());
+        let columns = self.columns.iter().filter(named).cloned().collect();
+        Self::new(columns, UnknownFields::Ignore)
+    }
+
+    /// Returns the bytes of one record, `None` if it does not fit.
+    pub(super) fn bytes_of(&self, record: &Record) -> Option<Vec<u8>> {
+        let mut writer = Writer::new(true);
+        let omitted = self.omitted(record);
+        self.put(record, omitted, &mut writer, &mut false).ok()?;
+        Some(writer.bytes)
+    }
+
     /// Returns names and types of the columns.
     pub(super) fn columns(&self) -> Vec<(String, String)> {
         let columns = self.columns.iter();

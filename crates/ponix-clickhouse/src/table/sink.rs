@@ -16,13 +16,13 @@ use super::described::{DefaultKind, Described};
 use super::rows::{Encoded, Omitted, Rows};
 use super::{
     Delivery, PUBLISHED_AT, STREAM_SEQUENCE, Schema, TableConfig, TableError, check, ddl, evolve,
-    plan,
+    plan, presence,
 };
 use crate::encode::BatchLimits;
 use crate::error::{ErrorKind, RequestError};
 use crate::insert::Inserter;
 use crate::write::write;
-use crate::{ClickHouseMetrics, Client};
+use crate::{ClickHouseMetrics, Client, Presence};
 
 /// How often the table is looked at again: somebody may have put another one in its place.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
@@ -92,6 +92,24 @@ impl TableSink {
             config,
         };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// Looks records up by their identity; the answers are in their order. A record that has no
+    /// place in the table is there no time.
+    ///
+    /// Scans the identities of the table: meant for checks, some ten thousand records at a time.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is changed.
+    pub async fn presence(&self, records: &[Record]) -> Result<Vec<Presence>, RequestError> {
+        let Inner { client, config, .. } = &*self.0;
+        let plan = self.0.plan();
+        let identity = plan.rows.only(&check::identity(config));
+        let merges = plan.table.merges_copies();
+        presence::presence(client, &config.quoted_table(), merges, &identity, records).await
     }
 
     /// Returns the columns that rows are written into, names and types as the server has them.
@@ -315,7 +333,7 @@ async fn create(client: &Client, config: &TableConfig) -> Result<Described, Tabl
 /// Creates the view for readers, or replaces it. Rows are written without it, so that a failure is
 /// only told.
 async fn create_view(client: &Client, config: &TableConfig, table: &Described, replace: bool) {
-    if !table.engine.ends_with("ReplacingMergeTree") {
+    if !table.merges_copies() {
         return;
     }
     let columns = plain(table);

@@ -241,6 +241,36 @@ async fn the_messages_identity_makes_copies_one() {
 }
 
 #[tokio::test]
+async fn records_are_found_by_their_identity() {
+    let mut config = config("meters", &["meter", "read_at"]);
+    let tables = Tables::new("tables_presence", &[METERS], config.clone()).await;
+    tables.execute("SYSTEM STOP MERGES meters").await;
+    let readings: Vec<_> = (0..4).map(|n| reading(n, 1)).collect();
+    tables.store(&readings[..3]).await;
+    tables.store(&readings[1..2]).await;
+    let mut nowhere = reading(5, 1);
+    nowhere.fields.remove("meter");
+    let asked = [&readings[..], &[nowhere]].concat();
+    let found = tables.sink.presence(&asked).await.expect("it answers");
+    let found: Vec<_> = found
+        .iter()
+        .map(|presence| (presence.copies, presence.readable))
+        .collect();
+    assert_eq!(found, [(1, 1), (2, 1), (1, 1), (0, 0), (0, 0)]);
+    assert_eq!(tables.sink.presence(&[]).await.expect("nothing to ask"), []);
+
+    config.table = "events".into();
+    config.identity = Identity::Message;
+    config.columns = Some(columns(&[("meter", "String")]));
+    config.schema = Schema::Create;
+    let tables = Tables::new("tables_presence", &[], config).await;
+    let events = [0, 1].map(|n| record(n, json!({"meter": "it's a `meter`"})));
+    tables.store(&events[..1]).await;
+    let found = tables.sink.presence(&events).await.expect("it answers");
+    assert_eq!((found[0].readable, found[1].readable), (1, 0));
+}
+
+#[tokio::test]
 async fn a_table_that_keeps_copies_is_refused_with_one_that_does_not() {
     let keeps = "CREATE TABLE meters (meter String, read_at DateTime, value Float64, \
                  stored_at DateTime DEFAULT now()) ENGINE = MergeTree \
