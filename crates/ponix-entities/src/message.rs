@@ -26,6 +26,18 @@ pub enum Format {
     Json,
 }
 
+impl Format {
+    /// Tells the form by the message's content type; without one, an object shows by its first byte.
+    pub fn of(content_type: Option<&str>, payload: &[u8]) -> Self {
+        match content_type {
+            Some("application/json") => Self::Json,
+            Some("text/plain") => Self::Line,
+            _ if payload.trim_ascii_start().starts_with(b"{") => Self::Json,
+            _ => Self::Line,
+        }
+    }
+}
+
 /// What a message holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParsedMessage {

@@ -15,8 +15,6 @@ use ponix_sink::Record;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
-pub use entity::EntityDecoder;
-pub use envelope::EnvelopeDecoder;
 use fields::Fields;
 
 pub use ponix_wire::DeadLetterReason as Reason;

@@ -14,10 +14,7 @@ mod transform;
 pub use ponix_entities::{LoadError, LoadErrors};
 
 pub use crate::crash_isolation::{CrashIsolation, serve_crash_isolation};
-pub use crate::decode::{
-    Decode, DecodeError, Decoded, EntityDecoder, EnvelopeDecoder, Headers, Message, Reason,
-    RecordDecoder,
-};
+pub use crate::decode::{Decode, DecodeError, Decoded, Headers, Message, Reason, RecordDecoder};
 pub use crate::run::PipelineProcessor;
 pub use crate::sample::sample;
 pub use crate::spec::{

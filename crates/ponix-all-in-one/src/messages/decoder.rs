@@ -41,13 +41,7 @@ impl Decode for MessageDecoder {
 fn incoming(catalog: &Catalog, message: &Message<'_>) -> Incoming {
     let hint = message.header(header::ENTITY);
     let payload = message.payload;
-    let format = match message.header(header::CONTENT_TYPE) {
-        Some("application/json") => Format::Json,
-        Some("text/plain") => Format::Line,
-        // Published by others than the HTTP API: an object shows by its first byte.
-        _ if payload.trim_ascii_start().starts_with(b"{") => Format::Json,
-        _ => Format::Line,
-    };
+    let format = Format::of(message.header(header::CONTENT_TYPE), payload);
     let parsed = catalog.parse(format, payload, hint);
     let entity = match &parsed {
         Ok(parsed) => Some(parsed.entity.as_str()),

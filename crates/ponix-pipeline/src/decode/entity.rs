@@ -1,52 +1,22 @@
 //! `format: entity`.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use ponix_entities::{Catalog, Format, LoadErrors, MessageError, ParsedMessage, Value};
 use ponix_wire::header;
 use serde_json::{Number, Value as Json};
 use time::format_description::well_known::Rfc3339;
 
-use super::{Decode, DecodeError, Decoded, FieldMap, FormatError, Message, Reason};
-
-/// Reads messages of declared entities into all the rows they become.
-#[derive(Debug, Clone)]
-pub struct EntityDecoder {
-    catalog: Arc<Catalog>,
-}
-
-impl EntityDecoder {
-    /// Reads messages of the entities of a catalog.
-    pub fn new(catalog: Arc<Catalog>) -> Self {
-        Self { catalog }
-    }
-}
-
-impl Decode for EntityDecoder {
-    type Row = ParsedMessage;
-
-    fn decode(&self, message: &Message<'_>) -> Result<Decoded<ParsedMessage>, DecodeError> {
-        let row = parse(&self.catalog, message, None)?;
-        let identity = message.identity;
-        Ok(Decoded::Row { row, identity })
-    }
-}
+use super::{DecodeError, FieldMap, FormatError, Message, Reason};
 
 fn parse(
     catalog: &Catalog,
     message: &Message<'_>,
     entity: Option<&str>,
 ) -> Result<ParsedMessage, DecodeError> {
-    let is_object = || message.payload.trim_ascii_start().starts_with(b"{");
-    let format = match message.headers.get(header::CONTENT_TYPE) {
-        Some("application/json") => Format::Json,
-        Some("text/plain") => Format::Line,
-        // Published by others than the HTTP API: an object shows by its first byte.
-        _ if is_object() => Format::Json,
-        _ => Format::Line,
-    };
-    let hint = entity.or_else(|| message.headers.get(header::ENTITY));
+    let content_type = message.header(header::CONTENT_TYPE);
+    let format = Format::of(content_type, message.payload);
+    let hint = entity.or_else(|| message.header(header::ENTITY));
     let parsed = catalog.parse(format, message.payload, hint);
     parsed.map_err(|err: MessageError| DecodeError::new(Reason::Value, err.to_string()))
 }

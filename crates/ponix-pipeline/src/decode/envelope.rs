@@ -10,21 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use super::{Decode, DecodeError, Decoded, FieldMap, Message, Reason};
-
-/// Reads envelopes as the built-in pipeline stores them.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct EnvelopeDecoder;
-
-impl Decode for EnvelopeDecoder {
-    type Row = DecodedEnvelope;
-
-    fn decode(&self, message: &Message<'_>) -> Result<Decoded<DecodedEnvelope>, DecodeError> {
-        let row = decode(message)?;
-        let identity = row.event_id.unwrap_or(message.identity);
-        Ok(Decoded::Row { row, identity })
-    }
-}
+use super::{DecodeError, FieldMap, Message, Reason};
 
 fn decode(message: &Message<'_>) -> Result<DecodedEnvelope, DecodeError> {
     decode_envelope(message.payload, message.published_at_ns).map_err(|err| {
