@@ -21,7 +21,7 @@ fuzz_target!(|text: &str| {
     };
     for pipeline in &pipelines {
         let decoder = RecordDecoder::new(pipeline).expect("it was checked");
-        assert_eq!(run_tests(pipeline, &decoder).len(), pipeline.tests.len());
+        assert_eq!(run_tests(pipeline, &decoder, &|record| Ok(record.fields.clone())).len(), pipeline.tests.len());
         let Ok(payload) = decoder.encode(&sample(pipeline)) else {
             continue;
         };
@@ -34,7 +34,7 @@ fuzz_target!(|text: &str| {
             stream_sequence: 1,
             deliveries: 1,
         };
-        if let Outcome::DeadLetter(err) = outcome(&decoder, &message) {
+        if let Outcome::DeadLetter(err) = outcome(&decoder, &message, &|record| Ok(record.fields.clone())) {
             assert!(!err.text.is_empty());
         }
     }

@@ -1,16 +1,19 @@
 //! `ponix-all-in-one pipelines`.
 
+pub(crate) mod table;
+
 use std::io::BufRead as _;
 use std::path::Path;
 
 use ponix_pipeline::{
-    ClickhouseSink, LoadErrors, Message, Outcome as EventOutcome, Pipeline, PostgresSink,
-    RecordDecoder, Sink, TestInput, from_files, load, outcome, run_tests, sample, schema,
+    LoadErrors, Message, Outcome as EventOutcome, Pipeline, PostgresSink, RecordDecoder, Sink,
+    TestInput, from_files, load, outcome, run_tests, sample, schema,
 };
 use ponix_runner::Outcome;
 use serde_json::json;
 use uuid::Uuid;
 
+use self::table::Table;
 use crate::cli::{self, PipelinesCommand};
 
 /// Does it, without any server; the outcome is a wrong configuration when the documents are wrong.
@@ -46,17 +49,32 @@ fn with_pipelines(
     loaded: Result<Vec<Pipeline>, LoadErrors>,
     go_on: impl FnOnce(&[Pipeline]) -> Outcome,
 ) -> Outcome {
-    match loaded {
+    let checked = loaded.and_then(|pipelines| {
+        let wrong = pipelines
+            .iter()
+            .filter_map(|pipeline| Table::new(pipeline).err());
+        let wrong: Vec<_> = wrong.collect();
+        if wrong.is_empty() {
+            Ok(pipelines)
+        } else {
+            Err(LoadErrors(wrong))
+        }
+    });
+    match checked {
         Ok(pipelines) => go_on(&pipelines),
         Err(errors) => cli::wrong_configuration(&errors),
     }
 }
 
-/// Goes on with the decoder; what is wrong with it has been told when the document was loaded, but
-/// a file may have changed since.
-fn with_decoder(pipeline: &Pipeline, go_on: impl FnOnce(&RecordDecoder) -> Outcome) -> Outcome {
-    match RecordDecoder::new(pipeline) {
-        Ok(decoder) => go_on(&decoder),
+/// Goes on with the decoder and the table; what is wrong with them has been told when the document
+/// was loaded, but a file may have changed since.
+fn with_decoder(
+    pipeline: &Pipeline,
+    go_on: impl FnOnce(&RecordDecoder, &Table) -> Outcome,
+) -> Outcome {
+    let table = Table::new(pipeline).map_err(|error| LoadErrors(vec![error]));
+    match table.and_then(|table| Ok((RecordDecoder::new(pipeline)?, table))) {
+        Ok((decoder, table)) => go_on(&decoder, &table),
         Err(errors) => cli::wrong_configuration(&errors),
     }
 }
@@ -90,8 +108,8 @@ fn summary(pipeline: &Pipeline) -> String {
 fn test(pipelines: &[Pipeline]) -> Outcome {
     let (mut passed, mut failed) = (0, 0);
     for pipeline in pipelines {
-        let outcome = with_decoder(pipeline, |decoder| {
-            for report in run_tests(pipeline, decoder) {
+        let outcome = with_decoder(pipeline, |decoder, table| {
+            for report in run_tests(pipeline, decoder, &|record| table.row(record)) {
                 if report.is_passed() {
                     passed += 1;
                     cli::line(&format!("ok      {}: {}", pipeline.name, report.name));
@@ -124,41 +142,17 @@ fn test(pipelines: &[Pipeline]) -> Outcome {
 
 fn ddl(pipelines: &[Pipeline]) -> Outcome {
     for pipeline in pipelines {
-        match &pipeline.sink {
-            Sink::Clickhouse(table) => cli::line(&table_ddl(pipeline, table)),
-            _ => cli::line(&format!("-- {}: see `entities ddl`", pipeline.name)),
-        }
+        let text = match (&pipeline.sink, Table::ddl(pipeline)) {
+            (_, Some(ddl)) => format!("-- {}\n{ddl}\n", pipeline.name),
+            (Sink::Clickhouse(table), None) => {
+                let (name, table) = (&pipeline.name, &table.table);
+                format!("-- {name}: declares no columns, those of {table} are used\n")
+            }
+            _ => format!("-- {}: see `entities ddl`\n", pipeline.name),
+        };
+        cli::line(&text);
     }
     Outcome::Clean
-}
-
-fn table_ddl(pipeline: &Pipeline, table: &ClickhouseSink) -> String {
-    let name = table.database.as_ref().map_or_else(
-        || format!("`{}`", table.table),
-        |database| format!("`{database}`.`{}`", table.table),
-    );
-    let Some(columns) = &table.columns else {
-        return format!(
-            "-- {}: the columns are those that {name} has",
-            pipeline.name
-        );
-    };
-    let columns: Vec<String> = columns
-        .iter()
-        .map(|(name, column_type)| format!("    `{name}` {column_type}"))
-        .collect();
-    let identity: Vec<String> = table
-        .identity
-        .iter()
-        .map(|name| format!("`{name}`"))
-        .collect();
-    let partition = table.partition_by.as_ref();
-    let partition = partition.map_or_else(String::new, |by| format!("\nPARTITION BY {by}"));
-    format!(
-        "CREATE TABLE IF NOT EXISTS {name}\n(\n{}\n)\nENGINE = ReplacingMergeTree{partition}\nORDER BY ({});\n",
-        columns.join(",\n"),
-        identity.join(", ")
-    )
 }
 
 fn print_sample(pipelines: &[Pipeline], name: &str) -> Outcome {
@@ -180,7 +174,7 @@ fn print_sample(pipelines: &[Pipeline], name: &str) -> Outcome {
 /// Decodes lines of the standard input and prints what each becomes. A line is a message as it
 /// stands where the format is a text, else the fields of one as JSON.
 fn run_lines(pipeline: &Pipeline) -> Outcome {
-    with_decoder(pipeline, |decoder| {
+    with_decoder(pipeline, |decoder, table| {
         let (mut rows, mut dead, mut dropped) = (0, 0, 0);
         for (index, line) in std::io::stdin().lock().split(b'\n').enumerate() {
             let line = match line {
@@ -203,7 +197,7 @@ fn run_lines(pipeline: &Pipeline) -> Outcome {
                 stream_sequence: sequence,
                 deliveries: 1,
             };
-            let shown = match outcome(decoder, &message) {
+            let shown = match outcome(decoder, &message, &|record| table.row(record)) {
                 EventOutcome::Row(fields) => {
                     rows += 1;
                     json!({"row": fields})

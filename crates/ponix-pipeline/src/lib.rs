@@ -22,4 +22,4 @@ pub use crate::spec::{
     Pipeline, PostgresSink, Schema, Sink, Source, TestCase, TestInput, TextEncoding, Transform,
     UnknownFields, clashes, from_files, load, schema,
 };
-pub use crate::testing::{Outcome, TestReport, outcome, run_tests};
+pub use crate::testing::{Outcome, Store, TestReport, outcome, run_tests};

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ponix_entities::loader::{self, LoadErrors, Sources};
+use ponix_entities::loader::{self, LoadError, LoadErrors, Sources};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
@@ -51,6 +51,17 @@ pub struct Pipeline {
     pub(crate) places: Places,
 }
 
+impl Pipeline {
+    /// Says of the sink that it cannot be as declared, at its place in the document.
+    pub fn sink_error(&self, message: impl Into<String>) -> LoadError {
+        LoadError {
+            path: self.path.clone(),
+            place: self.places.sink,
+            message: message.into(),
+        }
+    }
+}
+
 /// Where things stand in the document, for what concerns several of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Places {
@@ -60,6 +71,7 @@ pub(crate) struct Places {
     pub(crate) dead_letters: Place,
     pub(crate) path: Place,
     pub(crate) decode: Place,
+    pub(crate) sink: Place,
 }
 
 /// A stream and the consumer that reads it.

@@ -1,9 +1,10 @@
 //! The tests of a document, run without any server.
 
+use ponix_sink::Record;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
-use crate::decode::{Decode as _, DecodeError, Decoded, Message, RecordDecoder};
+use crate::decode::{Decode as _, DecodeError, Decoded, Message, Reason, RecordDecoder};
 use crate::spec::{Expect, Pipeline, TestCase};
 
 /// The header that carries an identity.
@@ -40,13 +41,21 @@ impl TestReport {
     }
 }
 
-/// Runs the tests of a document.
-pub fn run_tests(pipeline: &Pipeline, decoder: &RecordDecoder) -> Vec<TestReport> {
+/// Tells what a store makes of a record: the row, or why it would be rejected.
+pub type Store<'a> = &'a dyn Fn(&Record) -> Result<Map<String, Json>, String>;
+
+/// Runs the tests of a document. What the store would reject is a dead letter; the fields of a
+/// row are compared as they come out of the transform.
+pub fn run_tests(
+    pipeline: &Pipeline,
+    decoder: &RecordDecoder,
+    store: Store<'_>,
+) -> Vec<TestReport> {
     let tests = pipeline.tests.iter();
     let reports = tests.map(|test| TestReport {
         name: test.name.clone(),
         place: test.place,
-        differences: match run(test, decoder) {
+        differences: match run(test, decoder, store) {
             Ok(outcome) => differences(&test.expect, &outcome),
             Err(text) => vec![format!("the input cannot be written: {text}")],
         },
@@ -54,7 +63,7 @@ pub fn run_tests(pipeline: &Pipeline, decoder: &RecordDecoder) -> Vec<TestReport
     reports.collect()
 }
 
-fn run(test: &TestCase, decoder: &RecordDecoder) -> Result<Outcome, String> {
+fn run(test: &TestCase, decoder: &RecordDecoder, store: Store<'_>) -> Result<Outcome, String> {
     let payload = decoder.encode(&test.input)?;
     let identity = test.headers.get(MESSAGE_ID);
     let identity = identity.and_then(|id| Uuid::try_parse(id).ok());
@@ -67,13 +76,17 @@ fn run(test: &TestCase, decoder: &RecordDecoder) -> Result<Outcome, String> {
         stream_sequence: 1,
         deliveries: 1,
     };
-    Ok(outcome(decoder, &message))
+    let keep = |record: &Record| store(record).map(|_| record.fields.clone());
+    Ok(outcome(decoder, &message, &keep))
 }
 
-/// Decodes a message as the service does.
-pub fn outcome(decoder: &RecordDecoder, message: &Message<'_>) -> Outcome {
+/// Decodes a message as the service does, and shows the row that the store makes of it.
+pub fn outcome(decoder: &RecordDecoder, message: &Message<'_>, store: Store<'_>) -> Outcome {
     match decoder.decode(message) {
-        Ok(Decoded::Row { row, .. }) => Outcome::Row(row.fields),
+        Ok(Decoded::Row { row, .. }) => match store(&row) {
+            Ok(row) => Outcome::Row(row),
+            Err(text) => Outcome::DeadLetter(DecodeError::new(Reason::Value, text)),
+        },
         Ok(Decoded::Dropped) => Outcome::Dropped,
         Err(err) => Outcome::DeadLetter(err),
     }

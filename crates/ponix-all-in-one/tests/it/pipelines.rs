@@ -31,6 +31,17 @@ async fn the_example_can_be_looked_at() {
         "{printed}"
     );
     assert!(printed.contains("7 passed, 0 failed"), "{printed}");
+    let (code, printed) = pipelines(&["ddl", dir]).await;
+    assert_eq!(code, 0, "{printed}");
+    for part in [
+        "CREATE TABLE IF NOT EXISTS `meter_readings`",
+        "ReplacingMergeTree(version)",
+        "ORDER BY (`meter_id`, `read_at`)",
+        "CREATE VIEW IF NOT EXISTS `meter_readings_final`",
+        "-- gateway-lines: declares no columns",
+    ] {
+        assert!(printed.contains(part), "{part} is not in {printed}");
+    }
     let (code, printed) = pipelines(&["sample", dir, "meter-readings"]).await;
     assert_eq!(code, 0, "{printed}");
     assert!(
@@ -58,6 +69,11 @@ async fn what_is_wrong_is_told_with_its_place() {
         let told = "a.yaml:12:12: decode has no key \"fromat\", did you mean \"format\"?";
         assert!(printed.contains(told), "{printed}");
     }
+    std::fs::write(&path, text.replace("Float64", "Float46")).unwrap();
+    let (code, printed) = pipelines(&["check", dir]).await;
+    assert_eq!(code, 64, "{printed}");
+    assert!(printed.contains("a.yaml:15:14: "), "{printed}");
+    assert!(printed.contains("Float46"), "{printed}");
     std::fs::write(&path, text.replacen("value: 1042.5", "value: 7", 1)).unwrap();
     let (code, printed) = pipelines(&["test", dir]).await;
     assert_eq!(code, 1, "{printed}");
@@ -93,18 +109,27 @@ async fn events_can_be_tried_without_a_server() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = "{\"meter_id\":\"a\",\"value\":1.5}\n\n{\"value\":1,\"value\":2}\nx";
+    let reading =
+        r#"{"meter_id":"a","read_at":"2026-03-01T12:00:00Z","value":1,"unit":"m3","x":[7]}"#;
+    let misfit = reading.replace("1,", "\"one\",");
+    let lines = format!("{reading}\n\n{{\"value\":1,\"value\":2}}\n{misfit}\nx");
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(lines.as_bytes()).await.unwrap();
     drop(stdin);
     let output = child.wait_with_output().await.unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
     let printed: Vec<&str> = printed.lines().collect();
-    assert_eq!(printed[0], r#"{"row":{"meter_id":"a","value":1.5}}"#);
+    assert!(
+        printed[0].starts_with(r#"{"row":{"data":{"x":[7]},"meter_id":"a","read_at":"#),
+        "{printed:?}"
+    );
     let dead = r#"{"dead_letter":{"error":"value is there twice","line":3,"reason":"decode"}}"#;
     assert_eq!(printed[1], dead);
-    assert!(printed[2].contains("\"line\":4"), "{printed:?}");
+    for part in ["\"line\":4", "value: ", "one", "Float64"] {
+        assert!(printed[2].contains(part), "{part} is not in {printed:?}");
+    }
+    assert!(printed[3].contains("\"line\":5"), "{printed:?}");
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said.trim(), "1 rows, 2 dead letters, 0 dropped");
+    assert_eq!(said.trim(), "1 rows, 3 dead letters, 0 dropped");
     assert!(output.status.success());
 }

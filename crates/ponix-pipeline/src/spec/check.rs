@@ -78,6 +78,8 @@ fn places(document: &Spec) -> Places {
     let spec = &document.spec;
     let of = |text: &Spanned<String>| place(text.referenced);
     let name = of(&document.metadata.name);
+    let table = spec.sink.clickhouse.as_ref();
+    let table = table.and_then(|sink| of(&sink.value.table));
     Places {
         name,
         stream: of(&spec.source.stream),
@@ -85,6 +87,12 @@ fn places(document: &Spec) -> Places {
         dead_letters: spec.dead_letters.stream.as_ref().map_or(name, of),
         path: spec.http.as_ref().and_then(|http| of(&http.path)),
         decode: place(spec.decode.format.referenced),
+        sink: table.or_else(|| {
+            spec.sink
+                .postgres
+                .as_ref()
+                .and_then(|sink| place(sink.referenced))
+        }),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The tests of a document say what is not as expected.
 
 use ponix_pipeline::{RecordDecoder, from_files, run_tests};
+use ponix_sink::Record;
 
 /// The differences of one test.
 fn differences(test: &str) -> Vec<String> {
@@ -9,7 +10,11 @@ fn differences(test: &str) -> Vec<String> {
     );
     let pipelines = from_files([("a.yaml".into(), text)]).unwrap_or_else(|told| panic!("{told}"));
     let decoder = RecordDecoder::new(&pipelines[0]).unwrap();
-    let mut reports = run_tests(&pipelines[0], &decoder);
+    let store = |record: &Record| match record.fields.get("misfit") {
+        Some(_) => Err("misfit: true does not fit String".to_owned()),
+        None => Ok(record.fields.clone()),
+    };
+    let mut reports = run_tests(&pipelines[0], &decoder, &store);
     assert_eq!((reports.len(), reports[0].place), (1, Some((9, 14))));
     reports.remove(0).differences
 }
@@ -20,6 +25,7 @@ fn what_is_as_expected_passes() {
         "input: {a: 1, b: [1.0, {c: x}]}, expect: {row: {a: 1.0, b: [1, {c: x}]}}",
         "input: '{', expect: {dead_letter: decode}",
         "input: '{', expect: {dead_letter: EOF while parsing}",
+        "input: {misfit: true}, expect: {dead_letter: misfit}",
     ] {
         assert_eq!(differences(test), [] as [String; 0], "{test}");
     }
