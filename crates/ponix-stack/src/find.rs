@@ -65,6 +65,17 @@ impl Places {
     }
 }
 
+/// Returns the oldest nats-server that Ponix works with, for [`NatsBuilder::program`]:
+/// `PONIX_NATS_SERVER_OLDEST`, then what `scripts/setup --with-oldest-nats` has brought.
+///
+/// [`NatsBuilder::program`]: crate::NatsBuilder::program
+pub fn oldest_nats_server() -> Option<PathBuf> {
+    named_by("PONIX_NATS_SERVER_OLDEST", |places| {
+        places.in_checkout("bin/nats-server-oldest")
+    })
+    .ok()?
+}
+
 /// `nats-server`: `PONIX_NATS_SERVER`, then `.ponix/bin/` of the checkout, then `PATH`.
 pub(crate) fn nats_server() -> Result<PathBuf> {
     named_by("PONIX_NATS_SERVER", |places| {

@@ -22,7 +22,7 @@ mod watchdog;
 
 pub use clickhouse::{ClickHouse, ClickHouseBuilder};
 pub use eventually::{Answer, eventually};
-pub use find::workspace_binary;
+pub use find::{oldest_nats_server, workspace_binary};
 pub use http::get as http_get;
 pub use nats::{Nats, NatsBuilder};
 pub use nats_cluster::{NatsCluster, NatsClusterBuilder};

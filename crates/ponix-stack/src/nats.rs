@@ -1,6 +1,7 @@
 //! nats-server with JetStream.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -62,6 +63,23 @@ impl Nats {
     pub async fn monitoring(&self, path: &str) -> Result<String> {
         http::get(self.monitoring, path).await
     }
+
+    /// Cuts the last third off the newest block of a stream's store, as a power cut may. Not while
+    /// it runs: it would write the block again.
+    ///
+    /// # Errors
+    ///
+    /// The stream has no block, or it cannot be cut.
+    pub fn cut_tail(&self, stream: &str) -> Result<()> {
+        let mut blocks = Vec::new();
+        let messages = format!("/{stream}/msgs/");
+        find_blocks(self.folder(), &messages, &mut blocks)?;
+        let written = |block: &PathBuf| block.metadata().and_then(|meta| meta.modified()).ok();
+        let newest = blocks.into_iter().max_by_key(written).context("no block")?;
+        let block = fs::OpenOptions::new().write(true).open(&newest)?;
+        block.set_len(block.metadata()?.len() * 2 / 3)?;
+        Ok(())
+    }
 }
 
 impl Deref for Nats {
@@ -70,6 +88,19 @@ impl Deref for Nats {
     fn deref(&self) -> &Server {
         &self.server
     }
+}
+
+fn find_blocks(folder: &Path, messages: &str, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let text = path.to_string_lossy();
+        if path.is_dir() {
+            find_blocks(&path, messages, found)?;
+        } else if text.contains(messages) && text.ends_with(".blk") {
+            found.push(path);
+        }
+    }
+    Ok(())
 }
 
 /// Describes a [`Nats`] before it is started: free ports, a temporary folder, JetStream on.
@@ -88,6 +119,7 @@ pub struct NatsBuilder {
     cluster: Option<Cluster>,
     config: String,
     start_timeout: Option<Duration>,
+    program: Option<PathBuf>,
 }
 
 /// The routes of a server to the others of its cluster, all on loopback.
@@ -196,6 +228,13 @@ impl NatsBuilder {
         self
     }
 
+    /// Runs this program instead of the one that is found, for another version.
+    #[must_use]
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = Some(path.into());
+        self
+    }
+
     /// Sets how long it may take to become ready; 60 s otherwise.
     #[must_use]
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
@@ -235,12 +274,12 @@ impl NatsBuilder {
     }
 
     fn process(&self, port: u16, monitoring_port: u16) -> Result<Process> {
-        let program = find::nats_server()?;
+        let program = self.program.clone().map_or_else(find::nats_server, Ok)?;
         let folder = Folder::of(self.name(), self.data_dir.as_deref())?;
         let config = folder.path().join("nats.conf");
         let store = folder.path().join("store");
         let text = self.config_text(local(port), local(monitoring_port), &store);
-        std::fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
+        fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
         Ok(Process::builder(self.name(), program)
             .arg("-c")
             .arg(config)
@@ -259,7 +298,7 @@ impl NatsBuilder {
         let text = self.config_text(any(4222), any(8222), Path::new("/data"));
         let image = Image {
             name: "nats",
-            tag: "2.12-alpine",
+            tag: "2.14-alpine",
             ports: vec![(port, 4222), (monitoring_port, 8222)],
             env: Vec::new(),
             command: vec!["-c".into(), CONFIG.into()],

@@ -1,38 +1,13 @@
 //! Disks that are full, and stores that lose their tail.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use ponix_faults::{Event, Judgement, SOON, World};
 use ponix_stack::eventually;
 
 use crate::support::good;
-
-/// Cuts the last bytes off the newest block of the stream, as a power cut may.
-fn truncate_tail(nats_folder: &Path) -> Result<()> {
-    let mut blocks = Vec::new();
-    find_blocks(nats_folder, &mut blocks)?;
-    let newest = |path: &PathBuf| path.metadata().and_then(|meta| meta.modified()).ok();
-    let block = blocks.into_iter().max_by_key(newest).context("no block")?;
-    let file = std::fs::OpenOptions::new().write(true).open(&block)?;
-    let bytes = file.metadata()?.len();
-    file.set_len(bytes * 2 / 3)?;
-    Ok(())
-}
-
-fn find_blocks(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        let text = path.to_string_lossy();
-        if path.is_dir() {
-            find_blocks(&path, found)?;
-        } else if text.contains("/processed_envelopes/msgs/") && text.ends_with(".blk") {
-            found.push(path);
-        }
-    }
-    Ok(())
-}
 
 /// Cuts the tail of what is stored and settled, and publishes other events that get the same
 /// sequences.
@@ -46,7 +21,7 @@ pub(crate) async fn tail_truncated(failpoints: &str) -> Result<Judgement> {
     world.settled().await?;
     let last = world.stream().await?.cached_info().state.last_sequence;
     world.nats().kill().await?;
-    truncate_tail(world.nats().folder())?;
+    world.nats().cut_tail("processed_envelopes")?;
     world.nats().start_again().await?;
     worker.ready().await?;
     let left = world.stream().await?.cached_info().state.last_sequence;
