@@ -13,6 +13,8 @@ use crate::metrics::{ConnectionLabel, NatsMetrics};
 
 /// Oldest version of nats-server that Ponix works with.
 const VERSION_MIN: (i64, i64) = (2, 10);
+/// Oldest version that delivers what gets the sequences of a lost tail; see docs/delivery.md.
+pub(crate) const VERSION_SINGLE_COPY_MIN: (i64, i64) = (2, 14);
 /// Pause between two attempts of the first connect; also the least time between two log lines.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause between two attempts of a reconnect.
@@ -166,6 +168,14 @@ pub async fn connect(
     if !client.is_server_compatible(VERSION_MIN.0, VERSION_MIN.1, 0) {
         let version = client.server_info().version;
         return Err(ConnectError::TooOld { servers, version });
+    }
+    let (major, minor) = VERSION_SINGLE_COPY_MIN;
+    if role == ConnectionRole::Consume && !client.is_server_compatible(major, minor, 0) {
+        tracing::warn!(
+            %servers,
+            version = client.server_info().version,
+            "this nats-server may skip messages of a stream with one copy after a power cut; update it to 2.14 or later, or keep three copies"
+        );
     }
     check_jetstream(&client, servers, deadline).await?;
     Ok(client)

@@ -7,8 +7,13 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, Re
 use async_nats::jetstream::context::{ConsumerInfoError, ConsumerInfoErrorKind};
 use async_nats::jetstream::stream::{ConsumerCreateStrictError, ConsumerUpdateError, Stream};
 
+use crate::history::HistoryError;
+use crate::position;
 use crate::reconcile::{Comparison, Difference, display_differences};
 use crate::stream::StreamSettings;
+
+/// Pause between two looks at a position that lies beyond the end of the stream.
+const POSITION_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a durable consumer must be. The rest is the same for every consumer of Ponix: explicit
 /// acks, deliver all, no limit of deliveries (the server's giving up is a silent skip), no backoff
@@ -83,6 +88,19 @@ pub enum ConsumerError {
         #[source]
         source: ConsumerUpdateError,
     },
+    /// The consumer's position lies beyond the end of the stream, and it cannot be set back.
+    #[error(
+        "consumer {consumer} would skip messages: its position lies beyond the end of stream {stream}, whose tail the server has lost (nats consumer rm {stream} {consumer} and a restart read again all that the stream holds; copies are absorbed)"
+    )]
+    Position {
+        /// The consumer's name.
+        consumer: String,
+        /// The stream's name.
+        stream: String,
+        /// Why it cannot be set back.
+        #[source]
+        source: HistoryError,
+    },
     /// The server did not tell about the consumer.
     #[error(
         "consumer {consumer} of stream {stream} cannot be looked up: may the user use $JS.API.CONSUMER.INFO.{stream}.{consumer}?"
@@ -106,6 +124,7 @@ impl ConsumerError {
                 !matches!(source.kind(), ConsumerInfoErrorKind::InvalidName)
             }
             Self::Create { source, .. } => source.to_string().contains("timed out"),
+            Self::Position { .. } => true,
             Self::Filter { .. } | Self::Differs { .. } | Self::Update { .. } => false,
         }
     }
@@ -134,7 +153,8 @@ impl ConsumerSettings {
         }
         let (consumer, stream_name) = (self.name.clone(), stream_settings.name.clone());
         match stream.consumer_info(&self.name).await {
-            Ok(info) => self.update(stream, &stream_name, &info.config).await,
+            // Boxed: what is known of a consumer is large.
+            Ok(info) => Box::pin(self.bring_up_to_date(stream, &stream_name, &info.config)).await,
             Err(err) if err.kind() == ConsumerInfoErrorKind::NotFound => {
                 let created =
                     stream
@@ -159,6 +179,22 @@ impl ConsumerSettings {
                 source,
             }),
         }
+    }
+
+    async fn bring_up_to_date(
+        &self,
+        stream: &Stream,
+        stream_name: &str,
+        actual: &async_nats::jetstream::consumer::Config,
+    ) -> Result<PullConsumer, ConsumerError> {
+        let updated = self.update(stream, stream_name, actual).await?;
+        let checked = check_position(stream, &updated).await;
+        checked.map_err(|source| ConsumerError::Position {
+            consumer: self.name.clone(),
+            stream: stream_name.to_owned(),
+            source,
+        })?;
+        Ok(updated)
     }
 
     async fn update(
@@ -219,7 +255,7 @@ impl ConsumerSettings {
         let mut c = Comparison::default();
         c.fixed(
             "deliver_policy",
-            &actual.deliver_policy,
+            &position::original_policy(actual),
             &DeliverPolicy::All,
         );
         c.fixed("ack_policy", &actual.ack_policy, &AckPolicy::Explicit);
@@ -255,6 +291,7 @@ impl ConsumerSettings {
 
     fn updated(&self, actual: &async_nats::jetstream::consumer::Config) -> Config {
         Config {
+            deliver_policy: actual.deliver_policy,
             description: actual.description.clone(),
             metadata: actual.metadata.clone(),
             num_replicas: actual.num_replicas,
@@ -263,4 +300,24 @@ impl ConsumerSettings {
             ..self.config()
         }
     }
+}
+
+/// Sets the consumer back where it would skip messages.
+async fn check_position(stream: &Stream, consumer: &PullConsumer) -> Result<(), HistoryError> {
+    let mut info = consumer.cached_info().clone();
+    for look in 1.. {
+        let Some(first_skipped) = position::first_skipped(stream, &info, None).await? else {
+            break;
+        };
+        if look >= position::LOOKS {
+            position::set_back(stream, &info, first_skipped).await?;
+            break;
+        }
+        tokio::time::sleep(POSITION_PAUSE).await;
+        info = consumer
+            .get_info()
+            .await
+            .map_err(|err| HistoryError::new(stream, "no consumer info", err))?;
+    }
+    Ok(())
 }

@@ -32,8 +32,16 @@ impl HistoryError {
         what: &'static str,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
+        Self::named(&stream.cached_info().config.name, what, source)
+    }
+
+    pub(crate) fn named(
+        stream: &str,
+        what: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         Self {
-            stream: stream.cached_info().config.name.clone(),
+            stream: stream.to_owned(),
             what,
             source: source.into(),
         }
@@ -97,7 +105,10 @@ pub async fn first_since(stream: &Stream, published_at_ns: i64) -> Result<u64, H
 }
 
 /// Returns sequence and publish time of the first message at `sequence` or behind it.
-async fn message_from(stream: &Stream, sequence: u64) -> Result<Option<(u64, i64)>, HistoryError> {
+pub(crate) async fn message_from(
+    stream: &Stream,
+    sequence: u64,
+) -> Result<Option<(u64, i64)>, HistoryError> {
     match stream
         .raw_message_builder()
         .sequence(sequence)

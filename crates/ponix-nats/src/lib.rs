@@ -12,6 +12,7 @@ mod history;
 mod identity;
 mod janitor;
 mod metrics;
+mod position;
 mod processing_result;
 mod publisher;
 mod reconcile;

@@ -6,8 +6,10 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use async_nats::jetstream;
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::consumer::pull::BatchConfig;
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
@@ -17,8 +19,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::BatchSettings;
+use crate::connection::VERSION_SINGLE_COPY_MIN;
 use crate::delivery::Delivery;
+use crate::history::HistoryError;
 use crate::metrics::ConsumerMetrics;
+use crate::position::{self, Landmark};
 
 /// Time after a request's expiry in which the server must have ended it.
 const EXPIRY_GRACE: Duration = Duration::from_secs(2);
@@ -26,6 +31,8 @@ const EXPIRY_GRACE: Duration = Duration::from_secs(2);
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 /// Requests without an answer after which the server, being there, is not taken for restarting.
 const SILENCES_MAX: u32 = 3;
+/// Attempts to look at the consumer's position after each connect.
+const POSITION_CHECKS: u32 = 3;
 /// Time a shutdown waits for the messages that the server had already sent.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -38,6 +45,8 @@ pub enum RebuildReason {
     Stalled,
     /// The server ended the request for a reason of its own: leader change, shutdown.
     Server,
+    /// The server had lost the tail of the stream, and the consumer was set back.
+    LostTail,
 }
 
 impl RebuildReason {
@@ -46,6 +55,7 @@ impl RebuildReason {
             Self::Silent => "silent",
             Self::Stalled => "stalled",
             Self::Server => "server",
+            Self::LostTail => "lost_tail",
         }
     }
 }
@@ -112,6 +122,23 @@ pub(super) struct Puller {
     oversized: bool,
     /// Requests without an answer, one after the other.
     silences: u32,
+    context: jetstream::Context,
+    position: PositionCheck,
+}
+
+/// What is known about the consumer's position in the stream.
+#[derive(Debug, Default)]
+struct PositionCheck {
+    /// Connects the client had made when it was looked at.
+    connects: u64,
+    /// Attempts left to look at it.
+    attempts: u32,
+    /// How often it was seen beyond the end, one after the other.
+    beyond: u32,
+    /// The highest sequence delivered to this puller.
+    landmark: Option<Landmark>,
+    /// What the consumer's metadata said when it was looked at.
+    set_back_to: Option<String>,
 }
 
 /// What the server says about the consumer.
@@ -136,6 +163,14 @@ impl Source for Puller {
 
     async fn pull(&mut self, shutdown: &CancellationToken) -> (Vec<Delivery>, PullEnd) {
         let mut messages = Vec::new();
+        let checked = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return (messages, PullEnd::Shutdown),
+            checked = self.check_position() => checked,
+        };
+        if let Some(end) = checked {
+            return (messages, end);
+        }
         // Without a connection all of these may wait for the next one.
         let request = tokio::select! {
             biased;
@@ -171,6 +206,8 @@ impl Puller {
         metrics: ConsumerMetrics,
     ) -> Self {
         Self {
+            context: jetstream::new(client.clone()),
+            position: PositionCheck::default(),
             client,
             consumer,
             settings,
@@ -276,10 +313,15 @@ impl Puller {
 
     fn take(&mut self, message: Message, messages: &mut Vec<Delivery>) {
         match Delivery::from_message(message) {
-            Some((delivery, pending)) => {
-                self.metrics
-                    .pending
-                    .set(i64::try_from(pending).unwrap_or(i64::MAX));
+            Some((delivery, _)) => {
+                let landmark = Landmark {
+                    sequence: delivery.stream_sequence(),
+                    published_at_ns: delivery.published_at_ns(),
+                };
+                let highest = &mut self.position.landmark;
+                if highest.is_none_or(|highest| highest.sequence < landmark.sequence) {
+                    *highest = Some(landmark);
+                }
                 messages.push(delivery);
             }
             None => {
@@ -326,6 +368,7 @@ impl Puller {
         tracing::warn!(reason = reason.as_str(), "setting up the pull again");
         // Dropping it unsubscribes, without waiting for a connection.
         self.subscription = None;
+        self.position.attempts = POSITION_CHECKS;
         self.silences += u32::from(reason == RebuildReason::Silent);
         let (consumer, stream) = self.names();
         match self.check_consumer().await {
@@ -361,6 +404,69 @@ impl Puller {
                 PullEnd::Complete
             }
         }
+    }
+
+    /// After a connect or a rebuild: would the consumer skip messages, because the server has lost
+    /// the tail of the stream? Then it is set back, once no batch is in flight any more whose acks
+    /// would settle other messages.
+    async fn check_position(&mut self) -> Option<PullEnd> {
+        let connects = self.client.statistics().connects.load(Ordering::Relaxed);
+        if self.position.connects != connects {
+            self.position.connects = connects;
+            self.position.attempts = POSITION_CHECKS;
+        }
+        if self.position.attempts == 0 {
+            return None;
+        }
+        match self.set_back_if_beyond().await {
+            Ok(None) => {
+                self.position.attempts = 0;
+                self.position.beyond = 0;
+                None
+            }
+            Ok(end) => end,
+            Err(err) => {
+                // What reads messages will say what is the matter.
+                self.position.attempts -= 1;
+                let error = format!("{err:#}");
+                tracing::warn!(error, "the consumer's position cannot be looked at");
+                None
+            }
+        }
+    }
+
+    async fn set_back_if_beyond(&mut self) -> Result<Option<PullEnd>, HistoryError> {
+        let (consumer, name) = self.names();
+        let stream = self.context.get_stream(&name).await;
+        let stream =
+            stream.map_err(|err| HistoryError::named(&name, "it cannot be looked up", err))?;
+        let info = stream.consumer_info(&consumer).await;
+        let info = info.map_err(|err| HistoryError::named(&name, "no consumer info", err))?;
+        // Set back, by this worker or another: what was delivered before tells nothing any more.
+        let set_back_to = info.config.metadata.get(position::SET_BACK_TO);
+        if self.position.set_back_to.as_ref() != set_back_to {
+            self.position.set_back_to = set_back_to.cloned();
+            self.position.landmark = None;
+        }
+        let (major, minor) = VERSION_SINGLE_COPY_MIN;
+        let server_is_right = self.client.is_server_compatible(major, minor, 0);
+        let landmark = self.position.landmark.filter(|_| !server_is_right);
+        let Some(first) = position::first_skipped(&stream, &info, landmark).await? else {
+            return Ok(None);
+        };
+        self.position.beyond += 1;
+        // Acks of what was delivered before would settle the messages that have its sequences now.
+        if self.position.beyond < position::LOOKS || self.metrics.in_flight.get() > 0 {
+            let reached = position::position(&info);
+            return Ok(Some(PullEnd::Unavailable(format!(
+                "the server has lost the tail of stream {name}: consumer {consumer} stands at {reached} and would skip what is stored from {first} on; it is about to be set back",
+            ))));
+        }
+        position::set_back(&stream, &info, first).await?;
+        self.metrics.count_rebuild(RebuildReason::LostTail);
+        self.subscription = None;
+        self.position.beyond = 0;
+        Ok(Some(PullEnd::Rebuilt))
     }
 
     fn names(&self) -> (String, String) {

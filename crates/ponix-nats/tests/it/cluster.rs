@@ -76,3 +76,31 @@ async fn what_was_acked_to_its_publisher_is_stored_though_leader_and_cluster_are
     assert_eq!(scene.dead_lettered(), 0);
     scene.assert_balance();
 }
+
+/// With older servers too: `PONIX_NATS_SERVER=.ponix/bin/nats-server-oldest`.
+#[tokio::test]
+async fn a_tail_lost_by_one_server_or_by_all_hides_nothing_that_comes_after() {
+    for damaged in [1, 3] {
+        let cluster = Box::pin(NatsCluster::start()).await.unwrap();
+        let scene = scene(&cluster, "cut").await;
+        let script = Script::ack();
+        let running = scene.start(quick(), &script).await;
+        scene.publish(numbers(0..300)).await;
+        scene.settled().await;
+        let leader = cluster.stream_leader("cut").await.unwrap();
+        cluster.kill_all().await.unwrap();
+        for node in (leader..leader + damaged).map(|node| node % 3) {
+            cluster.node(node).cut_tail("cut").unwrap();
+        }
+        cluster.start_all().await.unwrap();
+        eventually("publishing", SOON, || async {
+            let ack = scene.context.publish("cut.d", "first".into()).await?;
+            anyhow::Ok(ack.await.map(drop)?)
+        })
+        .await
+        .unwrap();
+        scene.publish(numbers(300..600)).await;
+        script.has_stored(601).await;
+        running.stop().await;
+    }
+}

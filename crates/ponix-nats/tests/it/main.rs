@@ -11,6 +11,7 @@ mod failures;
 mod history;
 mod holding;
 mod login;
+mod lost_tail;
 mod outages;
 mod publisher;
 mod sharing;

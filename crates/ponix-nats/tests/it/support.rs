@@ -108,6 +108,7 @@ impl Scene {
         let deadline = Instant::now() + SOON;
         let consume = connect(&config, ConnectionRole::Consume, metrics, deadline);
         let publish = connect(&config, ConnectionRole::Publish, metrics, deadline);
+        let (consume, publish) = (Box::pin(consume), Box::pin(publish));
         let (client, publish) = tokio::try_join!(consume, publish).unwrap();
         let source = StreamSettings {
             bytes_max: 256 << 20,
@@ -498,6 +499,12 @@ pub(crate) fn unusable(why: &'static str) -> Answer {
 /// A JetStream context on a connection of its own, besides the crate.
 pub(crate) async fn plain_context(url: &str) -> Context {
     jetstream::new(async_nats::connect(url).await.unwrap())
+}
+
+/// Now, as messages are stamped.
+pub(crate) fn now_ns() -> i64 {
+    let since_1970 = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    i64::try_from(since_1970.as_nanos()).unwrap()
 }
 
 /// Numbers as texts, `from` to `to` without the last.

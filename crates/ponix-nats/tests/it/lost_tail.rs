@@ -1,0 +1,151 @@
+//! A server that has lost the tail of a stream, and gives its sequences to other messages.
+
+use std::fs;
+use std::ops::Range;
+
+use ponix_nats::RebuildReason;
+use ponix_stack::{Mode, Nats, NatsBuilder, Proxy, eventually, oldest_nats_server};
+
+use crate::support::{SOON, Scene, Script, numbers, plain_context, quick};
+
+const MESSAGES: usize = 300;
+
+/// The server that is found, and the oldest that Ponix works with, which leaves a consumer beyond
+/// the end of its stream.
+fn servers(test: &str) -> Vec<(&'static str, NatsBuilder)> {
+    let oldest = oldest();
+    if oldest.is_none() {
+        println!("{test}: without the oldest nats-server (scripts/setup --with-oldest-nats)");
+    }
+    let current = Some(("current", Nats::builder()));
+    current.into_iter().chain(oldest).collect()
+}
+
+fn oldest() -> Option<(&'static str, NatsBuilder)> {
+    oldest_nats_server().map(|program| ("oldest", Nats::builder().program(program)))
+}
+
+/// Kills the server, takes a third of what the stream holds, and starts it again.
+async fn lose_tail(nats: &Nats, stream: &str) {
+    nats.kill().await.unwrap();
+    nats.cut_tail(stream).unwrap();
+    nats.start_again().await.unwrap();
+}
+
+/// Waits until the consumer's ack floor is on the disk, which is some time after the acks.
+///
+/// # Source
+/// `encodeConsumerState` in nats-server's store.go: two bytes, then varints: the ack floor by
+/// consumer sequence and by stream sequence, and what was delivered.
+async fn floor_on_disk(nats: &Nats, stream: &str, floor: u64) {
+    let streams = nats.folder().join("store/jetstream/$G/streams");
+    let file = streams.join(stream).join("obs/worker/o.dat");
+    eventually("the ack floor on the disk", SOON, || async {
+        let bytes = fs::read(&file)?;
+        let mut rest = bytes.get(2..).unwrap_or_default();
+        let (_, on_disk) = (varint(&mut rest), varint(&mut rest));
+        anyhow::ensure!(on_disk == floor, "{on_disk} of {floor}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+fn varint(bytes: &mut &[u8]) -> u64 {
+    let mut value = 0;
+    for shift in (0..).step_by(7) {
+        let Some((byte, rest)) = bytes.split_first() else {
+            break;
+        };
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    value
+}
+
+fn assert_stored(script: &Script, bodies: Range<usize>, server: &str) {
+    let stored = script.stored();
+    let lost: Vec<_> = numbers(bodies)
+        .filter(|body| !stored.contains_key(body))
+        .collect();
+    assert!(lost.is_empty(), "{server}: not delivered: {lost:?}");
+}
+
+#[tokio::test]
+async fn what_gets_the_sequences_of_a_lost_tail_is_delivered_to_a_running_worker() {
+    for rest in [true, false] {
+        for (server, builder) in servers("running worker") {
+            let nats = builder.start().await.unwrap();
+            let scene = Scene::at_impatient(&nats.url(), "tail").await;
+            let script = Script::ack();
+            let running = scene.start(quick(), &script).await;
+            scene.publish(numbers(0..MESSAGES)).await;
+            scene.settled().await;
+            if rest {
+                floor_on_disk(&nats, "tail", MESSAGES as u64).await;
+            }
+            lose_tail(&nats, "tail").await;
+            scene.publish(numbers(MESSAGES..2 * MESSAGES)).await;
+            script.has_stored(2 * MESSAGES).await;
+            running.stop().await;
+            let set_back = scene.metrics.pull_rebuilds(RebuildReason::LostTail);
+            if server == "current" {
+                assert_eq!(set_back, 0, "the server puts it right by itself");
+            }
+            assert_stored(&script, 0..2 * MESSAGES, server);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_has_grown_past_the_lost_tail_is_noticed() {
+    for (server, builder) in servers("grown past") {
+        let nats = builder.start().await.unwrap();
+        let proxy = Proxy::start(nats.addr()).await.unwrap();
+        let scene = Scene::at_impatient(&format!("nats://{}", proxy.addr()), "past").await;
+        let script = Script::ack();
+        let running = scene.start(quick(), &script).await;
+        scene.publish(numbers(0..MESSAGES)).await;
+        scene.settled().await;
+        floor_on_disk(&nats, "past", MESSAGES as u64).await;
+        proxy.set(Mode::Refuse).await;
+        lose_tail(&nats, "past").await;
+        let context = plain_context(&nats.url()).await;
+        for body in numbers(MESSAGES..2 * MESSAGES) {
+            let ack = context.publish("past.d", body.into()).await.unwrap();
+            ack.await.unwrap();
+        }
+        proxy.set(Mode::Pass).await;
+        script.has_stored(2 * MESSAGES).await;
+        running.stop().await;
+        assert_stored(&script, 0..2 * MESSAGES, server);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_starts_sets_the_consumer_back() {
+    for (server, builder) in servers("starting worker") {
+        let nats = builder.start().await.unwrap();
+        let scene = Scene::at_impatient(&nats.url(), "begun").await;
+        let script = Script::ack();
+        let running = scene.start(quick(), &script).await;
+        scene.publish(numbers(0..MESSAGES)).await;
+        scene.settled().await;
+        running.stop().await;
+        floor_on_disk(&nats, "begun", MESSAGES as u64).await;
+        lose_tail(&nats, "begun").await;
+
+        let scene = Scene::at_impatient(&nats.url(), "begun").await;
+        let running = scene.start(quick(), &script).await;
+        scene.publish(numbers(MESSAGES..2 * MESSAGES)).await;
+        script.has_stored(2 * MESSAGES).await;
+        scene.settled().await;
+        running.stop().await;
+        // Set back, it is still the consumer that the settings ask for.
+        scene.create_source().await;
+        assert_stored(&script, 0..2 * MESSAGES, server);
+    }
+}
