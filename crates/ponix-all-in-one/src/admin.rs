@@ -66,7 +66,7 @@ impl Admin {
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
-    probes::readiness(&admin.readiness.reasons())
+    probes::readiness(&admin.readiness.reasons(), &admin.readiness.warnings())
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

@@ -92,12 +92,15 @@ where
     startup.app_process(format!("{name} consumer"), |shutdown: Shutdown| {
         consumer.run(shutdown.soft().clone())
     });
-    let janitor = Janitor::new(streams.source.clone(), source.replay_window);
+    let window = source.replay_window;
+    let janitor = Janitor::new(streams.source.clone(), window, &nats.metrics);
+    let (warnings, warned) = watch::channel(Vec::new());
+    parts.warnings.push(warned);
     let interval = source.janitor_interval;
     startup.app_process(
         format!("{name} janitor"),
         move |shutdown: Shutdown| async move {
-            janitor::run(janitor, interval, shutdown.soft().clone()).await;
+            janitor::run(janitor, interval, warnings, shutdown.soft().clone()).await;
             anyhow::Ok(())
         },
     );

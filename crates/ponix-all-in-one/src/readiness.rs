@@ -21,6 +21,8 @@ pub(crate) struct Parts {
     pub(crate) consumers: Vec<(String, watch::Receiver<ConsumerState>)>,
     pub(crate) nats: Option<NatsMetrics>,
     pub(crate) stores: Vec<(&'static str, watch::Receiver<Result<(), String>>)>,
+    /// What an operator should know though the work goes on.
+    pub(crate) warnings: Vec<watch::Receiver<Vec<String>>>,
 }
 
 impl Readiness {
@@ -57,6 +59,13 @@ impl Readiness {
             Some(parts) => of_parts(parts, &mut reasons),
         }
         reasons
+    }
+
+    /// Returns what an operator should know; the service is ready all the same.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = parts.iter().flat_map(|parts| &parts.warnings);
+        all.flat_map(|warnings| warnings.borrow().clone()).collect()
     }
 }
 

@@ -7,13 +7,17 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 
 /// Answers whether the service is ready: 200 without a reason why not, else 503 with the reasons.
-pub fn readiness(reasons: &[String]) -> Response {
+/// Warnings are there when there are any, and say nothing against it.
+pub fn readiness(reasons: &[String], warnings: &[String]) -> Response {
     let status = if reasons.is_empty() {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let body = json!({"ready": reasons.is_empty(), "reasons": reasons});
+    let mut body = json!({"ready": reasons.is_empty(), "reasons": reasons});
+    if !warnings.is_empty() {
+        body["warnings"] = json!(warnings);
+    }
     (status, Json(body)).into_response()
 }
 

@@ -163,7 +163,7 @@ impl Drop for InFlight<'_> {
 }
 
 async fn ready(State(state): State<IngestState>) -> Response {
-    probes::readiness(&(state.reasons)())
+    probes::readiness(&(state.reasons)(), &[])
 }
 
 async fn metrics(State(state): State<IngestState>) -> Response {

@@ -8,7 +8,7 @@ use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use uuid::Uuid;
 
 use crate::delivery::Delivery;
@@ -134,23 +134,6 @@ pub(crate) async fn message_from(
             )),
         },
     }
-}
-
-/// Returns the ack floor of each durable consumer: every message up to it is settled.
-///
-/// # Errors
-/// The server does not answer.
-///
-/// # Cancel safety
-/// Cancel safe.
-pub async fn ack_floors(stream: &Stream) -> Result<Vec<u64>, HistoryError> {
-    stream
-        .consumers()
-        .try_filter(|info| futures::future::ready(info.config.durable_name.is_some()))
-        .map_ok(|info| info.ack_floor.stream_sequence)
-        .try_collect()
-        .await
-        .map_err(|err| HistoryError::new(stream, "the consumers cannot be listed", err))
 }
 
 /// Reads the messages of a range in order, without acks.

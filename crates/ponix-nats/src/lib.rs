@@ -12,6 +12,7 @@ mod history;
 mod identity;
 mod janitor;
 mod metrics;
+mod observation;
 mod position;
 mod processing_result;
 mod publisher;
@@ -32,12 +33,11 @@ pub use crate::dead_letters::DeadLetters;
 pub use crate::delivery::{Batch, Delivery};
 pub use crate::envelope::{decode_delivery, decode_message, envelope_message};
 pub use crate::history::{
-    HistoryError, RangeReader, SequenceRange, ack_floors, dead_letter_identities, first_since,
-    held_range,
+    HistoryError, RangeReader, SequenceRange, dead_letter_identities, first_since, held_range,
 };
 pub use crate::identity::{StreamPosition, message_identity};
-pub use crate::janitor::Janitor;
-pub use crate::metrics::{ConsumerMetrics, NatsMetrics};
+pub use crate::janitor::{Cleaning, Janitor};
+pub use crate::metrics::{ConsumerMetrics, NatsMetrics, StreamMetrics};
 pub use crate::processing_result::{DeadLetter, ProcessingResult, Verdict};
 pub use crate::publisher::{
     OutgoingMessage, PendingPublish, PubAck, PublishError, PublishErrorClass, Publisher,

@@ -1,7 +1,9 @@
 //! Counters of this crate, updated once per batch.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -9,6 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::observation::Observation;
 
 /// Label set with the connection's role, `publish` or `consume`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -22,6 +26,16 @@ pub(crate) struct ConnectionLabel {
 pub(crate) struct StreamLabel {
     stream: String,
 }
+
+/// Label set with the stream, and one of its consumers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ConsumerLabel {
+    stream: String,
+    consumer: String,
+}
+
+/// Seconds, of a time or a duration.
+type Seconds = Gauge<f64, AtomicU64>;
 
 /// Label set with the stream, and the reason of what happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -48,7 +62,23 @@ pub struct NatsMetrics {
     batch_messages: Family<StreamLabel, Histogram, fn() -> Histogram>,
     held_batches: Family<StreamLabel, Counter>,
     pull_rebuilds: Family<ReasonLabel, Counter>,
-    pending: Family<StreamLabel, Gauge>,
+    stream_bytes: Family<StreamLabel, Gauge>,
+    stream_bytes_max: Family<StreamLabel, Gauge>,
+    stream_history: Family<StreamLabel, Seconds>,
+    given_up: Family<StreamLabel, Counter>,
+    pending: Family<ConsumerLabel, Gauge>,
+    ack_pending: Family<ConsumerLabel, Gauge>,
+    lag: Family<ConsumerLabel, Seconds>,
+    last_ack: Family<ConsumerLabel, Seconds>,
+    stuck: Family<ConsumerLabel, Seconds>,
+}
+
+/// What the server says about a stream and its durable consumers.
+#[derive(Debug, Clone)]
+pub struct StreamMetrics {
+    stream: String,
+    all: NatsMetrics,
+    pub(crate) given_up: Counter,
 }
 
 /// Streams of dead letters that refuse what they are given, being full.
@@ -92,7 +122,6 @@ pub struct ConsumerMetrics {
     pub(crate) batch_messages: Histogram,
     pub(crate) held_batches: Counter,
     pull_rebuilds: Family<ReasonLabel, Counter>,
-    pub(crate) pending: Gauge,
 }
 
 impl NatsMetrics {
@@ -185,9 +214,49 @@ impl NatsMetrics {
             m.pull_rebuilds.clone(),
         );
         r.register(
+            "stream_bytes",
+            "Bytes the stream holds",
+            m.stream_bytes.clone(),
+        );
+        r.register(
+            "stream_bytes_max",
+            "Bytes the stream may hold; 0 without a limit",
+            m.stream_bytes_max.clone(),
+        );
+        r.register(
+            "stream_history_seconds",
+            "Age of the oldest message the stream holds",
+            m.stream_history.clone(),
+        );
+        r.register(
+            "history_given_up_messages",
+            "Settled messages purged inside of the replay window for want of space",
+            m.given_up.clone(),
+        );
+        r.register(
             "pending_messages",
-            "Messages in the stream not yet delivered, as of the last delivery",
+            "Messages the server has not delivered yet, by its word",
             m.pending.clone(),
+        );
+        r.register(
+            "ack_pending_messages",
+            "Messages delivered and not settled, over all workers, by the server's word",
+            m.ack_pending.clone(),
+        );
+        r.register(
+            "consumer_lag_seconds",
+            "Age of the oldest message that is not settled; 0 when all are",
+            m.lag.clone(),
+        );
+        r.register(
+            "consumer_last_ack_timestamp_seconds",
+            "Time of the newest ack the server knows of, seconds since 1970; 0 when none is known",
+            m.last_ack.clone(),
+        );
+        r.register(
+            "consumer_stuck_seconds",
+            "Time for which a consumer has kept the janitor from purging without a move",
+            m.stuck.clone(),
         );
         metrics
     }
@@ -212,7 +281,28 @@ impl NatsMetrics {
             }),
             held_batches: Family::default(),
             pull_rebuilds: Family::default(),
+            stream_bytes: Family::default(),
+            stream_bytes_max: Family::default(),
+            stream_history: Family::default(),
+            given_up: Family::default(),
             pending: Family::default(),
+            ack_pending: Family::default(),
+            lag: Family::default(),
+            last_ack: Family::default(),
+            stuck: Family::default(),
+        }
+    }
+
+    /// Returns the gauges of a stream.
+    pub fn stream(&self, stream: &str) -> StreamMetrics {
+        let stream = stream.to_owned();
+        let label = StreamLabel {
+            stream: stream.clone(),
+        };
+        StreamMetrics {
+            given_up: self.given_up.get_or_create_owned(&label),
+            all: self.clone(),
+            stream,
         }
     }
 
@@ -234,7 +324,6 @@ impl NatsMetrics {
             batch_messages: self.batch_messages.get_or_create_owned(&label),
             held_batches: self.held_batches.get_or_create_owned(&label),
             pull_rebuilds: self.pull_rebuilds.clone(),
-            pending: self.pending.get_or_create_owned(&label),
             stream,
         }
     }
@@ -248,6 +337,67 @@ impl NatsMetrics {
     pub fn publish_failures(&self) -> u64 {
         self.publish_failures.get()
     }
+}
+
+impl StreamMetrics {
+    /// Sets what was seen; `lags` are those of the durable consumers, in their order.
+    pub(crate) fn set(&self, observation: &Observation, lags: &[Duration], now_ns: i64) {
+        let (m, label) = (
+            &self.all,
+            StreamLabel {
+                stream: self.stream.clone(),
+            },
+        );
+        let (bytes, bytes_max) = (observation.state.bytes, observation.bytes_max.unwrap_or(0));
+        m.stream_bytes.get_or_create(&label).set(signed(bytes));
+        m.stream_bytes_max
+            .get_or_create(&label)
+            .set(signed(bytes_max));
+        let history = observation.history(now_ns).as_secs_f64();
+        m.stream_history.get_or_create(&label).set(history);
+        for (consumer, lag) in observation.durables.iter().zip(lags) {
+            let label = self.consumer(&consumer.name);
+            let last_ack = consumer.ack_floor.last_active;
+            let last_ack = last_ack.map_or(0.0, |time| time.unix_timestamp_nanos() as f64 / 1e9);
+            m.pending
+                .get_or_create(&label)
+                .set(signed(consumer.num_pending));
+            m.ack_pending
+                .get_or_create(&label)
+                .set(signed(consumer.num_ack_pending as u64));
+            m.lag.get_or_create(&label).set(lag.as_secs_f64());
+            m.last_ack.get_or_create(&label).set(last_ack);
+        }
+    }
+
+    pub(crate) fn set_stuck(&self, consumer: &str, stuck: Duration) {
+        let label = self.consumer(consumer);
+        self.all
+            .stuck
+            .get_or_create(&label)
+            .set(stuck.as_secs_f64());
+    }
+
+    /// Forgets a consumer that is gone.
+    pub(crate) fn remove(&self, consumer: &str) {
+        let label = self.consumer(consumer);
+        self.all.pending.remove(&label);
+        self.all.ack_pending.remove(&label);
+        self.all.lag.remove(&label);
+        self.all.last_ack.remove(&label);
+        self.all.stuck.remove(&label);
+    }
+
+    fn consumer(&self, consumer: &str) -> ConsumerLabel {
+        ConsumerLabel {
+            stream: self.stream.clone(),
+            consumer: consumer.to_owned(),
+        }
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 impl ConsumerMetrics {

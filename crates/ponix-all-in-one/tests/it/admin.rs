@@ -69,6 +69,13 @@ async fn every_message_received_is_accounted_for() {
         .await;
     let in_flight = metrics.sum("ponix_nats_in_flight_messages");
     assert!((1..=300).contains(&in_flight), "{metrics:#?}");
+    service
+        .metrics_when("what waits, by the server's word", |m| {
+            let waiting =
+                m.sum("ponix_nats_pending_messages") + m.sum("ponix_nats_ack_pending_messages");
+            waiting == 1_000 && m.sum("ponix_nats_consumer_lag_seconds") > 0
+        })
+        .await;
     proxy.set(Mode::Pass).await;
     world.settled().await;
     world.assert_events(1_250).await;

@@ -16,6 +16,7 @@ mod reconciling;
 mod restarting;
 mod rows;
 mod sample_producer;
+mod small_stream;
 mod starting;
 mod stopping;
 mod support;

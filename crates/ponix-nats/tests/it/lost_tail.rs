@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::ops::Range;
+use std::time::Duration;
 
-use ponix_nats::RebuildReason;
+use ponix_nats::{Janitor, RebuildReason};
 use ponix_stack::{Mode, Nats, NatsBuilder, Proxy, eventually, oldest_nats_server};
 
-use crate::support::{SOON, Scene, Script, numbers, plain_context, quick};
+use crate::support::{SOON, Scene, Script, now_ns, numbers, plain_context, quick};
 
 const MESSAGES: usize = 300;
 
@@ -148,4 +149,41 @@ async fn a_worker_that_starts_sets_the_consumer_back() {
         scene.create_source().await;
         assert_stored(&script, 0..2 * MESSAGES, server);
     }
+}
+
+#[tokio::test]
+async fn a_janitor_purges_nothing_where_floors_cannot_be_believed() {
+    let Some((_, builder)) = oldest() else {
+        println!("skipped: the oldest nats-server is not there (scripts/setup --with-oldest-nats)");
+        return;
+    };
+    let nats = builder.start().await.unwrap();
+    let scene = Scene::at_impatient(&nats.url(), "swept").await;
+    let running = scene.start(quick(), &Script::ack()).await;
+    scene.publish(numbers(0..MESSAGES)).await;
+    scene.settled().await;
+    running.stop().await;
+    floor_on_disk(&nats, "swept", MESSAGES as u64).await;
+    let stream = scene.stream().await;
+    // A look at which nothing has left the replay window.
+    let mut witness = Janitor::new(stream.clone(), Duration::from_hours(1), &scene.nats_metrics);
+    witness.clean(now_ns(), true).await.unwrap();
+    lose_tail(&nats, "swept").await;
+
+    let purged_nothing = async |janitor: &mut Janitor| {
+        let cleaning = janitor.clean(now_ns(), true).await.unwrap();
+        assert_eq!(cleaning.purged, 0, "{cleaning:?}");
+        assert!(
+            cleaning
+                .warnings
+                .iter()
+                .any(|w| w.contains("its tail was lost")),
+            "{cleaning:?}"
+        );
+    };
+    let mut fresh = Janitor::new(stream, Duration::ZERO, &scene.nats_metrics);
+    purged_nothing(&mut fresh).await;
+    // Once the stream has grown past the loss, only who has looked before can know.
+    scene.publish(numbers(MESSAGES..2 * MESSAGES)).await;
+    purged_nothing(&mut witness).await;
 }

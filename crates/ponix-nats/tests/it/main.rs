@@ -10,6 +10,7 @@ mod dead_letters;
 mod failures;
 mod history;
 mod holding;
+mod janitor;
 mod login;
 mod lost_tail;
 mod outages;

@@ -126,7 +126,7 @@ impl World {
         &self.jetstream().await.0
     }
 
-    async fn jetstream(&self) -> &(Context, Publisher) {
+    pub(crate) async fn jetstream(&self) -> &(Context, Publisher) {
         let connected = self.jetstream.get_or_init(|| async {
             let config = NatsConfig {
                 servers: vec![self.nats.url()],
