@@ -37,7 +37,7 @@ async fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    match run(cli.command).await {
+    match Box::pin(run(cli.command)).await {
         Ok(code) => code,
         Err(error) => {
             say(&format!("ponix-bench: {error:#}"));
