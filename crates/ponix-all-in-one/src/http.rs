@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use ponix_ingest::{ApiKeys, Identify, IngestMetrics, IngestState, MessageFormat, router, serve};
+use ponix_entities::Format;
+use ponix_ingest::{ApiKeys, Identify, IngestMetrics, IngestState, router, serve};
 use ponix_runner::{Shutdown, Startup};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
-use crate::messages::{PostgresMessages, Store, entity_format};
+use crate::messages::{PostgresMessages, Store};
 use crate::nats::Nats;
 use crate::readiness::Readiness;
 
@@ -81,12 +82,10 @@ fn with_messages(
     store: Store,
 ) -> IngestState {
     let catalog = Arc::clone(&store.catalog);
-    let identify: Identify = Arc::new(
-        move |format: MessageFormat, payload: &[u8], hint: Option<&str>| {
-            let name = catalog.identify(entity_format(format), payload, hint);
-            name.map(str::to_owned)
-        },
-    );
+    let identify: Identify = Arc::new(move |format: Format, payload: &[u8], hint: Option<&str>| {
+        let name = catalog.identify(format, payload, hint);
+        name.map(str::to_owned)
+    });
     let store = Arc::new(PostgresMessages(store));
     let (state, statuses) = state.with_messages(
         config.ingest.messages(&config.messages.subject_prefix),

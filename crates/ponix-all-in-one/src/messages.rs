@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::dead_letters::DeadLetterStatus;
 pub(crate) use self::decoder::MessageDecoder;
 pub(crate) use self::metrics::MessageMetrics;
-pub(crate) use self::store::{PostgresMessages, entity_format};
+pub(crate) use self::store::PostgresMessages;
 use crate::config::Config;
 use crate::nats::Nats;
 use crate::pipeline::{self, Source};

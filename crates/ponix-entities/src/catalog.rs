@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use ponix_wire::message::Format;
+
 use crate::derivation::Derivation;
 use crate::document::EntityType;
 use crate::field::Field;
 use crate::load;
 use crate::loader::LoadErrors;
-use crate::message::Format;
 use crate::table::{Table, TableIndex};
 
 /// All declared entities.

@@ -12,10 +12,12 @@ mod sample;
 mod scalar;
 mod table;
 
+pub use ponix_wire::message::Format;
+
 pub use crate::catalog::{Catalog, Entity};
 pub use crate::ddl::{ddl, quoted};
 pub use crate::document::{EntityType, schema};
 pub use crate::loader::{LoadError, LoadErrors};
-pub use crate::message::{Format, MessageError, ParsedMessage};
+pub use crate::message::{MessageError, ParsedMessage};
 pub use crate::sample::{Sample, sample};
 pub use crate::table::{Column, FieldType, ForeignKey, Row, Table, TableIndex, Value};

@@ -1,5 +1,6 @@
 //! Raw messages, and the rows they become.
 
+use ponix_wire::message::Format;
 use ponix_wire::{JsonError, JsonReader, JsonRules};
 use serde_json::{Map, Value as Json};
 
@@ -16,27 +17,6 @@ pub(crate) const JSON_RULES: JsonRules = JsonRules {
 };
 /// Derived rows of one message at most.
 const DERIVED_ROWS_MAX: usize = 10_000;
-
-/// The form of a raw message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// `PREFIX|value|value|…`, the values in the order of the fields.
-    Line,
-    /// A JSON object.
-    Json,
-}
-
-impl Format {
-    /// Tells the form by the message's content type; without one, an object shows by its first byte.
-    pub fn of(content_type: Option<&str>, payload: &[u8]) -> Self {
-        match content_type {
-            Some("application/json") => Self::Json,
-            Some("text/plain") => Self::Line,
-            _ if payload.trim_ascii_start().starts_with(b"{") => Self::Json,
-            _ => Self::Line,
-        }
-    }
-}
 
 /// What a message holds.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,13 +2,13 @@
 
 mod pattern;
 
+use ponix_wire::message::Format;
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde_json::{Map, Value as Json, json};
 
 use crate::catalog::{Catalog, Entity};
 use crate::derivation::Origin;
 use crate::field::Field;
-use crate::message::Format;
 use crate::table::FieldType;
 
 /// Messages of an entity that can be read.

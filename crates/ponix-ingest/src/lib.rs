@@ -29,11 +29,9 @@ pub use crate::auth::{ApiKeys, ApiKeysError};
 pub use crate::config::{IngestConfig, MessagesConfig, ServerConfig, TlsFiles};
 pub use crate::doors::{DoorConfig, DoorError};
 pub use crate::error::{ApiError, ErrorBody};
-pub use crate::message::{IncomingMessage, MessageFormat};
+pub use crate::message::Incoming;
 pub use crate::metrics::{IngestMetrics, ServerMetrics};
 pub use crate::router::router;
 pub use crate::server::{ServeError, serve};
 pub use crate::state::{Identify, IngestState, Reasons};
-pub use crate::store::{
-    AcceptedMessage, MessageStatus, MessageStore, Persisted, StatusWriter, StoreUnavailable,
-};
+pub use crate::store::{MessageStore, Persisted, StatusWriter, StoreUnavailable};

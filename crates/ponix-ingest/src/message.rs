@@ -7,6 +7,7 @@ use std::str::Utf8Error;
 use bytes::Bytes;
 use ponix_nats::OutgoingMessage;
 use ponix_nats::async_nats::HeaderMap as NatsHeaders;
+use ponix_wire::message::Format;
 use ponix_wire::{JsonError, JsonReader, JsonRules, JsonTree, header};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -23,28 +24,9 @@ const DEFAULT_ENTITY: &str = "default";
 /// Longest name of an entity, in bytes.
 const ENTITY_BYTES_MAX: usize = 64;
 
-/// How a raw message is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageFormat {
-    /// A line `PREFIX|value|value`.
-    Line,
-    /// A JSON object.
-    Json,
-}
-
-impl MessageFormat {
-    /// Returns what the header [`header::CONTENT_TYPE`] says.
-    pub const fn content_type(self) -> &'static str {
-        match self {
-            Self::Line => "text/plain",
-            Self::Json => "application/json",
-        }
-    }
-}
-
 /// A raw message as it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IncomingMessage {
+pub struct Incoming {
     /// Its identity: a repeat has the same.
     pub message_id: Uuid,
     /// Whose it is.
@@ -54,7 +36,7 @@ pub struct IncomingMessage {
     /// The entity that the request named.
     pub hint: Option<String>,
     /// How the payload is written.
-    pub format: MessageFormat,
+    pub format: Format,
     /// The message as it was sent, without the line's end.
     pub payload: Bytes,
     /// When it came in.
@@ -63,7 +45,7 @@ pub struct IncomingMessage {
     pub source: String,
 }
 
-impl IncomingMessage {
+impl Incoming {
     /// Returns the time it came in, RFC 3339 in UTC.
     pub(crate) fn received_at_text(&self) -> String {
         // Only a year beyond 9999 has no such text.
@@ -115,22 +97,22 @@ pub(crate) struct MessageEncoder<'a> {
     pub(crate) idempotency_key: Option<&'a str>,
     /// The entity that the request names.
     pub(crate) hint: Option<&'a str>,
-    pub(crate) format: MessageFormat,
+    pub(crate) format: Format,
     pub(crate) keys_max: usize,
     pub(crate) received_at: OffsetDateTime,
 }
 
 impl Encode for MessageEncoder<'_> {
-    type Message = IncomingMessage;
+    type Message = Incoming;
 
-    fn encode(&self, payload: Bytes, line: usize) -> Result<Checked<IncomingMessage>, ApiError> {
+    fn encode(&self, payload: Bytes, line: usize) -> Result<Checked<Incoming>, ApiError> {
         let described = describe(self.format, &payload, self.keys_max)?;
         let by_key = |key| id_of_key(self.organization, key, line as u64);
         let given = described
             .message_id
             .or_else(|| self.idempotency_key.map(by_key));
         let named = self.hint.or(described.entity_type.as_deref());
-        let message = IncomingMessage {
+        let message = Incoming {
             message_id: given.unwrap_or_else(Uuid::now_v7),
             organization: self.organization.to_owned(),
             entity_type: (self.identify)(self.format, &payload, named),
@@ -161,16 +143,16 @@ struct Described {
 ///
 /// # Errors
 /// What is wrong, with the field.
-fn describe(format: MessageFormat, payload: &[u8], keys_max: usize) -> Result<Described, ApiError> {
+fn describe(format: Format, payload: &[u8], keys_max: usize) -> Result<Described, ApiError> {
     match format {
-        MessageFormat::Line => {
+        Format::Line => {
             let text = std::str::from_utf8(payload);
             let not_utf8 = |err: Utf8Error| JsonError::NotUtf8 {
                 at: err.valid_up_to(),
             };
             line(text.map_err(not_utf8)?).map(|()| Described::default())
         }
-        MessageFormat::Json => object(payload, keys_max),
+        Format::Json => object(payload, keys_max),
     }
 }
 
@@ -342,10 +324,10 @@ mod tests {
     fn a_payload_says_what_it_is() {
         let id = "0190f3a8-0000-7000-8000-000000000001";
         let text = format!(r#"{{"message_id":"{id}","entity_type":"Order","n":[{{"a":1}}]}}"#);
-        let described = describe(MessageFormat::Json, text.as_bytes(), 100).unwrap();
+        let described = describe(Format::Json, text.as_bytes(), 100).unwrap();
         assert_eq!(described.message_id, Some(id.parse().unwrap()));
         assert_eq!(described.entity_type.as_deref(), Some("Order"));
-        assert!(describe(MessageFormat::Line, b"O|1|\xc3\xa4|", 100).is_ok());
+        assert!(describe(Format::Line, b"O|1|\xc3\xa4|", 100).is_ok());
     }
 
     #[test]
@@ -357,7 +339,7 @@ mod tests {
         let keys: Vec<String> = (0..41).map(|n| format!("\"{n}\":0")).collect();
         let keys = format!("{{{}}}", keys.join(","));
         let deep = |levels| format!("{}{}", r#"{"a":"#.repeat(levels), "1") + &"}".repeat(levels);
-        assert!(describe(MessageFormat::Json, deep(32).as_bytes(), 100).is_ok());
+        assert!(describe(Format::Json, deep(32).as_bytes(), 100).is_ok());
         for (text, message) in [
             (
                 "[1]",
@@ -369,18 +351,18 @@ mod tests {
             ),
             (&keys, "has more than 40 members at line 1 column 275"),
         ] {
-            let (code, said) = says(MessageFormat::Json, text.as_bytes());
+            let (code, said) = says(Format::Json, text.as_bytes());
             assert_eq!((code.as_str(), said.as_str()), ("invalid_json", message));
         }
-        let nul = says(MessageFormat::Json, br#"{"a":["\u0000"]}"#);
+        let nul = says(Format::Json, br#"{"a":["\u0000"]}"#);
         assert_eq!(nul.0, "invalid_value");
         assert_eq!(nul.1, "a.0 has a NUL character, which cannot be stored");
-        let number = says(MessageFormat::Json, br#"{"message_id":7}"#);
+        let number = says(Format::Json, br#"{"message_id":7}"#);
         assert_eq!(number.1, "message_id is not a text, or too long");
-        assert_eq!(says(MessageFormat::Line, b"O|\xff").0, "invalid_utf8");
-        assert_eq!(says(MessageFormat::Line, b"O|\0").0, "invalid_value");
-        assert_eq!(says(MessageFormat::Line, b"O|1\nO|2").0, "several_lines");
-        let id = says(MessageFormat::Json, br#"{"message_id":"7"}"#);
+        assert_eq!(says(Format::Line, b"O|\xff").0, "invalid_utf8");
+        assert_eq!(says(Format::Line, b"O|\0").0, "invalid_value");
+        assert_eq!(says(Format::Line, b"O|1\nO|2").0, "several_lines");
+        let id = says(Format::Json, br#"{"message_id":"7"}"#);
         assert_eq!(id.1, "message_id is not a UUID");
     }
 }

@@ -11,6 +11,7 @@ use axum::extract::{Extension, Path, RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use ponix_wire::message::{Format, MessageStatus};
 use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -24,11 +25,10 @@ use crate::body;
 use crate::clock::now_ns;
 use crate::error::{ApiError, ErrorBody};
 use crate::identity::idempotency_key;
-use crate::message::{MessageEncoder, MessageFormat};
+use crate::message::MessageEncoder;
 use crate::openapi::{MessageLine, MessageLines, MessageObject, ObjectLines};
 use crate::router::ClientAddress;
 use crate::state::{IngestState, Messages};
-use crate::store::MessageStatus;
 use crate::submission::Submission;
 
 /// Pause between the first two looks at a status that is waited for; it doubles up to the longest.
@@ -57,6 +57,45 @@ pub(crate) struct UnknownStatus {
     /// Always `unknown`.
     #[schema(example = "unknown")]
     status: &'static str,
+}
+
+/// What became of a message so far.
+#[derive(Debug, ToSchema)]
+#[schema(as = MessageStatus)]
+#[expect(
+    dead_code,
+    reason = "describes the answer; it is written without this struct"
+)]
+pub(crate) struct StatusBody {
+    /// The message's identity.
+    message_id: Uuid,
+    /// How far it has come.
+    status: StatusName,
+    /// The entity it holds, where that is known.
+    #[schema(required)]
+    entity_type: Option<String>,
+    /// When it came in.
+    received_at: OffsetDateTime,
+    /// When it reached a final status.
+    #[schema(required)]
+    processed_at: Option<OffsetDateTime>,
+    /// Why it is where it is, if not all is well.
+    #[schema(required)]
+    error: Option<String>,
+    /// How often it was delivered again.
+    retry_count: u32,
+}
+
+/// How far a message has come: `processed`, `failed` and `dead_letter` are final.
+#[derive(Debug, ToSchema)]
+#[schema(as = Status, rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes the answer")]
+pub(crate) enum StatusName {
+    Accepted,
+    Processing,
+    Processed,
+    Failed,
+    DeadLetter,
 }
 
 /// Send one raw message.
@@ -94,8 +133,8 @@ pub(crate) async fn post(
     let query = Query::parse(query.as_deref(), &["entity"])?;
     let (head, body) = request.into_parts();
     let format = match body::essence(&head.headers).as_str() {
-        "text/plain" => MessageFormat::Line,
-        "application/json" => MessageFormat::Json,
+        "text/plain" => Format::Line,
+        "application/json" => Format::Json,
         _ => {
             let message = "send Content-Type text/plain or application/json";
             return Err(body::unsupported(message));
@@ -154,8 +193,8 @@ pub(crate) async fn batch(
     let query = Query::parse(query.as_deref(), &["entity", "atomic"])?;
     let (head, body) = request.into_parts();
     let format = match body::essence(&head.headers).as_str() {
-        "text/plain" => MessageFormat::Line,
-        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => MessageFormat::Json,
+        "text/plain" => Format::Line,
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Format::Json,
         _ => {
             let message = "send Content-Type text/plain or application/x-ndjson";
             return Err(body::unsupported(message));
@@ -181,7 +220,7 @@ pub(crate) async fn batch(
         ("wait" = Option<String>, Query, description = "Waits for a final status, such as 5s or 500ms", pattern = "^[0-9]{1,5}(ms|s)$"),
     ),
     responses(
-        (status = 200, description = "What is known of it", body = MessageStatus),
+        (status = 200, description = "What is known of it", body = StatusBody),
         (status = 400, description = "Not a UUID, or a wrong wait", body = ErrorBody),
         (status = 401, description = "No API key, or an unknown one", body = ErrorBody),
         (status = 404, description = "Nobody knows it", body = UnknownStatus),
@@ -202,7 +241,8 @@ pub(crate) async fn status(
     let messages = messages(&state)?;
     let find = || find_status(&state, messages, &credential.organization, message_id);
     let mut found = find().await?;
-    let open = |found: &Option<MessageStatus>| found.as_ref().is_some_and(|it| !it.is_final());
+    let open =
+        |found: &Option<MessageStatus>| found.as_ref().is_some_and(|it| !it.status.is_final());
     if !query.wait.is_zero() && open(&found) {
         let _place = messages.waiting.enter(&credential.organization)?;
         let until = Instant::now() + query.wait.min(messages.config.status_wait_max);
@@ -257,7 +297,7 @@ fn submission<'a>(
     address: ClientAddress,
     head: &'a Parts,
     query: &'a Query,
-    format: MessageFormat,
+    format: Format,
 ) -> Result<Submission<'a, MessageEncoder<'a>, Messages>, ApiError> {
     let messages = messages(state)?;
     let now = OffsetDateTime::from_unix_timestamp_nanos(i128::from(now_ns()));

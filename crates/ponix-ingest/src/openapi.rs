@@ -18,9 +18,8 @@ use crate::answer::{BatchAnswer, LineResult};
 use crate::doors::{DocumentAccepted, Door};
 use crate::envelopes::{EnvelopeAccepted, EnvelopeBody};
 use crate::error::ErrorBody;
-use crate::messages::{MessageAccepted, UnknownStatus};
+use crate::messages::{MessageAccepted, StatusBody, StatusName, UnknownStatus};
 use crate::state::IngestState;
-use crate::store::MessageStatus;
 
 /// The description of the API.
 #[derive(Debug, OpenApi)]
@@ -52,7 +51,8 @@ struct ApiDoc;
         MessageLine,
         MessageLines,
         MessageObject,
-        MessageStatus,
+        StatusBody,
+        StatusName,
         UnknownStatus
     ))
 )]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ponix_nats::Publisher;
+use ponix_wire::message::Format;
 use prometheus_client::registry::Registry;
 
 use crate::auth::ApiKeys;
@@ -12,7 +13,6 @@ use crate::config::{IngestConfig, MessagesConfig};
 use crate::doors::{Door, DoorConfig, DoorError, check_path};
 use crate::limits::Limits;
 use crate::memory::Memory;
-use crate::message::MessageFormat;
 use crate::messages::waiting::Waiting;
 use crate::metrics::IngestMetrics;
 use crate::store::{MessageStore, StatusQueue, StatusWriter, status_writer};
@@ -23,7 +23,7 @@ pub type Reasons = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// Names the entity that a payload seems to hold, cheaply; the last argument is the one that the
 /// request names.
-pub type Identify = Arc<dyn Fn(MessageFormat, &[u8], Option<&str>) -> Option<String> + Send + Sync>;
+pub type Identify = Arc<dyn Fn(Format, &[u8], Option<&str>) -> Option<String> + Send + Sync>;
 
 /// What raw messages need.
 #[derive(Clone)]

@@ -5,15 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use serde::Serialize;
-use time::OffsetDateTime;
+use ponix_wire::message::{Accepted, MessageStatus};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::message::IncomingMessage;
+use crate::message::Incoming;
 use crate::metrics::IngestMetrics;
 
 /// Messages whose status is written at once at most.
@@ -27,63 +25,6 @@ const RECORD_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 #[error("the store of the messages does not answer")]
 pub struct StoreUnavailable(#[source] pub Box<dyn std::error::Error + Send + Sync>);
-
-/// A message that JetStream has acknowledged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AcceptedMessage {
-    /// Its identity.
-    pub message_id: Uuid,
-    /// Whose it is.
-    pub organization: String,
-    /// The entity it seems to hold.
-    pub entity_type: Option<String>,
-    /// When it came in.
-    pub received_at: OffsetDateTime,
-    /// The client's address.
-    pub source: String,
-}
-
-/// What became of a message so far.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct MessageStatus {
-    /// Its identity.
-    pub message_id: Uuid,
-    /// `accepted`, `processing`, `processed`, `failed` or `dead_letter`.
-    #[schema(example = "processed")]
-    pub status: String,
-    /// The entity it holds, where that is known.
-    pub entity_type: Option<String>,
-    /// When it came in.
-    #[serde(with = "time::serde::rfc3339")]
-    pub received_at: OffsetDateTime,
-    /// When it reached a final status.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub processed_at: Option<OffsetDateTime>,
-    /// Why it is where it is, if not all is well.
-    pub error: Option<String>,
-    /// How often it was delivered again.
-    pub retry_count: u32,
-}
-
-impl MessageStatus {
-    /// The status of a message of which no more is known.
-    pub(crate) fn accepted(message: AcceptedMessage) -> Self {
-        Self {
-            message_id: message.message_id,
-            status: "accepted".to_owned(),
-            entity_type: message.entity_type,
-            received_at: message.received_at,
-            processed_at: None,
-            error: None,
-            retry_count: 0,
-        }
-    }
-
-    /// Tells whether nothing more happens to the message by itself.
-    pub(crate) fn is_final(&self) -> bool {
-        matches!(self.status.as_str(), "processed" | "failed" | "dead_letter")
-    }
-}
 
 /// What became of a message in the synchronous mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,21 +54,21 @@ pub trait MessageStore: Send + Sync + 'static {
     /// Records messages that JetStream has; never moves a status backwards.
     fn record_accepted<'a>(
         &'a self,
-        messages: &'a [AcceptedMessage],
+        messages: &'a [Accepted],
     ) -> BoxFuture<'a, Result<(), StoreUnavailable>>;
 
     /// Stores messages at once and returns what became of each, in their order. With `atomic`
     /// nothing is stored when one of them is refused.
     fn persist<'a>(
         &'a self,
-        messages: &'a [IncomingMessage],
+        messages: &'a [Incoming],
         atomic: bool,
     ) -> BoxFuture<'a, Result<Vec<Persisted>, StoreUnavailable>>;
 }
 
 /// Writes the status `accepted` behind the answers. [`StatusWriter::run`] must be running.
 pub struct StatusWriter {
-    queue: mpsc::Receiver<AcceptedMessage>,
+    queue: mpsc::Receiver<Accepted>,
     queued: Queued,
     metrics: IngestMetrics,
     store: Arc<dyn MessageStore>,
@@ -140,12 +81,12 @@ impl std::fmt::Debug for StatusWriter {
 }
 
 /// What waits to be written: somebody may ask for it before it is.
-type Queued = Arc<Mutex<HashMap<Uuid, AcceptedMessage>>>;
+type Queued = Arc<Mutex<HashMap<Uuid, Accepted>>>;
 
 /// The way to a [`StatusWriter`].
 #[derive(Debug, Clone)]
 pub(crate) struct StatusQueue {
-    queue: mpsc::Sender<AcceptedMessage>,
+    queue: mpsc::Sender<Accepted>,
     queued: Queued,
     metrics: IngestMetrics,
 }
@@ -174,7 +115,7 @@ pub(crate) fn status_writer(
 impl StatusQueue {
     /// Leaves a status to be written. One that finds no room is counted and left out: the worker
     /// writes the status of every message anyway.
-    pub(crate) fn push(&self, message: AcceptedMessage) {
+    pub(crate) fn push(&self, message: Accepted) {
         let Ok(place) = self.queue.try_reserve() else {
             self.metrics.statuses_dropped.inc();
             return;
@@ -185,7 +126,7 @@ impl StatusQueue {
     }
 
     /// Returns a message whose status is not written yet.
-    pub(crate) fn queued(&self, message_id: Uuid) -> Option<AcceptedMessage> {
+    pub(crate) fn queued(&self, message_id: Uuid) -> Option<Accepted> {
         lock(&self.queued).get(&message_id).cloned()
     }
 }
@@ -214,7 +155,7 @@ impl StatusWriter {
     }
 
     /// Fills a batch for at most the linger time, and tells whether there is anything in it.
-    async fn gather(&mut self, batch: &mut Vec<AcceptedMessage>) -> bool {
+    async fn gather(&mut self, batch: &mut Vec<Accepted>) -> bool {
         if self.queue.recv_many(batch, RECORD_BATCH_MAX).await == 0 {
             return false;
         }
@@ -231,12 +172,12 @@ impl StatusWriter {
 }
 
 fn lock(
-    queued: &Mutex<HashMap<Uuid, AcceptedMessage>>,
-) -> std::sync::MutexGuard<'_, HashMap<Uuid, AcceptedMessage>> {
+    queued: &Mutex<HashMap<Uuid, Accepted>>,
+) -> std::sync::MutexGuard<'_, HashMap<Uuid, Accepted>> {
     queued.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn write(store: &dyn MessageStore, batch: &[AcceptedMessage]) {
+async fn write(store: &dyn MessageStore, batch: &[Accepted]) {
     let mut told = false;
     while let Err(err) = store.record_accepted(batch).await {
         if !told {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::Status;
 use crate::StoreError;
-use crate::status::Status;
 
 /// A claim that the transaction holds until it ends.
 #[derive(Debug)]

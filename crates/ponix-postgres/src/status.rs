@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fmt;
 
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -11,74 +10,7 @@ use uuid::Uuid;
 use crate::claims::claim;
 use crate::error::shortened;
 use crate::stamp::stamp;
-use crate::{Postgres, StoreError};
-
-/// How far a message has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Status {
-    /// JetStream has it.
-    Accepted,
-    /// A worker had it and will have it again.
-    Processing,
-    /// Its rows are stored.
-    Processed,
-    /// It is wrong; nothing of it was stored.
-    Failed,
-    /// It was given up after too many deliveries; nothing of it was stored.
-    DeadLetter,
-}
-
-impl Status {
-    /// Returns the name that is stored and shown.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Processing => "processing",
-            Self::Processed => "processed",
-            Self::Failed => "failed",
-            Self::DeadLetter => "dead_letter",
-        }
-    }
-
-    /// Tells whether nothing more happens to the message by itself. A dead letter that is replayed
-    /// may still become processed.
-    pub const fn is_final(self) -> bool {
-        matches!(self, Self::Processed | Self::Failed | Self::DeadLetter)
-    }
-
-    pub(crate) fn parse(name: &str) -> Option<Self> {
-        [
-            Self::Accepted,
-            Self::Processing,
-            Self::Processed,
-            Self::Failed,
-            Self::DeadLetter,
-        ]
-        .into_iter()
-        .find(|status| status.as_str() == name)
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A message that JetStream has acknowledged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Accepted {
-    /// The id of the message.
-    pub message_id: Uuid,
-    /// Whose it is; `None` where nobody needs to say who they are.
-    pub organization: Option<String>,
-    /// The entity it holds, where that is known.
-    pub entity_type: Option<String>,
-    /// When it came in.
-    pub received_at: OffsetDateTime,
-    /// The client's address.
-    pub source: Option<String>,
-}
+use crate::{Accepted, MessageStatus, Postgres, Status, StoreError};
 
 /// A message that ended without being stored, or that will be tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,29 +21,6 @@ pub struct Ended {
     pub retry_count: u32,
     /// Why, in words for the client.
     pub error: String,
-}
-
-/// What is known of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessageStatus {
-    /// The id of the message.
-    pub message_id: Uuid,
-    /// Whose it is.
-    pub organization: Option<String>,
-    /// How far it has come.
-    pub status: Status,
-    /// The entity it holds, where that is known.
-    pub entity_type: Option<String>,
-    /// When it came in first, to the microsecond.
-    pub received_at: OffsetDateTime,
-    /// When it reached a final status.
-    pub processed_at: Option<OffsetDateTime>,
-    /// Why it is where it is, if not all is well.
-    pub error: Option<String>,
-    /// How often it was delivered again.
-    pub retry_count: u32,
-    /// The client's address.
-    pub source: Option<String>,
 }
 
 /// A status to be written; never one that moves a message backwards, the database sees to that.

@@ -8,10 +8,11 @@ use ponix_sink::{Attempt, Control, RejectedBy};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::Status;
 use crate::claims::{Claim, claim};
 use crate::error::shortened;
 use crate::stamp::stamp;
-use crate::status::{self, Status, StatusRow};
+use crate::status::{self, StatusRow};
 use crate::{Postgres, StoreError, Written};
 
 mod control;

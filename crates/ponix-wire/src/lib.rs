@@ -9,6 +9,7 @@ pub mod envelope;
 mod error;
 pub mod header;
 mod json;
+pub mod message;
 mod path;
 mod subject;
 mod timestamp;

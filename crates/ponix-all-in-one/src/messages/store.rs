@@ -2,12 +2,9 @@
 
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, TryFutureExt as _};
-use ponix_entities::{Catalog, Format};
-use ponix_ingest::{
-    AcceptedMessage, IncomingMessage, MessageFormat, MessageStatus, MessageStore, Persisted,
-    StoreUnavailable,
-};
-use ponix_postgres::{Accepted, Incoming, StoreError, Written};
+use ponix_entities::Catalog;
+use ponix_ingest::{MessageStore, Persisted, StoreUnavailable};
+use ponix_postgres::{Accepted, Incoming, MessageStatus, StoreError, Written};
 use uuid::Uuid;
 
 use super::Store;
@@ -23,27 +20,20 @@ impl MessageStore for PostgresMessages {
         message_id: Uuid,
     ) -> BoxFuture<'a, Result<Option<MessageStatus>, StoreUnavailable>> {
         let status = self.0.postgres.status(Some(organization), message_id);
-        status
-            .map_ok(|found| found.map(message_status))
-            .map_err(unavailable)
-            .boxed()
+        status.map_err(unavailable).boxed()
     }
 
     fn record_accepted<'a>(
         &'a self,
-        messages: &'a [AcceptedMessage],
+        messages: &'a [Accepted],
     ) -> BoxFuture<'a, Result<(), StoreUnavailable>> {
-        async move {
-            let accepted: Vec<Accepted> = messages.iter().map(accepted).collect();
-            let recorded = self.0.postgres.record_accepted(&accepted).await;
-            recorded.map_err(unavailable)
-        }
-        .boxed()
+        let recorded = self.0.postgres.record_accepted(messages);
+        recorded.map_err(unavailable).boxed()
     }
 
     fn persist<'a>(
         &'a self,
-        messages: &'a [IncomingMessage],
+        messages: &'a [ponix_ingest::Incoming],
         atomic: bool,
     ) -> BoxFuture<'a, Result<Vec<Persisted>, StoreUnavailable>> {
         self.write(messages, atomic).boxed()
@@ -53,7 +43,7 @@ impl MessageStore for PostgresMessages {
 impl PostgresMessages {
     async fn write(
         &self,
-        messages: &[IncomingMessage],
+        messages: &[ponix_ingest::Incoming],
         atomic: bool,
     ) -> Result<Vec<Persisted>, StoreUnavailable> {
         let Store { postgres, catalog } = &self.0;
@@ -95,8 +85,7 @@ fn persisted(written: Written) -> Persisted {
     }
 }
 
-fn incoming(catalog: &Catalog, message: &IncomingMessage) -> Incoming {
-    let format = entity_format(message.format);
+fn incoming(catalog: &Catalog, message: &ponix_ingest::Incoming) -> Incoming {
     Incoming {
         message_id: message.message_id,
         organization: Some(message.organization.clone()),
@@ -104,37 +93,7 @@ fn incoming(catalog: &Catalog, message: &IncomingMessage) -> Incoming {
         received_at: message.received_at,
         source: Some(message.source.clone()),
         retry_count: 0,
-        parsed: catalog.parse(format, &message.payload, message.hint.as_deref()),
-    }
-}
-
-/// The same form in the words of the entities.
-pub(crate) fn entity_format(format: MessageFormat) -> Format {
-    match format {
-        MessageFormat::Line => Format::Line,
-        MessageFormat::Json => Format::Json,
-    }
-}
-
-fn accepted(message: &AcceptedMessage) -> Accepted {
-    Accepted {
-        message_id: message.message_id,
-        organization: Some(message.organization.clone()),
-        entity_type: message.entity_type.clone(),
-        received_at: message.received_at,
-        source: Some(message.source.clone()),
-    }
-}
-
-fn message_status(status: ponix_postgres::MessageStatus) -> MessageStatus {
-    MessageStatus {
-        message_id: status.message_id,
-        status: status.status.as_str().to_owned(),
-        entity_type: status.entity_type,
-        received_at: status.received_at,
-        processed_at: status.processed_at,
-        error: status.error,
-        retry_count: status.retry_count,
+        parsed: catalog.parse(message.format, &message.payload, message.hint.as_deref()),
     }
 }
 

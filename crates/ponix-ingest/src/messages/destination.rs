@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use ponix_wire::message::{Accepted, MessageStatus};
 use uuid::Uuid;
 
 use crate::error::ApiError;
 use crate::memory::Memory;
-use crate::message::IncomingMessage;
+use crate::message::Incoming;
 use crate::state::{Messages, Way};
-use crate::store::{AcceptedMessage, MessageStatus, Persisted, StatusQueue};
+use crate::store::{Persisted, StatusQueue};
 use crate::stream::{self, Stream};
 use crate::submission::{Checked, Destination, Events, Sent};
 
@@ -29,7 +30,7 @@ impl Messages {
         };
         statuses
             .queued(message_id)
-            .filter(|message| message.organization == organization)
+            .filter(|message| message.organization.as_deref() == Some(organization))
             .map(MessageStatus::accepted)
     }
 
@@ -37,7 +38,7 @@ impl Messages {
         &self,
         stream: &Stream,
         statuses: &StatusQueue,
-        event: Checked<IncomingMessage>,
+        event: Checked<Incoming>,
     ) -> Result<Sent, ApiError> {
         let Checked {
             id,
@@ -52,12 +53,12 @@ impl Messages {
             message: message.outgoing(&self.config.subject_prefix, key),
         };
         let sent = stream.publish(outgoing).await?;
-        statuses.push(AcceptedMessage {
+        statuses.push(Accepted {
             message_id: message.message_id,
-            organization: message.organization,
+            organization: Some(message.organization),
             entity_type: message.entity_type,
             received_at: message.received_at,
-            source: message.source,
+            source: Some(message.source),
         });
         Ok(sent)
     }
@@ -65,7 +66,7 @@ impl Messages {
     /// Stores what is no error, all at once.
     async fn persist(
         &self,
-        events: Events<'_, IncomingMessage>,
+        events: Events<'_, Incoming>,
         atomic: bool,
         timeout: Duration,
     ) -> Vec<Result<Sent, ApiError>> {
@@ -101,14 +102,14 @@ impl Messages {
     }
 }
 
-impl Destination<IncomingMessage> for Messages {
+impl Destination<Incoming> for Messages {
     fn memory(&self) -> &Memory {
         &self.memory
     }
 
     async fn send(
         &self,
-        events: Events<'_, IncomingMessage>,
+        events: Events<'_, Incoming>,
         atomic: bool,
     ) -> Vec<Result<Sent, ApiError>> {
         match &self.way {

@@ -6,15 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use ponix_ingest::{
-    AcceptedMessage, IncomingMessage, MessageStatus, MessageStore, Persisted, StoreUnavailable,
-};
+use ponix_ingest::{Incoming, MessageStore, Persisted, StoreUnavailable};
+use ponix_wire::message::{Accepted, MessageStatus, Status};
 use uuid::Uuid;
 
 /// Refuses lines that begin with `X|`, and everything while it is down.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryStore {
-    statuses: Mutex<HashMap<Uuid, (String, MessageStatus)>>,
+    statuses: Mutex<HashMap<Uuid, MessageStatus>>,
     pub(crate) down: AtomicBool,
     /// Statuses of accepted messages cannot be written.
     pub(crate) closed: AtomicBool,
@@ -22,9 +21,9 @@ pub(crate) struct MemoryStore {
 
 impl MemoryStore {
     /// Lets a message come to its end.
-    pub(crate) fn finish(&self, id: Uuid, status: &str) {
+    pub(crate) fn finish(&self, id: Uuid) {
         let mut statuses = self.statuses.lock().unwrap();
-        status.clone_into(&mut statuses.get_mut(&id).unwrap().1.status);
+        statuses.get_mut(&id).unwrap().status = Status::Processed;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -38,18 +37,15 @@ impl MemoryStore {
         Ok(())
     }
 
-    fn put(&self, message: AcceptedMessage, status: &str) {
+    fn put(&self, message: Accepted, status: Status) {
         let entry = MessageStatus {
-            message_id: message.message_id,
-            status: status.to_owned(),
-            entity_type: message.entity_type,
-            received_at: message.received_at,
-            processed_at: None,
-            error: None,
-            retry_count: 0,
+            status,
+            ..MessageStatus::accepted(message)
         };
-        let mut statuses = self.statuses.lock().unwrap();
-        statuses.insert(message.message_id, (message.organization, entry));
+        self.statuses
+            .lock()
+            .unwrap()
+            .insert(entry.message_id, entry);
     }
 }
 
@@ -63,15 +59,15 @@ impl MessageStore for MemoryStore {
             self.check()?;
             let statuses = self.statuses.lock().unwrap();
             let found = statuses.get(&message_id);
-            let own = found.filter(|(of, _)| of == organization);
-            Ok(own.map(|(_, status)| status.clone()))
+            let own = found.filter(|found| found.organization.as_deref() == Some(organization));
+            Ok(own.cloned())
         }
         .boxed()
     }
 
     fn record_accepted<'a>(
         &'a self,
-        messages: &'a [AcceptedMessage],
+        messages: &'a [Accepted],
     ) -> BoxFuture<'a, Result<(), StoreUnavailable>> {
         async move {
             self.check()?;
@@ -79,7 +75,7 @@ impl MessageStore for MemoryStore {
                 return Err(StoreUnavailable("closed".into()));
             }
             for message in messages {
-                self.put(message.clone(), "accepted");
+                self.put(message.clone(), Status::Accepted);
             }
             Ok(())
         }
@@ -88,12 +84,12 @@ impl MessageStore for MemoryStore {
 
     fn persist<'a>(
         &'a self,
-        messages: &'a [IncomingMessage],
+        messages: &'a [Incoming],
         atomic: bool,
     ) -> BoxFuture<'a, Result<Vec<Persisted>, StoreUnavailable>> {
         async move {
             self.check()?;
-            let bad = |message: &IncomingMessage| message.payload.starts_with(b"X|");
+            let bad = |message: &Incoming| message.payload.starts_with(b"X|");
             let none = atomic && messages.iter().any(bad);
             let mut results = Vec::new();
             for message in messages {
@@ -105,14 +101,14 @@ impl MessageStore for MemoryStore {
                     continue;
                 }
                 if !none {
-                    let accepted = AcceptedMessage {
+                    let accepted = Accepted {
                         message_id: message.message_id,
-                        organization: message.organization.clone(),
+                        organization: Some(message.organization.clone()),
                         entity_type: message.entity_type.clone(),
                         received_at: message.received_at,
-                        source: message.source.clone(),
+                        source: Some(message.source.clone()),
                     };
-                    self.put(accepted, "processed");
+                    self.put(accepted, Status::Processed);
                 }
                 results.push(Persisted::Stored);
             }

@@ -171,7 +171,7 @@ async fn a_status_is_told_to_its_organization_alone() {
     assert_eq!(foreign.json(), unknown);
     let waiting = format!("{path}?wait=30s");
     let headers = &[a];
-    let finish = async { api.store.finish(id, "processed") };
+    let finish = async { api.store.finish(id) };
     let (answer, ()) = tokio::join!(status(&api, headers, &waiting), finish);
     assert_eq!(answer.json()["status"], "processed");
     let wrong = status(&api, &[a], "7").await.error();
@@ -419,7 +419,7 @@ async fn those_that_wait_are_few_and_every_organization_has_its_own() {
         assert_eq!(other.status, 200);
         assert_eq!(message(&api, &[TEXT, a], "O|2").await.status, 202);
         let id = ids[0].parse().unwrap();
-        api.store.finish(id, "processed");
+        api.store.finish(id);
     };
     let (first, second, ()) = tokio::join!(wait(), wait(), others);
     for answer in [first, second] {

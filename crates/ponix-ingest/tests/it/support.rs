@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ponix_ingest::{
-    ApiKeys, DoorConfig, IngestConfig, IngestMetrics, IngestState, MessageFormat, MessagesConfig,
-    router, serve,
+    ApiKeys, DoorConfig, IngestConfig, IngestMetrics, IngestState, MessagesConfig, router, serve,
 };
 use ponix_nats::async_nats::jetstream;
 use ponix_nats::{
@@ -14,6 +13,7 @@ use ponix_nats::{
 };
 use ponix_stack::Nats;
 use ponix_wire::envelope::v1::ProcessedEnvelope;
+use ponix_wire::message::Format;
 use ponix_wire::{DecodedEnvelope, decode_envelope};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -230,10 +230,10 @@ pub(crate) fn two_keys() -> ApiKeys {
     ApiKeys::from_file(&path).unwrap()
 }
 
-fn identify(format: MessageFormat, payload: &[u8], hint: Option<&str>) -> Option<String> {
+fn identify(format: Format, payload: &[u8], hint: Option<&str>) -> Option<String> {
     match format {
-        MessageFormat::Json => hint.map(str::to_owned),
-        MessageFormat::Line => payload
+        Format::Json => hint.map(str::to_owned),
+        Format::Line => payload
             .starts_with(b"L|")
             .then(|| "OrderLineItem".to_owned()),
     }
