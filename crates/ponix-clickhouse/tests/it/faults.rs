@@ -87,6 +87,7 @@ async fn an_answer_that_is_lost_costs_a_copy_that_no_reader_sees() {
         ..support::config(server, "lost_answer")
     };
     let store = Store::with(Client::new(&config).expect("valid")).await;
+    store.stop_merges().await;
     proxy.set(Mode::SwallowResponse).await;
     let write = tokio::spawn({
         let store = store.clone();

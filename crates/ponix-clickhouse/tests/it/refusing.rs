@@ -97,6 +97,7 @@ async fn a_large_insert_learns_why_it_was_refused() {
 #[tokio::test]
 async fn one_bad_row_in_5000_is_found_with_at_most_26_more_inserts() {
     let store = Store::new("one_in_5000").await;
+    store.stop_merges().await;
     let mut rows = rows(5_000);
     rows[3_217].envelope.data_json = REFUSED_JSON.into();
     let outcome = store.write(&rows).await;
@@ -250,9 +251,7 @@ async fn the_table_gives_the_control_row_after_a_restart() {
 #[tokio::test]
 async fn too_many_parts_is_waited_out() {
     let store = Store::new("too_many_parts").await;
-    store
-        .execute("SYSTEM STOP MERGES processed_envelopes")
-        .await;
+    store.stop_merges().await;
     store
         .execute("ALTER TABLE processed_envelopes MODIFY SETTING parts_to_throw_insert = 1")
         .await;

@@ -147,12 +147,17 @@ impl Store {
             .expect(sql)
     }
 
+    /// Keeps copies as they are.
+    pub(crate) async fn stop_merges(&self) {
+        self.execute("SYSTEM STOP MERGES processed_envelopes").await;
+    }
+
     /// Rows that readers see.
     pub(crate) async fn envelopes(&self) -> u64 {
         self.number("SELECT count() FROM envelopes").await
     }
 
-    /// Rows with the copies.
+    /// Rows with the copies; those that are not merged yet, see [`Store::stop_merges`].
     pub(crate) async fn copies(&self) -> u64 {
         self.number("SELECT count() FROM processed_envelopes").await
     }

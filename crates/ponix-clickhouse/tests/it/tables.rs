@@ -202,6 +202,7 @@ async fn a_created_table_shows_readers_each_event_once() {
     config.unknown_fields = UnknownFields::JsonColumn;
     config.schema = Schema::Create;
     let tables = Tables::new("tables_created", &[], config.clone()).await;
+    tables.execute("SYSTEM STOP MERGES meter_readings").await;
     for late in [0, 5] {
         let event = json!({"meter": "m", "read_at": 7, "value": "1.5", "late": late});
         tables.store(&[record(late, event)]).await;
@@ -233,6 +234,7 @@ async fn the_messages_identity_makes_copies_one() {
     config.columns = Some(columns(&[("name", "String")]));
     config.schema = Schema::Create;
     let tables = Tables::new("tables_message", &[], config).await;
+    tables.execute("SYSTEM STOP MERGES events").await;
     let events: Vec<_> = (0..3).map(|n| record(n, json!({"name": "x"}))).collect();
     tables.store(&events).await;
     tables.store(&events[1..]).await;
