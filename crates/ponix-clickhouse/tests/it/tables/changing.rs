@@ -101,6 +101,33 @@ async fn a_table_that_is_dropped_holds_until_it_is_back() {
 }
 
 #[tokio::test]
+async fn what_is_stored_is_told_when_the_rest_is_held() {
+    let table = "CREATE TABLE meters (meter String, stored_at DateTime DEFAULT now()) \
+                 ENGINE = ReplacingMergeTree ORDER BY meter";
+    let tables = Tables::new("tables_partly", &[table], config("meters", &["meter"])).await;
+    tables
+        .execute("ALTER TABLE meters DROP COLUMN stored_at")
+        .await;
+    // Those that leave the column out do not miss it.
+    let records = [
+        record(0, json!({"meter": "a"})),
+        record(1, json!({"meter": "b", "stored_at": 1})),
+        record(2, json!({"meter": "c"})),
+        record(3, json!({"stored_at": 1})),
+    ];
+    let error = tables.write(&records).await.expect_err("no such column");
+    let stored: Vec<_> = (0..4).map(|n| error.stored().contains(n)).collect();
+    assert_eq!(stored, [true, false, true, false]);
+    assert_eq!(tables.number("SELECT count() FROM meters").await, 2);
+    tables
+        .execute("ALTER TABLE meters ADD COLUMN stored_at DateTime DEFAULT now()")
+        .await;
+    tables.store(&records[1..2]).await;
+    let named = "SELECT count() FROM meters WHERE toUnixTimestamp(stored_at) = 1";
+    assert_eq!(tables.number(named).await, 1);
+}
+
+#[tokio::test]
 async fn another_table_in_its_place_is_noticed_and_stays_noticed() {
     let tables = meters("tables_replaced").await;
     // It takes all that the other did, and keeps copies.
