@@ -192,6 +192,33 @@ async fn what_the_store_refuses_is_found_among_misfits() {
 }
 
 #[tokio::test]
+async fn what_is_stored_is_told_by_the_positions_of_all_records() {
+    let config = config("meters", &["meter", "read_at"]);
+    let tables = Tables::new("tables_positions", &[METERS], config).await;
+    tables
+        .execute("ALTER TABLE meters ADD CONSTRAINT c CHECK value % 4 != 0")
+        .await;
+    let value = |n: u64| if n % 3 == 0 { json!("x") } else { json!(n) };
+    let records: Vec<_> = (0..900).map(|n| reading(n, value(n))).collect();
+    let error = tables
+        .write(&records)
+        .await
+        .expect_err("a quarter is refused");
+    assert!(
+        matches!(error, WriteError::RefusedAlike { .. }),
+        "{error:?}"
+    );
+    let told: Vec<_> = (0..900)
+        .filter(|n| error.stored().contains(*n))
+        .map(|n| n.to_string())
+        .collect();
+    assert!(!told.is_empty(), "the search stores some");
+    let stored = "SELECT arrayStringConcat(arraySort(x -> toUInt32(x), \
+                  groupUniqArray(toString(value))), ' ') FROM meters";
+    assert_eq!(tables.text(stored).await, told.join(" "));
+}
+
+#[tokio::test]
 async fn a_created_table_shows_readers_each_event_once() {
     let mut config = config("meter_readings", &["meter", "read_at"]);
     config.columns = Some(columns(&[
