@@ -198,7 +198,13 @@ async fn what_is_stored_is_told_by_the_positions_of_all_records() {
     tables
         .execute("ALTER TABLE meters ADD CONSTRAINT c CHECK value % 4 != 0")
         .await;
-    let value = |n: u64| if n % 3 == 0 { json!("x") } else { json!(n) };
+    let value = |n: u64| {
+        if n.is_multiple_of(3) {
+            json!("x")
+        } else {
+            json!(n)
+        }
+    };
     let records: Vec<_> = (0..900).map(|n| reading(n, value(n))).collect();
     let error = tables
         .write(&records)
