@@ -18,7 +18,7 @@ use crate::document::DocumentEncoder;
 use crate::error::{ApiError, ErrorBody};
 use crate::identity::idempotency_key;
 use crate::metrics::Tally;
-use crate::openapi::{Document, ObjectLines};
+use crate::openapi::{AcceptedWord, Document, ObjectLines};
 use crate::state::IngestState;
 use crate::stream::Stream;
 use crate::submission::Submission;
@@ -78,10 +78,19 @@ pub(crate) struct DocumentAccepted {
     /// The message's identity.
     message_id: Uuid,
     /// Always `accepted`.
-    #[schema(example = "accepted")]
+    #[schema(inline, value_type = AcceptedWord)]
     status: &'static str,
     /// The stream had this message already; it is stored once.
     duplicate: bool,
+}
+
+/// The answer for one document, or for lines.
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes the answer")]
+pub(crate) enum DocumentsAnswer {
+    One(DocumentAccepted),
+    Lines(BatchAnswer),
 }
 
 /// Checks the path of a door.
@@ -113,7 +122,7 @@ pub(crate) fn check_path(path: &str, taken: &[Arc<Door>]) -> Result<(), DoorErro
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 printable ASCII characters: the same key is the same document", pattern = "^[!-~]([ -~]{0,126}[!-~])?$")),
     request_body(content((Document = "application/json"), (ObjectLines = "application/x-ndjson"))),
     responses(
-        (status = 202, description = "JetStream has it", body = DocumentAccepted),
+        (status = 202, description = "JetStream has it, or every line of NDJSON", body = DocumentsAnswer),
         (status = 207, description = "NDJSON: some lines are taken, the others are wrong", body = BatchAnswer),
         (status = 400, description = "The body is wrong", body = ErrorBody),
         (status = 401, description = "No API key, or an unknown one", body = ErrorBody),

@@ -15,7 +15,7 @@ use crate::clock::now_ns;
 use crate::envelope::EnvelopeEncoder;
 use crate::error::{ApiError, ErrorBody};
 use crate::identity::idempotency_key;
-use crate::openapi::{ObjectLines, Readings};
+use crate::openapi::{self, AcceptedWord, EnvelopeLines, ProtobufBody, Readings};
 use crate::state::IngestState;
 use crate::submission::Submission;
 
@@ -25,22 +25,31 @@ pub(crate) struct EnvelopeAccepted {
     /// The event's identity.
     event_id: Uuid,
     /// Always `accepted`.
-    #[schema(example = "accepted")]
+    #[schema(inline, value_type = AcceptedWord)]
     status: &'static str,
     /// The stream had this event already; it is stored once.
     duplicate: bool,
 }
 
+/// The answer for one envelope, or for lines.
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes the answer")]
+pub(crate) enum EnvelopesAnswer {
+    One(EnvelopeAccepted),
+    Lines(BatchAnswer),
+}
+
 /// One envelope in JSON, as it is sent.
 #[derive(Debug, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!(openapi::example_envelope()))]
 #[expect(
     dead_code,
     reason = "describes the body; it is read without this struct"
 )]
 pub(crate) struct EnvelopeBody {
     /// The credential's own, or left out.
-    #[schema(example = "example-org")]
     organization_id: Option<String>,
     /// ASCII letters, digits, `_`, `-` or `:`.
     #[schema(
@@ -51,7 +60,7 @@ pub(crate) struct EnvelopeBody {
     )]
     end_device_id: String,
     /// RFC 3339, from 1970 to one day from now.
-    #[schema(example = "2026-03-01T12:00:00Z", format = DateTime)]
+    #[schema(format = DateTime)]
     occurred_at: String,
     /// RFC 3339; the time of the request without.
     #[schema(format = DateTime)]
@@ -68,11 +77,11 @@ pub(crate) struct EnvelopeBody {
 /// The answer comes once JetStream has acknowledged. With an `event_id` or an `Idempotency-Key` a
 /// request may be sent again and again: the event is stored once.
 #[utoipa::path(
-    post, path = "/v1/envelopes", tag = "envelopes",
+    post, path = "/v1/envelopes", operation_id = "post_envelopes", tag = "envelopes",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 printable ASCII characters: the same key is the same event", pattern = "^[!-~]([ -~]{0,126}[!-~])?$")),
-    request_body(content((EnvelopeBody = "application/json"), (ObjectLines = "application/x-ndjson"), (Vec<u8> = "application/x-protobuf"))),
+    request_body(content((EnvelopeBody = "application/json"), (EnvelopeLines = "application/x-ndjson"), (ProtobufBody = "application/x-protobuf"))),
     responses(
-        (status = 202, description = "JetStream has it", body = EnvelopeAccepted),
+        (status = 202, description = "JetStream has it, or every line of NDJSON", body = EnvelopesAnswer),
         (status = 207, description = "NDJSON: some lines are taken, the others are wrong", body = BatchAnswer),
         (status = 400, description = "The body is wrong", body = ErrorBody),
         (status = 401, description = "No API key, or an unknown one", body = ErrorBody),

@@ -26,7 +26,9 @@ use crate::clock::now_ns;
 use crate::error::{ApiError, ErrorBody};
 use crate::identity::idempotency_key;
 use crate::message::MessageEncoder;
-use crate::openapi::{MessageLine, MessageLines, MessageObject, ObjectLines};
+use crate::openapi::{
+    MessageLine, MessageLines, MessageObject, ObjectLines, TakenWord, UnknownWord,
+};
 use crate::router::ClientAddress;
 use crate::state::{IngestState, Messages};
 use crate::submission::Submission;
@@ -42,7 +44,7 @@ pub(crate) struct MessageAccepted {
     /// The message's identity: ask for its status with it.
     message_id: Uuid,
     /// `accepted`, or `persisted` in the synchronous mode.
-    #[schema(example = "accepted")]
+    #[schema(inline, value_type = TakenWord)]
     status: &'static str,
     /// When it came in.
     #[serde(with = "time::serde::rfc3339")]
@@ -55,7 +57,7 @@ pub(crate) struct UnknownStatus {
     /// As it was asked for.
     message_id: Uuid,
     /// Always `unknown`.
-    #[schema(example = "unknown")]
+    #[schema(inline, value_type = UnknownWord)]
     status: &'static str,
 }
 
@@ -103,7 +105,7 @@ pub(crate) enum StatusName {
 /// The answer comes once JetStream has acknowledged. With an `Idempotency-Key`, or a `message_id` in
 /// a JSON message, a request may be sent again and again: the message is stored once.
 #[utoipa::path(
-    post, path = "/ingest/message", tag = "messages",
+    post, path = "/ingest/message", operation_id = "post_message", tag = "messages",
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 printable ASCII characters: the same key is the same message", pattern = "^[!-~]([ -~]{0,126}[!-~])?$"),
         ("entity" = Option<String>, Query, description = "The entity that the message holds", pattern = "^[A-Za-z][A-Za-z0-9_]{0,63}$"),
@@ -161,7 +163,7 @@ pub(crate) async fn post(
 /// Every line stands for itself: bad ones are told, the others are taken. With `atomic=true` nothing
 /// is taken when a line is wrong.
 #[utoipa::path(
-    post, path = "/ingest/batch", tag = "messages",
+    post, path = "/ingest/batch", operation_id = "post_batch", tag = "messages",
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 printable ASCII characters: the same line under the same key is the same message", pattern = "^[!-~]([ -~]{0,126}[!-~])?$"),
         ("entity" = Option<String>, Query, description = "The entity that the messages hold", pattern = "^[A-Za-z][A-Za-z0-9_]{0,63}$"),
@@ -214,7 +216,7 @@ pub(crate) async fn batch(
 
 /// Ask what became of a message.
 #[utoipa::path(
-    get, path = "/ingest/status/{message_id}", tag = "messages",
+    get, path = "/ingest/status/{message_id}", operation_id = "get_status", tag = "messages",
     params(
         ("message_id" = Uuid, Path, description = "As the message was answered"),
         ("wait" = Option<String>, Query, description = "Waits for a final status, such as 5s or 500ms", pattern = "^[0-9]{1,5}(ms|s)$"),

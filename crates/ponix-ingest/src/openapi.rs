@@ -5,18 +5,21 @@ mod schemas;
 use std::sync::Arc;
 
 use axum::Router;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use utoipa::OpenApi;
 use utoipa::openapi::PathItem;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_swagger_ui::SwaggerUi;
 
-use self::schemas::JsonValue;
 pub(crate) use self::schemas::{
-    Document, MessageLine, MessageLines, MessageObject, ObjectLines, Readings,
+    AcceptedWord, Document, EnvelopeLines, MessageLine, MessageLines, MessageObject, ObjectLines,
+    ProtobufBody, Readings, TakenWord, UnknownWord,
 };
 use crate::answer::{BatchAnswer, LineResult};
-use crate::doors::{DocumentAccepted, Door};
-use crate::envelopes::{EnvelopeAccepted, EnvelopeBody};
+use crate::clock::now_ns;
+use crate::doors::{DocumentAccepted, DocumentsAnswer, Door};
+use crate::envelopes::{EnvelopeAccepted, EnvelopeBody, EnvelopesAnswer};
 use crate::error::ErrorBody;
 use crate::messages::{MessageAccepted, StatusBody, StatusName, UnknownStatus};
 use crate::state::IngestState;
@@ -32,10 +35,12 @@ use crate::state::IngestState;
     components(schemas(
         EnvelopeBody,
         EnvelopeAccepted,
+        EnvelopesAnswer,
+        EnvelopeLines,
+        ProtobufBody,
         BatchAnswer,
         LineResult,
         ErrorBody,
-        JsonValue,
         ObjectLines,
         Readings
     ))
@@ -62,7 +67,7 @@ struct MessagesDoc;
 #[derive(Debug, OpenApi)]
 #[openapi(
     paths(crate::doors::post),
-    components(schemas(Document, DocumentAccepted))
+    components(schemas(Document, DocumentAccepted, DocumentsAnswer))
 )]
 struct DoorsDoc;
 
@@ -114,6 +119,22 @@ fn of_door(any: &PathItem, door: &Door) -> PathItem {
         operation.summary = Some(summary);
     }
     item
+}
+
+/// An envelope of now: what is sent to try the API should be found among the latest events.
+pub(crate) fn example_envelope() -> serde_json::Value {
+    let now = OffsetDateTime::from_unix_timestamp(now_ns() / 1_000_000_000);
+    let now = now.unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    serde_json::json!({
+        "end_device_id": "sensor-1",
+        "occurred_at": now.format(&Rfc3339).unwrap_or_default(),
+        "data": {"temperature": 21.5},
+    })
+}
+
+fn example_lines() -> String {
+    let line = example_envelope();
+    format!("{line}\n{line}\n")
 }
 
 pub(crate) fn routes(openapi: utoipa::openapi::OpenApi) -> Router<IngestState> {

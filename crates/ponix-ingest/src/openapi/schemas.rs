@@ -2,11 +2,8 @@
 
 use std::borrow::Cow;
 
-use ponix_wire::INTEGER_EXACT_MAX;
-use utoipa::openapi::schema::{
-    AdditionalProperties, AnyOfBuilder, ArrayBuilder, ObjectBuilder, SchemaType, Type,
-};
-use utoipa::openapi::{KnownFormat, Ref, RefOr, Schema, SchemaFormat};
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{KnownFormat, RefOr, Schema, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
 /// A text as PostgreSQL can store it.
@@ -34,9 +31,50 @@ pub(crate) struct MessageLines(String);
 
 /// JSON objects, one per line; empty lines do not count.
 #[derive(ToSchema)]
-#[schema(value_type = String, pattern = "[!-~]")]
+#[schema(value_type = String, pattern = "[!-~]", example = "{\"n\": 1}\n{\"n\": 2}\n")]
 #[expect(dead_code, reason = "describes the body; it is read without this")]
 pub(crate) struct ObjectLines(String);
+
+/// One `ProcessedEnvelope` of `proto/envelope/v1/envelope.proto`.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "describes the body; it is read without this")]
+pub(crate) struct ProtobufBody(String);
+
+/// Envelopes in JSON, one per line; empty lines do not count.
+#[derive(ToSchema)]
+#[schema(
+    value_type = String,
+    pattern = "[!-~]",
+    example = json!(super::example_lines())
+)]
+#[expect(dead_code, reason = "describes the body; it is read without this")]
+pub(crate) struct EnvelopeLines(String);
+
+/// The only word there is.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes the answer")]
+pub(crate) enum AcceptedWord {
+    Accepted,
+}
+
+/// The words for a message that is taken.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes the answer")]
+pub(crate) enum TakenWord {
+    Accepted,
+    Persisted,
+}
+
+/// The only word there is.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes the answer")]
+pub(crate) enum UnknownWord {
+    Unknown,
+}
 
 /// The readings of an envelope: at most 32 levels deep, without integers beyond ±2^53.
 #[derive(Debug)]
@@ -45,7 +83,7 @@ pub(crate) struct Readings;
 impl PartialSchema for Readings {
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new()
-            .additional_properties(Some(JsonValue::reference()))
+            .additional_properties(Some(AdditionalProperties::FreeForm(true)))
             .into()
     }
 }
@@ -77,7 +115,10 @@ impl PartialSchema for MessageObject {
             .property("message_id", id)
             .property("entity_type", entity)
             .property_names(Some(without_nul()))
-            .additional_properties(Some(JsonValue::reference()))
+            .examples([serde_json::json!({
+                "entity_type": "Customer", "cust_key": 370, "name": "Customer#000000370",
+            })])
+            .additional_properties(Some(AdditionalProperties::FreeForm(true)))
             .into()
     }
 }
@@ -95,7 +136,7 @@ pub(crate) struct Document;
 impl PartialSchema for Document {
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new()
-            .additional_properties(Some(JsonValue::reference()))
+            .additional_properties(Some(AdditionalProperties::FreeForm(true)))
             .into()
     }
 }
@@ -103,41 +144,6 @@ impl PartialSchema for Document {
 impl ToSchema for Document {
     fn name() -> Cow<'static, str> {
         "Document".into()
-    }
-}
-
-/// What may lie in readings and messages.
-#[derive(Debug)]
-pub(crate) struct JsonValue;
-
-impl JsonValue {
-    fn reference() -> AdditionalProperties<Schema> {
-        Ref::from_schema_name(Self::name()).into()
-    }
-}
-
-impl PartialSchema for JsonValue {
-    fn schema() -> RefOr<Schema> {
-        let most = INTEGER_EXACT_MAX as f64;
-        let of = |kind: Type| ObjectBuilder::new().schema_type(kind);
-        AnyOfBuilder::new()
-            .item(of(Type::Null))
-            .item(of(Type::Boolean))
-            .item(of(Type::Number).minimum(Some(-most)).maximum(Some(most)))
-            .item(without_nul())
-            .item(ArrayBuilder::new().items(Ref::from_schema_name(Self::name())))
-            .item(
-                of(Type::Object)
-                    .property_names(Some(without_nul()))
-                    .additional_properties(Some(Self::reference())),
-            )
-            .into()
-    }
-}
-
-impl ToSchema for JsonValue {
-    fn name() -> Cow<'static, str> {
-        "JsonValue".into()
     }
 }
 

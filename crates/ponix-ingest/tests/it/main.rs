@@ -8,6 +8,7 @@ mod limits;
 mod memory_store;
 mod messages;
 mod nats_down;
+mod openapi;
 mod serving;
 mod support;
 mod taking;
