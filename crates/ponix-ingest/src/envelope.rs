@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeSeed;
 use uuid::Uuid;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, MISSING};
 use crate::identity::{id_of_key, own_id};
 use crate::memory::content_hash;
 use crate::submission::{Checked, Encode};
@@ -187,7 +187,7 @@ fn check_device_id(id: &str) -> Result<(), ApiError> {
 struct MembersSeed<'a>(&'a JsonReader);
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(field_identifier, rename_all = "snake_case")]
 enum Member {
     OrganizationId,
     EndDeviceId,
@@ -247,7 +247,7 @@ impl<'de> serde::de::Visitor<'de> for MembersSeed<'_> {
                 Member::Data => data = Some(map.next_value_seed(self.0.member("data"))?),
             }
         }
-        let missing = A::Error::missing_field;
+        let missing = |member| self.0.refuse(member, MISSING);
         Ok(Members {
             organization_id,
             end_device_id: end_device_id.ok_or_else(|| missing("end_device_id"))?,

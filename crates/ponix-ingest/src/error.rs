@@ -12,6 +12,9 @@ use utoipa::ToSchema;
 /// Said when nobody knows whether the message is stored.
 const OUTCOME_UNKNOWN: &str = "outcome unknown: send again with the same Idempotency-Key";
 
+/// The reason of a member that is not there.
+pub(crate) const MISSING: &str = "is missing";
+
 /// An answer that is not a success. The codes are stable, the messages are for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -163,8 +166,13 @@ impl From<JsonError> for ApiError {
     fn from(err: JsonError) -> Self {
         match err {
             JsonError::NotUtf8 { .. } => Self::bad("invalid_utf8", format!("the body {err}")),
-            JsonError::Value { ref field, .. } => {
-                Self::bad("invalid_value", err.to_string()).at(field.clone())
+            JsonError::Value { ref field, reason } => {
+                let code = if reason == MISSING {
+                    "missing_field"
+                } else {
+                    "invalid_value"
+                };
+                Self::bad(code, err.to_string()).at(field.clone())
             }
             _ => Self::bad("invalid_json", err.to_string()),
         }
@@ -177,9 +185,14 @@ impl From<ConversionError> for ApiError {
             ConversionError::Missing { field } => {
                 return Self::bad("missing_field", err.to_string()).at(*field);
             }
-            ConversionError::TooLong { field, .. }
-            | ConversionError::TimeOutOfRange { field }
-            | ConversionError::NotRfc3339 { field, .. } => (*field).to_owned(),
+            ConversionError::NotRfc3339 { field, .. } => {
+                let message =
+                    format!("{err}: send one with its zone, such as 2026-03-01T12:00:00Z");
+                return Self::bad("invalid_value", message).at(*field);
+            }
+            ConversionError::TooLong { field, .. } | ConversionError::TimeOutOfRange { field } => {
+                (*field).to_owned()
+            }
             ConversionError::IntegerNotExact { field }
             | ConversionError::NotFinite { field }
             | ConversionError::TooDeep { field, .. } => field.clone(),
@@ -192,11 +205,32 @@ impl From<ConversionError> for ApiError {
 impl From<DecodeError> for ApiError {
     fn from(err: DecodeError) -> Self {
         use ponix_wire::DecodeErrorKind as Kind;
+        if let DecodeError::TooFarAhead {
+            field, ahead_ns, ..
+        } = err
+        {
+            let message = format!(
+                "{field} is {} ahead of now, at most one day is accepted: does the clock of the device run right?",
+                distance(ahead_ns)
+            );
+            return Self::bad("invalid_value", message).at(field);
+        }
         let code = match err.kind() {
             Kind::MissingField => "missing_field",
             Kind::Value => "invalid_value",
             Kind::Decode => "invalid_protobuf",
         };
         Self::bad(code, err.to_string())
+    }
+}
+
+/// A time span as people say it.
+fn distance(ns: i64) -> String {
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    let hours = ns / HOUR_NS;
+    match hours {
+        0..48 => format!("{hours} hours"),
+        48..17_520 => format!("{} days", hours / 24),
+        _ => format!("{} years", hours / 8_766),
     }
 }

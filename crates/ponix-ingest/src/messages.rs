@@ -219,7 +219,7 @@ pub(crate) async fn batch(
     get, path = "/ingest/status/{message_id}", operation_id = "get_status", tag = "messages",
     params(
         ("message_id" = Uuid, Path, description = "As the message was answered"),
-        ("wait" = Option<String>, Query, description = "Waits for a final status, such as 5s or 500ms", pattern = "^[0-9]{1,5}(ms|s)$"),
+        ("wait" = Option<String>, Query, description = "Waits for a final status, such as 5, 5s or 500ms", pattern = "^[0-9]{1,5}(ms|s)?$"),
     ),
     responses(
         (status = 200, description = "What is known of it", body = StatusBody),

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -54,9 +54,7 @@ pub fn router(state: IngestState) -> Router {
             state.messages.is_some(),
             &state.doors,
         )))
-        .fallback(|| async {
-            ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no such route")
-        })
+        .fallback(no_route)
         .layer(middleware::from_fn_with_state(state.clone(), look))
         .nest("/api", ingest.clone())
         .merge(ingest)
@@ -160,6 +158,15 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.dec();
     }
+}
+
+async fn no_route(State(state): State<IngestState>, uri: Uri) -> ApiError {
+    let path = uri.path().trim_start_matches("/api");
+    if state.messages.is_none() && path.starts_with("/ingest/") {
+        let message = "the pipeline of raw messages is off: its database is not configured";
+        return ApiError::new(StatusCode::NOT_FOUND, "messages_off", message);
+    }
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no such route")
 }
 
 async fn ready(State(state): State<IngestState>) -> Response {

@@ -136,6 +136,12 @@ async fn the_api_takes_events_while_clickhouse_is_down_and_says_so() {
     // JetStream takes events all the same: that is what it is for.
     assert_eq!(status, 200, "{body}");
     assert_eq!(http::get(addr, "/metrics").await.unwrap().0, 404);
+    let (status, body) = http::get(addr, "/ingest/status/7").await.unwrap();
+    assert_eq!(status, 404);
+    assert!(
+        body.contains("the pipeline of raw messages is off"),
+        "{body}"
+    );
     assert_eq!(post(&service, NDJSON, &lines(10)).await.0, 202);
     world.clickhouse.restart().await.unwrap();
     world.stored(10).await;

@@ -52,14 +52,15 @@ fn wrong(name: &str, what: &str) -> ApiError {
     ApiError::bad("invalid_parameter", format!("{name} {what}")).at(name)
 }
 
-/// Up to five digits and a unit.
+/// Up to five digits and a unit: seconds without.
 fn duration(text: &str) -> Option<Duration> {
-    let end = text.find(|c: char| !c.is_ascii_digit())?;
+    let end = text.find(|c: char| !c.is_ascii_digit());
+    let end = end.unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
     let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 5)?;
     match unit {
         "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
+        "s" | "" => Some(Duration::from_secs(number)),
         _ => None,
     }
 }
@@ -75,9 +76,11 @@ mod tests {
         assert_eq!(query.entity.as_deref(), Some("Order"));
         assert!(query.atomic);
         assert_eq!(query.wait, Duration::from_millis(500));
+        let query = Query::parse(Some("wait=5"), all).unwrap();
+        assert_eq!(query.wait, Duration::from_secs(5));
         assert_eq!(Query::parse(None, all), Ok(Query::default()));
         for wrong in [
-            "wait=5",
+            "wait=",
             "wait=s",
             "wait=-1s",
             "wait=5m",
