@@ -2,11 +2,12 @@
 
 use ponix_clickhouse::{BatchLimits, ClickHouseConfig, encode};
 use ponix_entities::Catalog;
-use ponix_pipeline::{Decode, Decoded, Message, serve_crash_isolation};
+use ponix_pipeline::{Decode, DecodeError, Decoded, Message, serve_crash_isolation};
 use ponix_runner::Outcome;
 
 use crate::cli;
 use crate::config::Config;
+use crate::declared;
 use crate::envelopes::{self, EnvelopeDecoder};
 use crate::messages::{self, MessageDecoder};
 
@@ -29,21 +30,37 @@ pub(crate) fn run(config: &Config, pipeline: &str) -> Outcome {
                 Err(err) => cli::fail(&format!("PONIX_ENTITIES_DIR: {err}")),
             }
         }
-        other => cli::fail(&format!("there is no pipeline {other:?}")),
+        declared => match declared::read_offline(config, declared) {
+            Ok(read) => serve(read),
+            Err(err) => cli::fail(&format!("{err:#}")),
+        },
     }
 }
 
-fn serve(read_message: impl FnMut(&Message<'_>)) -> Outcome {
-    serve_crash_isolation(
-        std::io::stdin().lock(),
-        std::io::stdout().lock(),
-        read_message,
-    );
+fn serve(mut read_message: impl FnMut(&Message<'_>)) -> Outcome {
+    let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    serve_crash_isolation(input, output, |message| {
+        abort_if_planted(message.payload);
+        read_message(message);
+    });
     Outcome::Clean
 }
 
-/// Where tests plant a payload that ends the process: one that holds the failpoint's argument.
-pub(crate) fn abort_if_planted(payload: &[u8]) {
+/// A decoder that ends the process where a test has planted such a payload.
+#[derive(Debug)]
+pub(crate) struct Planted<D>(pub(crate) D);
+
+impl<D: Decode> Decode for Planted<D> {
+    type Row = D::Row;
+
+    fn decode(&self, message: &Message<'_>) -> Result<Decoded<D::Row>, DecodeError> {
+        abort_if_planted(message.payload);
+        self.0.decode(message)
+    }
+}
+
+/// Ends the process when a payload holds the failpoint's argument.
+fn abort_if_planted(payload: &[u8]) {
     fail::fail_point!("abort_on_payload", |marker| {
         let marker = marker.unwrap_or_default();
         if payload

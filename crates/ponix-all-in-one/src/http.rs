@@ -5,14 +5,25 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use ponix_entities::Format;
 use ponix_ingest::{ApiKeys, Identify, IngestMetrics, IngestState, router, serve};
+use ponix_pipeline::Pipeline;
 use ponix_runner::{Shutdown, Startup};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
+use crate::declared;
 use crate::messages::{PostgresMessages, Store};
 use crate::nats::Nats;
 use crate::readiness::Readiness;
+
+/// What can be sent beside envelopes.
+#[derive(Debug)]
+pub(crate) struct Ways<'a> {
+    /// Raw messages, where they are kept.
+    pub(crate) messages: Option<Store>,
+    /// Documents for declared pipelines that have a door.
+    pub(crate) pipelines: &'a [Pipeline],
+}
 
 /// Starts the server of the API, if it is wanted.
 ///
@@ -22,7 +33,10 @@ pub(crate) async fn start(
     config: &Config,
     startup: &Startup,
     nats: &Nats,
-    messages: Option<Store>,
+    Ways {
+        messages,
+        pipelines,
+    }: Ways<'_>,
     metrics: IngestMetrics,
     registry: Arc<Registry>,
     readiness: Readiness,
@@ -61,6 +75,10 @@ pub(crate) async fn start(
         Some(store) => with_messages(config, startup, state, store),
         None => state,
     };
+    for pipeline in pipelines.iter().filter(|one| one.http.is_some()) {
+        nats.adopt(&declared::stream(config, pipeline)).await?;
+    }
+    let state = declared::with_doors(state, pipelines)?;
     startup.app_process("http api", move |shutdown: Shutdown| async move {
         serve(
             listener,

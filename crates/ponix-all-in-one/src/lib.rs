@@ -5,6 +5,7 @@ mod cli;
 mod clock;
 mod config;
 mod crash_isolation;
+mod declared;
 mod entities;
 mod envelopes;
 mod http;
@@ -77,7 +78,15 @@ async fn run(program: Program) -> Outcome {
     let reading = Reading::new(&Environment::of_process().with_defaults(program.defaults()));
     match cli.command.unwrap_or(Command::Run) {
         Command::CheckConfig { reference } => cli::check_config(&reading, reference),
-        Command::Run => with_config(reading, |config| service::run(config, signals)).await,
+        Command::Run => {
+            with_config(reading, |config| async {
+                match declared::load(config.service.pipelines_dir.as_deref()) {
+                    Ok(pipelines) => service::run(config, pipelines, signals).await,
+                    Err(problems) => cli::wrong_configuration(&problems),
+                }
+            })
+            .await
+        }
         Command::Probe => {
             with_config(reading, |config| probe::run(config.service.admin_addr)).await
         }

@@ -8,8 +8,8 @@ use ponix_nats::async_nats::jetstream::Context;
 use ponix_nats::async_nats::jetstream::consumer::PullConsumer;
 use ponix_nats::async_nats::jetstream::stream::Stream;
 use ponix_nats::{
-    ConnectionRole, ConsumerError, ConsumerSettings, NatsMetrics, Publisher, StreamError,
-    StreamSettings, connect, jetstream_context,
+    AdoptedStream, ConnectionRole, ConsumerError, ConsumerSettings, NatsMetrics, Publisher,
+    StreamError, StreamSettings, connect, jetstream_context,
 };
 use ponix_runner::Startup;
 use tokio::time::Instant;
@@ -71,6 +71,17 @@ impl Nats {
     pub(crate) async fn stream(&self, settings: &StreamSettings) -> anyhow::Result<Stream> {
         until_ready("stream", self.deadline, StreamError::is_transient, || {
             settings.reconcile(&self.context)
+        })
+        .await
+    }
+
+    /// Makes a stream, or takes the one that is there as it is.
+    ///
+    /// # Errors
+    /// What was refused, and what to do.
+    pub(crate) async fn adopt(&self, settings: &StreamSettings) -> anyhow::Result<AdoptedStream> {
+        until_ready("stream", self.deadline, StreamError::is_transient, || {
+            settings.adopt(&self.context)
         })
         .await
     }

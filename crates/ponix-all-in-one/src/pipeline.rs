@@ -12,6 +12,7 @@ use ponix_runner::{Shutdown, Startup};
 use ponix_sink::Sink;
 use tokio::sync::watch;
 
+use crate::crash_isolation::Planted;
 use crate::nats::Nats;
 use crate::readiness::Parts;
 use crate::{janitor, store_health};
@@ -38,6 +39,8 @@ pub(crate) struct Source {
 pub(crate) struct Streams {
     pub(crate) source: Stream,
     pub(crate) dead: Stream,
+    /// Whether settled messages are ours to purge.
+    pub(crate) purges: bool,
 }
 
 impl Source {
@@ -49,6 +52,7 @@ impl Source {
         Ok(Streams {
             source: nats.stream(&self.stream).await?,
             dead: nats.stream(&self.dead_letters).await?,
+            purges: true,
         })
     }
 
@@ -83,7 +87,7 @@ where
     let consumer = BatchConsumer::new(
         nats.consuming.clone(),
         consumer,
-        PipelineProcessor::new(decoder, sink, isolation, &source.batches),
+        PipelineProcessor::new(Planted(decoder), sink, isolation, &source.batches),
         source.dead_letters(nats),
         source.batches.clone(),
         &nats.metrics,
@@ -92,6 +96,9 @@ where
     startup.app_process(format!("{name} consumer"), |shutdown: Shutdown| {
         consumer.run(shutdown.soft().clone())
     });
+    if !streams.purges {
+        return Ok(());
+    }
     let window = source.replay_window;
     let janitor = Janitor::new(streams.source.clone(), window, &nats.metrics);
     let (warnings, warned) = watch::channel(Vec::new());

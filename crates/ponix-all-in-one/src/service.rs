@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ponix_clickhouse::ClickHouseMetrics;
+use ponix_clickhouse::{ClickHouseMetrics, Client};
 use ponix_ingest::IngestMetrics;
 use ponix_nats::NatsMetrics;
+use ponix_pipeline::Pipeline;
 use ponix_postgres::PostgresMetrics;
 use ponix_runner::{Outcome, Runner, Shutdown, Signals, Startup};
 use prometheus_client::registry::Registry;
@@ -13,6 +14,8 @@ use tokio::time::Instant;
 
 use crate::admin::Admin;
 use crate::config::Config;
+use crate::declared::{self, Stores};
+use crate::http::Ways;
 use crate::messages::MessageMetrics;
 use crate::nats::Nats;
 use crate::readiness::{Parts, Readiness};
@@ -22,7 +25,7 @@ use crate::{envelopes, http, messages};
 const STARTUP_MARGIN: Duration = Duration::from_millis(500);
 
 /// Runs the service until a signal or a failure ends it.
-pub(crate) async fn run(config: Config, signals: Signals) -> Outcome {
+pub(crate) async fn run(config: Config, pipelines: Vec<Pipeline>, signals: Signals) -> Outcome {
     let mut registry = Registry::default();
     let metrics = Metrics {
         nats: NatsMetrics::register(&mut registry),
@@ -48,7 +51,7 @@ pub(crate) async fn run(config: Config, signals: Signals) -> Outcome {
         .with_background_process("admin", move |shutdown: Shutdown| async move {
             admin.serve(admin_addr, shutdown.soft().clone()).await
         })
-        .with_startup(|startup| start(config, startup, metrics, registry, readiness))
+        .with_startup(|startup| start(config, pipelines, startup, metrics, registry, readiness))
         .run()
         .await
 }
@@ -66,6 +69,7 @@ struct Metrics {
 /// Stores → NATS → pipelines. Every step may be repeated.
 async fn start(
     config: Config,
+    pipelines: Vec<Pipeline>,
     startup: Startup,
     metrics: Metrics,
     registry: Arc<Registry>,
@@ -87,6 +91,13 @@ async fn start(
         nats: Some(nats.metrics.clone()),
         ..Parts::default()
     };
+    let stores = Stores {
+        clickhouse: Client::new(&config.clickhouse.client())?,
+        clickhouse_metrics: metrics.clickhouse.clone(),
+        postgres: messages.as_ref().map(|store| &store.postgres),
+        deadline,
+    };
+    declared::start(&config, &pipelines, &stores, &startup, &nats, &mut parts).await?;
     if let Some(clickhouse) = clickhouse {
         let metrics = metrics.clickhouse;
         envelopes::start(&config, &startup, &nats, clickhouse, metrics, &mut parts).await?;
@@ -106,7 +117,10 @@ async fn start(
         &config,
         &startup,
         &nats,
-        messages,
+        Ways {
+            messages,
+            pipelines: &pipelines,
+        },
         metrics.ingest,
         registry,
         readiness.clone(),

@@ -22,7 +22,7 @@ const POSITION_PAUSE: Duration = Duration::from_millis(500);
 pub struct ConsumerSettings {
     /// The durable name; workers with the same name share the work.
     pub name: String,
-    /// Which subjects of the stream it reads.
+    /// Which subjects of the stream it reads; empty for all.
     pub filter_subject: String,
     /// Time after which the server delivers an unsettled message again.
     pub ack_wait: Duration,
@@ -144,7 +144,7 @@ impl ConsumerSettings {
         stream: &Stream,
         stream_settings: &StreamSettings,
     ) -> Result<PullConsumer, ConsumerError> {
-        if !stream_settings.covers(&self.filter_subject) {
+        if !self.filter_subject.is_empty() && !stream_settings.covers(&self.filter_subject) {
             return Err(ConsumerError::Filter {
                 filter: self.filter_subject.clone(),
                 stream: stream_settings.name.clone(),

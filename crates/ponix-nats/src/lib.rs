@@ -44,5 +44,5 @@ pub use crate::publisher::{
     SUBJECT_BYTES_MAX,
 };
 pub use crate::reconcile::Difference;
-pub use crate::stream::{StreamError, StreamSettings};
+pub use crate::stream::{AdoptedStream, StreamError, StreamSettings};
 pub use ponix_wire::DeadLetterReason;

@@ -33,6 +33,18 @@ pub struct StreamSettings {
     pub age_max: Duration,
 }
 
+/// A stream that somebody may have made otherwise.
+#[derive(Debug)]
+pub struct AdoptedStream {
+    /// The stream.
+    pub stream: Stream,
+    /// The settings it was asked for with, and the subjects that it has.
+    pub settings: StreamSettings,
+    /// Whether it keeps messages until they are purged, so that a [`Janitor`](crate::Janitor) has
+    /// work to do; it must leave others alone.
+    pub drops_nothing: bool,
+}
+
 /// Why a stream cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -170,6 +182,49 @@ impl StreamSettings {
                 source,
             }),
         }
+    }
+
+    /// Creates the stream, or takes the one that is there as it is.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: each step is one request that may be repeated.
+    pub async fn adopt(&self, context: &Context) -> Result<AdoptedStream, StreamError> {
+        match context.get_stream(&self.name).await {
+            Ok(stream) => {
+                let actual = stream.cached_info().config.clone();
+                Ok(AdoptedStream {
+                    drops_nothing: self.drops_nothing(&actual),
+                    settings: Self {
+                        subjects: actual.subjects,
+                        ..self.clone()
+                    },
+                    stream,
+                })
+            }
+            Err(err) if is_missing(&err) => Ok(AdoptedStream {
+                stream: self.create(context).await?,
+                settings: self.clone(),
+                drops_nothing: true,
+            }),
+            Err(source) => Err(StreamError::Lookup {
+                stream: self.name.clone(),
+                source,
+            }),
+        }
+    }
+
+    /// Tells whether a stream keeps every message until somebody purges it, as those of Ponix do.
+    fn drops_nothing(&self, actual: &Config) -> bool {
+        let wanted = self.config();
+        actual.retention == wanted.retention
+            && actual.discard == wanted.discard
+            && actual.max_age == wanted.max_age
+            && unlimited(actual.max_messages_per_subject) == -1
+            && !actual.deny_purge
+            && actual.mirror.is_none()
     }
 
     async fn create(&self, context: &Context) -> Result<Stream, StreamError> {

@@ -30,6 +30,8 @@ variables! {
         plain admin_addr: SocketAddr = "127.0.0.1:9090", Any;
         /// Folder of the declared entities, for the message pipeline.
         plain entities_dir: Option<PathBuf> = "", Any;
+        /// Folder of the declared pipelines, a YAML document each.
+        plain pipelines_dir: Option<PathBuf> = "", Any;
     }
 }
 

@@ -3,8 +3,6 @@
 use ponix_clickhouse::EnvelopeRow;
 use ponix_pipeline::{Decode, DecodeError, Decoded, Message};
 
-use crate::crash_isolation::abort_if_planted;
-
 /// Reads envelopes, straight to the JSON text that ClickHouse reads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EnvelopeDecoder;
@@ -13,7 +11,6 @@ impl Decode for EnvelopeDecoder {
     type Row = EnvelopeRow;
 
     fn decode(&self, message: &Message<'_>) -> Result<Decoded<EnvelopeRow>, DecodeError> {
-        abort_if_planted(message.payload);
         let decoded = ponix_nats::decode_message(
             message.payload,
             message.published_at_ns,

@@ -10,8 +10,6 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use crate::crash_isolation::abort_if_planted;
-
 /// Reads messages by their entities. A message that fits none is a row too: it gets a status.
 #[derive(Debug, Clone)]
 pub(crate) struct MessageDecoder {
@@ -28,7 +26,6 @@ impl Decode for MessageDecoder {
     type Row = Incoming;
 
     fn decode(&self, message: &Message<'_>) -> Result<Decoded<Incoming>, DecodeError> {
-        abort_if_planted(message.payload);
         let row = incoming(&self.catalog, message);
         Ok(Decoded::Row {
             identity: row.message_id,

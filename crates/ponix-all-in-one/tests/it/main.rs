@@ -5,6 +5,7 @@ mod admin;
 mod batches;
 mod configuring;
 mod dead_letters;
+mod declared;
 mod entities;
 mod http_api;
 mod messages;

@@ -200,15 +200,25 @@ impl Service {
         self.process.send_signal(signal).unwrap();
     }
 
+    /// Waits until it has ended by a signal, its own included.
+    pub(crate) async fn aborted(&self) {
+        let status = self.end().await;
+        assert_eq!(status.code(), None, "{status}\n{}", self.log());
+    }
+
     /// Waits for its end and returns the exit code.
     pub(crate) async fn ended(&self) -> i32 {
-        let ended = tokio::time::timeout(SOON, self.process.wait()).await;
-        let status = ended
-            .unwrap_or_else(|_| panic!("it does not end\n{}", self.log()))
-            .unwrap();
+        let status = self.end().await;
         status
             .code()
             .unwrap_or_else(|| panic!("{status}\n{}", self.log()))
+    }
+
+    async fn end(&self) -> std::process::ExitStatus {
+        let ended = tokio::time::timeout(SOON, self.process.wait()).await;
+        ended
+            .unwrap_or_else(|_| panic!("it does not end\n{}", self.log()))
+            .unwrap()
     }
 
     /// Sends a signal and waits for the end; returns the exit code.

@@ -1,0 +1,232 @@
+//! Declared pipelines: any stream into any table, under the promises of the others.
+
+use std::path::Path;
+
+use anyhow::ensure;
+use ponix_stack::eventually;
+use tempfile::TempDir;
+
+use crate::support::{SOON, Service, ServiceBuilder, World, http};
+
+/// A folder with one document; `spec` stands behind its source.
+fn folder(name: &str, spec: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), name, spec);
+    folder
+}
+
+fn write(folder: &Path, name: &str, spec: &str) {
+    let document = format!(
+        "apiVersion: ponix.dev/v1
+kind: Pipeline
+metadata: {{name: {name}}}
+spec:
+  source: {{stream: {name}, subjects: ['{name}.>'], consumer: workers, max_bytes: 16MiB}}
+  dead_letters: {{stream: {name}_dlq, subject_prefix: {name}_dlq, max_bytes: 16MiB}}
+  limits: {{linger: 200ms, ack_wait: 2s}}
+{spec}"
+    );
+    std::fs::write(folder.join(format!("{name}.yaml")), document).unwrap();
+}
+
+const READINGS: &str = "
+  http: {path: /v1/readings}
+  decode: {format: json}
+  sink:
+    clickhouse:
+      table: readings
+      columns: {meter: String, read_at: \"DateTime64(3, 'UTC')\", value: Float64, data: JSON}
+      identity: [meter, read_at]
+      unknown_fields: json_column
+      schema: create
+";
+
+fn service(world: &World, folder: &TempDir) -> ServiceBuilder {
+    world
+        .service()
+        .env("PONIX_PIPELINES_DIR", folder.path().display())
+}
+
+fn reading(n: usize) -> String {
+    format!(r#"{{"meter":"m{n}","read_at":"2026-03-01T12:00:00Z","value":{n}.5,"site":"north"}}"#)
+}
+
+async fn post(service: &Service, body: &str) -> (u16, String) {
+    let headers = "Content-Type: application/x-ndjson\r\n";
+    let addr = service.api_addr().unwrap();
+    http::post(addr, "/v1/readings", headers, body)
+        .await
+        .unwrap()
+}
+
+async fn readings(world: &World, expected: u64) {
+    eventually(format!("{expected} readings"), SOON, || async {
+        let found = world.number("SELECT count() FROM readings FINAL").await?;
+        ensure!(found == expected, "{found}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+async fn dead_letters(world: &World, stream: &str, expected: u64) {
+    eventually(format!("{expected} dead letters"), SOON, || async {
+        let stream = world.context().await.get_stream(stream).await?;
+        let found = stream.get_info().await?.state.messages;
+        ensure!(found == expected, "{found}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_over_http_is_a_row_each_or_a_dead_letter() {
+    let world = World::new("declared_http").await;
+    let folder = folder("declared-http-m", READINGS);
+    let service = service(&world, &folder).start_ready().await;
+    let mut lines: Vec<String> = (0..100).map(reading).collect();
+    lines.push(r#"{"meter":"bad","read_at":"2026-03-01T12:00:00Z","value":"much"}"#.into());
+    // The same reading once more: one row.
+    lines.push(reading(7));
+    let (status, answer) = post(&service, &lines.join("\n")).await;
+    assert_eq!(status, 202, "{answer}");
+    readings(&world, 100).await;
+    dead_letters(&world, "declared-http-m_dlq", 1).await;
+    let row = "SELECT toString((meter, read_at, value, data.site)) FROM readings \
+               WHERE meter = 'm7' LIMIT 1";
+    assert_eq!(
+        world.text(row).await,
+        "('m7','2026-03-01 12:00:00.000',7.5,'north')"
+    );
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_worker_leaves_each_reading_once() {
+    let world = World::new("declared_kill").await;
+    let folder = folder("declared-kill-m", READINGS);
+    let first = service(&world, &folder)
+        .env("FAILPOINTS", "after_insert=return")
+        .start_ready()
+        .await;
+    let lines: Vec<String> = (0..500).map(reading).collect();
+    // The answer may come or not: the worker ends between the INSERT and the acks.
+    let headers = "Content-Type: application/x-ndjson\r\n";
+    let addr = first.api_addr().unwrap();
+    let _ = http::post(addr, "/v1/readings", headers, &lines.join("\n")).await;
+    first.aborted().await;
+    let second = service(&world, &folder).start_ready().await;
+    let (status, answer) = post(&second, &lines.join("\n")).await;
+    assert_eq!(status, 202, "{answer}");
+    readings(&world, 500).await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_at_fault_is_held_red_and_goes_on_after_the_mend() {
+    let world = World::new("declared_fault").await;
+    let folder = folder("declared-fault-m", READINGS);
+    let service = service(&world, &folder).start_ready().await;
+    post(&service, &reading(0)).await;
+    readings(&world, 1).await;
+    world
+        .execute("ALTER TABLE readings ADD CONSTRAINT planted CHECK value < 0")
+        .await;
+    for n in 1..6 {
+        post(&service, &reading(n)).await;
+    }
+    service
+        .not_ready("the intake of declared-fault-m has stopped")
+        .await;
+    world
+        .execute("ALTER TABLE readings DROP CONSTRAINT planted")
+        .await;
+    readings(&world, 6).await;
+    dead_letters(&world, "declared-fault-m_dlq", 0).await;
+    service.ready().await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_column_is_held_until_it_is_back() {
+    let world = World::new("declared_column").await;
+    let folder = folder("declared-column-m", READINGS);
+    let service = service(&world, &folder).start_ready().await;
+    post(&service, &reading(0)).await;
+    readings(&world, 1).await;
+    world
+        .execute("ALTER TABLE readings DROP COLUMN value")
+        .await;
+    post(&service, &reading(1)).await;
+    service.not_ready("value").await;
+    world
+        .execute("ALTER TABLE readings ADD COLUMN value Float64")
+        .await;
+    readings(&world, 2).await;
+    service.ready().await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_ends_the_process_goes_to_the_dead_letters_alone() {
+    let world = World::new("declared_abort").await;
+    let folder = folder("declared-abort-m", READINGS);
+    let start = || service(&world, &folder).env("FAILPOINTS", "abort_on_payload=return(killer)");
+    let first = start().start_ready().await;
+    let killer = reading(0).replace("north", "killer");
+    let lines = [reading(1), killer, reading(2)].join("\n");
+    assert_eq!(post(&first, &lines).await.0, 202);
+    first.aborted().await;
+    let second = start().start();
+    second.aborted().await;
+    let third = start().start_ready().await;
+    readings(&world, 2).await;
+    dead_letters(&world, "declared-abort-m_dlq", 1).await;
+    third.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_keeps_copies_is_refused_with_one_that_does_not() {
+    let world = World::new("declared_plain").await;
+    world.migrate("up").await;
+    world
+        .execute(
+            "CREATE TABLE readings (meter String, read_at DateTime64(3, 'UTC'), value Float64) \
+             ENGINE = MergeTree ORDER BY meter",
+        )
+        .await;
+    let spec = READINGS
+        .replace("schema: create", "schema: require")
+        .replace(", data: JSON", "")
+        .replace("json_column", "ignore");
+    let folder = folder("declared-plain-m", &spec);
+    let (code, printed) = service(&world, &folder).run().await;
+    assert_eq!(code, 1, "{printed}");
+    for expected in [
+        "pipeline declared-plain-m",
+        "ReplacingMergeTree",
+        "at_least_once",
+    ] {
+        assert!(printed.contains(expected), "{expected}: {printed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_documents_are_a_wrong_configuration_told_at_once() {
+    let world = World::new("declared_wrong").await;
+    let folder = folder(
+        "declared-wrong-a",
+        &READINGS.replace("format: json", "format: jsn"),
+    );
+    write(
+        folder.path(),
+        "declared-wrong-b",
+        &READINGS.replace("identity", "identitty"),
+    );
+    let (code, printed) = service(&world, &folder).run().await;
+    assert_eq!(code, 64, "{printed}");
+    for expected in ["declared-wrong-a.yaml:", "declared-wrong-b.yaml:"] {
+        assert!(printed.contains(expected), "{expected}: {printed}");
+    }
+}
