@@ -392,6 +392,26 @@ fn two_pipelines_may_read_one_stream() {
     assert_eq!(told, [] as [String; 0]);
 }
 
+#[test]
+fn a_document_with_one_odd_character_is_taken_or_told_never_a_panic() {
+    let (mut taken, mut told) = (0, 0);
+    for (at, _) in METERS.char_indices().step_by(3) {
+        for odd in [
+            "", "{", "[", "'", "\"", ":", "&a ", "*a", "<<", "0", "-", "\n", "\t", "\0", "|", "é",
+        ] {
+            let text = format!("{}{odd}{}", &METERS[..at], &METERS[at + 1..]);
+            match from_files([("m.yaml".into(), text)]) {
+                Ok(_) => taken += 1,
+                Err(errors) => {
+                    assert!(!errors.0.is_empty());
+                    told += 1;
+                }
+            }
+        }
+    }
+    assert!(taken > 100 && told > 1_000, "{taken} taken, {told} told");
+}
+
 /// With `PONIX_WRITE_SCHEMA=1` the file is written instead.
 #[test]
 fn the_schema_for_editors_is_that_of_the_code() {
