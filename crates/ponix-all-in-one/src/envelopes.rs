@@ -6,7 +6,7 @@ pub(crate) mod reconcile;
 
 use anyhow::Context as _;
 use ponix_clickhouse::{ClickHouseMetrics, Client, EnvelopeSink, ErrorKind, Migrator};
-use ponix_nats::BatchSettings;
+use ponix_nats::{BatchSettings, ConsumerSettings};
 use ponix_runner::{Shutdown, Startup};
 use tokio::time::Instant;
 
@@ -56,7 +56,10 @@ pub(crate) fn source(config: &Config) -> Source {
         name: NAME.to_owned(),
         stream: config.nats.stream(),
         dead_letters: config.nats.dead_letters(),
-        consumer: config.nats.consumer(),
+        consumer: ConsumerSettings {
+            target: Some(format!("clickhouse {}", clickhouse.database)),
+            ..config.nats.consumer()
+        },
         batches: BatchSettings {
             hold_backoff: (clickhouse.retry_backoff_min, clickhouse.retry_backoff_max),
             ..config.nats.batches()

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ponix_entities::Catalog;
-use ponix_nats::{BatchConsumer, BatchSettings};
+use ponix_nats::{BatchConsumer, BatchSettings, ConsumerSettings};
 use ponix_postgres::{
     EntitiesError, ErrorKind, MessageSink, MigrateError, Postgres, PostgresMetrics,
 };
@@ -94,7 +94,13 @@ pub(crate) fn source(config: &Config) -> Source {
         name: NAME.to_owned(),
         stream: messages.stream(&config.nats),
         dead_letters: messages.dead_letters(&config.nats),
-        consumer: messages.consumer(),
+        consumer: ConsumerSettings {
+            target: config
+                .postgres
+                .database()
+                .map(|name| format!("postgres {name}")),
+            ..messages.consumer()
+        },
         batches: BatchSettings {
             hold_backoff: HOLD_BACKOFF,
             ..messages.batches(&config.nats)

@@ -106,6 +106,7 @@ async fn consume(servers: &Servers, args: &CeilingsArgs) -> Result<Ceiling> {
         filter_subject: format!("{STREAM}.>"),
         ack_wait: settings.ack_wait,
         ack_pending_max: 200_000,
+        target: None,
     };
     let consumer = consumer.reconcile(&stream, &source).await?;
     let dead_letters = DeadLetters::stream_settings(&source, 1 << 30);

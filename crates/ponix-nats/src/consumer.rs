@@ -12,6 +12,8 @@ use crate::position;
 use crate::reconcile::{Comparison, Difference, display_differences};
 use crate::stream::StreamSettings;
 
+/// In a consumer's metadata: where its workers store.
+const TARGET: &str = "ponix-target";
 /// Pause between two looks at a position that lies beyond the end of the stream.
 const POSITION_PAUSE: Duration = Duration::from_millis(500);
 
@@ -28,6 +30,9 @@ pub struct ConsumerSettings {
     pub ack_wait: Duration,
     /// Unsettled messages over all workers before the server stops delivering.
     pub ack_pending_max: i64,
+    /// Where the workers store, such as `clickhouse ponix.processed_envelopes`: kept in the
+    /// consumer's metadata, so that two with different targets do not share its messages.
+    pub target: Option<String>,
 }
 
 /// Why a consumer cannot be used.
@@ -247,8 +252,14 @@ impl ConsumerSettings {
             filter_subject: self.filter_subject.clone(),
             replay_policy: ReplayPolicy::Instant,
             max_ack_pending: self.ack_pending_max,
+            metadata: self.target_entry().into_iter().collect(),
             ..Config::default()
         }
+    }
+
+    fn target_entry(&self) -> Option<(String, String)> {
+        let target = self.target.as_ref()?;
+        Some((TARGET.to_owned(), target.clone()))
     }
 
     fn compare(&self, actual: &async_nats::jetstream::consumer::Config) -> Comparison {
@@ -269,6 +280,11 @@ impl ConsumerSettings {
             actual.filter_subjects.join(", ")
         };
         c.fixed("filter_subject", &filter, &self.filter_subject);
+        if let Some(target) = &self.target {
+            let actual = actual.metadata.get(TARGET);
+            // A consumer of an older version says nothing.
+            c.note("target", &actual, &Some(target), actual.is_none());
+        }
         c.safe("ack_wait", &actual.ack_wait, &self.ack_wait);
         c.safe("max_deliver", &actual.max_deliver, &-1);
         c.safe(
@@ -293,7 +309,11 @@ impl ConsumerSettings {
         Config {
             deliver_policy: actual.deliver_policy,
             description: actual.description.clone(),
-            metadata: actual.metadata.clone(),
+            metadata: {
+                let mut metadata = actual.metadata.clone();
+                metadata.extend(self.target_entry());
+                metadata
+            },
             num_replicas: actual.num_replicas,
             sample_frequency: actual.sample_frequency,
             max_waiting: actual.max_waiting,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ponix_nats::{BatchSettings, ConsumerSettings, DeadLetters, StreamSettings};
 
 use super::environment::Problem;
-use super::nats::name_problem;
+use super::nats::{batch_wait_problem, name_problem};
 use super::value::Any;
 use super::variables::variables;
 
@@ -60,6 +60,8 @@ impl MessagesVariables {
         .into_iter()
         .filter_map(|(variable, name)| name_problem(variable, name))
         .collect();
+        let (wait, ack_wait) = (self.batch_wait_secs, self.ack_wait_secs);
+        problems.extend(batch_wait_problem("PONIX_MESSAGES_", wait, ack_wait));
         let least = 2 * self.batches_in_flight * self.batch_size;
         if self.max_ack_pending < least {
             problems.push(Problem::new(
@@ -99,6 +101,7 @@ impl MessagesVariables {
             filter_subject: format!("{}.ingest.>", self.subject_prefix),
             ack_wait: self.ack_wait_secs,
             ack_pending_max: i64::try_from(self.max_ack_pending).unwrap_or(i64::MAX),
+            target: None,
         }
     }
 

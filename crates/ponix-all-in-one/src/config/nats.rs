@@ -64,7 +64,8 @@ variables! {
         plain batch_size: u64 = "10000", 1..=100_000;
         /// Bytes in a batch at most.
         plain batch_bytes_max: u64 = "6291456", (64 << 10)..=GIB;
-        /// Time a message waits for its batch to fill at most (linger); fractions are allowed.
+        /// Time a message waits for its batch to fill at most (linger); fractions are allowed; at
+        /// most half of `PONIX_NATS_ACK_WAIT_SECS`.
         plain batch_wait_secs: Duration = "1", 0.01..=3_600.0;
         /// Batches pulled and not yet settled at most; bounds the memory together with
         /// `PONIX_NATS_BATCH_BYTES_MAX`.
@@ -131,6 +132,8 @@ impl NatsVariables {
         }
         problems.extend(name_problem("PONIX_NATS_STREAM", &self.stream));
         problems.extend(name_problem("PONIX_NATS_CONSUMER", &self.consumer));
+        let (wait, ack_wait) = (self.batch_wait_secs, self.ack_wait_secs);
+        problems.extend(batch_wait_problem("PONIX_NATS_", wait, ack_wait));
         let least = 2 * self.batches_in_flight * self.batch_size;
         if self.max_ack_pending < least {
             problems.push(Problem::new(
@@ -217,6 +220,7 @@ impl NatsVariables {
             filter_subject: self.subject.clone(),
             ack_wait: self.ack_wait_secs,
             ack_pending_max: i64::try_from(self.max_ack_pending).unwrap_or(i64::MAX),
+            target: None,
         }
     }
 
@@ -234,6 +238,24 @@ impl NatsVariables {
             ..BatchSettings::default()
         }
     }
+}
+
+/// Messages that wait for their batch are not in work yet, and no progress is reported on them.
+pub(super) fn batch_wait_problem(
+    prefix: &str,
+    batch_wait: Duration,
+    ack_wait: Duration,
+) -> Option<Problem> {
+    (batch_wait > ack_wait / 2).then(|| {
+        Problem::new(
+            format!("{prefix}BATCH_WAIT_SECS"),
+            format!(
+                "is {} s, expected at most half of {prefix}ACK_WAIT_SECS, which is {} s: what waits longer for its batch is delivered again, for ever",
+                batch_wait.as_secs_f64(),
+                ack_wait.as_secs_f64(),
+            ),
+        )
+    })
 }
 
 /// What is wrong with the name of a stream or consumer, or with a token of a subject.

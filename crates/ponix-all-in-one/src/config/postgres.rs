@@ -54,6 +54,14 @@ impl PostgresVariables {
         problems
     }
 
+    /// Returns the database that the URL names.
+    pub(crate) fn database(&self) -> Option<String> {
+        let (_, rest) = self.url.as_deref()?.split_once("://")?;
+        let (_, path) = rest.split_once('/')?;
+        let name = path.split('?').next().filter(|name| !name.is_empty());
+        name.map(str::to_owned)
+    }
+
     /// Returns the client's part; `None` when the pipeline is not wanted.
     pub(crate) fn client(&self) -> Option<PostgresConfig> {
         Some(PostgresConfig {

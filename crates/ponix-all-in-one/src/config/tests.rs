@@ -86,6 +86,19 @@ fn values_that_contradict_each_other_are_problems() {
 }
 
 #[test]
+fn a_batch_does_not_wait_until_its_messages_are_delivered_again() {
+    let problems = problems(&[
+        ("PONIX_NATS_BATCH_WAIT_SECS", "31"),
+        ("PONIX_MESSAGES_BATCH_WAIT_SECS", "600"),
+    ]);
+    assert_eq!(problems.len(), 2, "{problems:#?}");
+    assert!(
+        problems[0].contains("at most half of PONIX_NATS_ACK_WAIT_SECS, which is 60 s"),
+        "{problems:#?}"
+    );
+}
+
+#[test]
 fn secrets_never_print() {
     let pairs = [
         ("PONIX_NATS_URL", "nats://ann:geheim@h:4222,nats://h2"),

@@ -6,7 +6,7 @@ use ponix_stack::Signal;
 
 use crate::support::{World, numbered};
 
-const NEVER_SECS: u64 = 3_600;
+const NEVER_SECS: u64 = 1_800;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_rows_of_ten_organizations_are_one_insert() {
@@ -17,6 +17,7 @@ async fn a_thousand_rows_of_ten_organizations_are_one_insert() {
         .service()
         .env("PONIX_NATS_BATCH_SIZE", 1_000)
         .env("PONIX_NATS_BATCH_WAIT_SECS", NEVER_SECS)
+        .env("PONIX_NATS_ACK_WAIT_SECS", 2 * NEVER_SECS)
         .start_ready()
         .await;
     world.stored(1_000).await;
@@ -38,6 +39,7 @@ async fn a_batch_waits_to_be_full_and_a_shutdown_does_not_wait_for_it() {
         .service()
         .env("PONIX_NATS_BATCH_SIZE", 10)
         .env("PONIX_NATS_BATCH_WAIT_SECS", NEVER_SECS)
+        .env("PONIX_NATS_ACK_WAIT_SECS", 2 * NEVER_SECS)
         .start_ready()
         .await;
     for envelope in numbered(25) {

@@ -27,6 +27,25 @@ async fn two_workers_share_the_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_with_another_database_is_refused() {
+    let world = World::new("workers_target").await;
+    let one = world.service().start_ready().await;
+    let other = world
+        .service()
+        .env("PONIX_CLICKHOUSE_DATABASE", "workers_target_2");
+    let (code, log) = other.run().await;
+    assert_eq!(code, 1, "{log}");
+    for database in [
+        "clickhouse workers_target\\\"",
+        "clickhouse workers_target_2",
+    ] {
+        assert!(log.contains(database), "{database} is not in {log}");
+    }
+    one.ready().await;
+    one.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_services_may_start_on_nothing_at_once() {
     let world = World::new("workers_start").await;
     let (one, two) = tokio::join!(world.service().start_ready(), world.service().start_ready());

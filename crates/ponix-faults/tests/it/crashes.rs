@@ -148,6 +148,7 @@ async fn one_bad_row_in_5000_costs_at_most_26_more_inserts() -> Result<()> {
     let world = World::builder()
         .env("PONIX_NATS_BATCH_SIZE", 5_000)
         .env("PONIX_NATS_BATCH_WAIT_SECS", 2)
+        .env("PONIX_NATS_ACK_WAIT_SECS", 10)
         .start()
         .await?;
     world.refuse_some_rows().await?;

@@ -65,6 +65,32 @@ async fn a_changed_consumer_keeps_its_place() {
 }
 
 #[tokio::test]
+async fn workers_with_another_target_are_refused() {
+    let mut scene = without_consumer("consumer-target").await;
+    // A consumer of a version that did not say where it stores.
+    reconcile(&scene).await.unwrap();
+    let target = |name: &str| Some(format!("clickhouse {name}"));
+    scene.consumer.target = target("one");
+    reconcile(&scene).await.unwrap();
+    reconcile(&scene).await.unwrap();
+    scene.consumer.target = target("two");
+    let refused = reconcile(&scene).await.unwrap_err().to_string();
+    for part in [
+        "target",
+        "clickhouse one",
+        "clickhouse two",
+        "another consumer name",
+    ] {
+        assert!(refused.contains(part), "{part} is not in {refused}");
+    }
+    // Made with a target.
+    scene.consumer.name = "second".into();
+    reconcile(&scene).await.unwrap();
+    scene.consumer.target = target("one");
+    reconcile(&scene).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn an_equal_consumer_is_left_as_it_is() {
     let scene = without_consumer("consumer-equal").await;
     reconcile(&scene).await.unwrap();

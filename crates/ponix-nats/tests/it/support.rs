@@ -123,6 +123,7 @@ impl Scene {
                 filter_subject: format!("{name}.>"),
                 ack_wait: Duration::from_secs(30),
                 ack_pending_max: 100_000,
+                target: None,
             },
             source,
             client,
