@@ -1,6 +1,6 @@
 //! `ponix-all-in-one pipelines`.
 
-pub(crate) mod table;
+mod table;
 
 use std::io::BufRead as _;
 use std::path::Path;

@@ -1,10 +1,11 @@
 //! The table of a pipeline as it is declared, without a server.
 
-use ponix_clickhouse::TableConfig;
-use ponix_clickhouse::table::{self as clickhouse, Ddl, DeclaredRows};
-use ponix_pipeline::{ClickhouseSink, Delivery, LoadError, Pipeline, Schema, Sink, UnknownFields};
+use ponix_clickhouse::table::{Ddl, DeclaredRows};
+use ponix_pipeline::{LoadError, Pipeline, Sink};
 use ponix_sink::Record;
 use serde_json::{Map, Value};
+
+use crate::declared::table_config;
 
 /// Columns that the sink fills: here they would show what is made up.
 const OWN_COLUMNS: [&str; 3] = ["event_id", "published_at", "stream_sequence"];
@@ -51,34 +52,5 @@ impl Table {
         let is_declared = |name: &String| self.declared.contains(name);
         row.retain(|name, _| is_declared(name) || !OWN_COLUMNS.contains(&name.as_str()));
         Ok(row)
-    }
-}
-
-/// Returns what a document says of its table.
-pub(crate) fn table_config(declared: &Pipeline, table: &ClickhouseSink) -> TableConfig {
-    TableConfig {
-        database: table.database.clone(),
-        table: table.table.clone(),
-        columns: table.columns.clone(),
-        identity: if table.identity.is_empty() {
-            clickhouse::Identity::Message
-        } else {
-            clickhouse::Identity::Fields(table.identity.clone())
-        },
-        partition_by: table.partition_by.clone(),
-        unknown_fields: match table.unknown_fields {
-            UnknownFields::Reject => clickhouse::UnknownFields::Reject,
-            UnknownFields::JsonColumn => clickhouse::UnknownFields::JsonColumn,
-            UnknownFields::Ignore => clickhouse::UnknownFields::Ignore,
-        },
-        schema: match table.schema {
-            Schema::Require => clickhouse::Schema::Require,
-            Schema::Create => clickhouse::Schema::Create,
-            Schema::Evolve => clickhouse::Schema::Evolve,
-        },
-        delivery: match declared.delivery {
-            Delivery::ExactlyOnce => clickhouse::Delivery::ExactlyOnce,
-            Delivery::AtLeastOnce => clickhouse::Delivery::AtLeastOnce,
-        },
     }
 }
