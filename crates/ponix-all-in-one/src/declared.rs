@@ -109,6 +109,19 @@ async fn start_one(
     }
 }
 
+/// Returns where the pipeline stores, as its consumer's metadata has it.
+fn target(config: &Config, declared: &Pipeline) -> Option<String> {
+    match &declared.sink {
+        Sink::Clickhouse(sink) => {
+            let database = sink.database.clone();
+            let database = database.unwrap_or_else(|| config.clickhouse.client().database);
+            Some(format!("clickhouse {database}.{}", sink.table))
+        }
+        Sink::Postgres(_) => config.postgres.target(),
+        _ => None,
+    }
+}
+
 async fn streams(
     config: &Config,
     declared: &Pipeline,
@@ -130,6 +143,7 @@ async fn streams(
             filter_subject: filter(declared, &adopted.settings)?,
             ack_wait: limits.ack_wait,
             ack_pending_max: i64::try_from(limits.ack_pending_max).unwrap_or(i64::MAX),
+            target: target(config, declared),
         },
         stream: adopted.settings,
         dead_letters,

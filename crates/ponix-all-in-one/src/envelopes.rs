@@ -57,7 +57,10 @@ pub(crate) fn source(config: &Config) -> Source {
         stream: config.nats.stream(),
         dead_letters: config.nats.dead_letters(),
         consumer: ConsumerSettings {
-            target: Some(format!("clickhouse {}", clickhouse.database)),
+            target: Some(format!(
+                "clickhouse {}.processed_envelopes",
+                clickhouse.database
+            )),
             ..config.nats.consumer()
         },
         batches: BatchSettings {

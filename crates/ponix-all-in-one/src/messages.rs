@@ -95,10 +95,7 @@ pub(crate) fn source(config: &Config) -> Source {
         stream: messages.stream(&config.nats),
         dead_letters: messages.dead_letters(&config.nats),
         consumer: ConsumerSettings {
-            target: config
-                .postgres
-                .database()
-                .map(|name| format!("postgres {name}")),
+            target: config.postgres.target(),
             ..messages.consumer()
         },
         batches: BatchSettings {

@@ -54,12 +54,12 @@ impl PostgresVariables {
         problems
     }
 
-    /// Returns the database that the URL names.
-    pub(crate) fn database(&self) -> Option<String> {
+    /// Returns the database that the URL names, as the metadata of consumers have it.
+    pub(crate) fn target(&self) -> Option<String> {
         let (_, rest) = self.url.as_deref()?.split_once("://")?;
         let (_, path) = rest.split_once('/')?;
         let name = path.split('?').next().filter(|name| !name.is_empty());
-        name.map(str::to_owned)
+        name.map(|name| format!("postgres {name}"))
     }
 
     /// Returns the client's part; `None` when the pipeline is not wanted.
