@@ -32,6 +32,8 @@ pub(crate) struct Messages {
     pub(crate) store: Arc<dyn MessageStore>,
     pub(crate) identify: Identify,
     pub(crate) way: Way,
+    /// The writer of statuses ends once this is gone, also where nothing is queued.
+    pub(crate) statuses: StatusQueue,
     /// Ids of messages are no ids of envelopes: a memory of their own.
     pub(crate) memory: Memory,
     pub(crate) waiting: Waiting,
@@ -41,7 +43,7 @@ pub(crate) struct Messages {
 #[derive(Clone)]
 pub(crate) enum Way {
     /// Through a stream, with a status written behind the answer.
-    Stream(Box<Stream>, StatusQueue),
+    Stream(Box<Stream>),
     /// At once, within this time.
     AtOnce(Duration),
 }
@@ -132,7 +134,7 @@ impl IngestState {
         );
         let memory = Memory::new(self.config.remembered_ids_max);
         let way = if config.nats_enabled {
-            Way::Stream(Box::new(self.stream.with_memory(memory.clone())), queue)
+            Way::Stream(Box::new(self.stream.with_memory(memory.clone())))
         } else {
             Way::AtOnce(self.config.publish_timeout)
         };
@@ -141,6 +143,7 @@ impl IngestState {
             store,
             identify,
             way,
+            statuses: queue,
             memory,
             waiting: Waiting::new(self.config.requests_max),
         };

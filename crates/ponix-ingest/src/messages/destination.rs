@@ -10,7 +10,7 @@ use crate::error::ApiError;
 use crate::memory::Memory;
 use crate::message::Incoming;
 use crate::state::{Messages, Way};
-use crate::store::{Persisted, StatusQueue};
+use crate::store::Persisted;
 use crate::stream::{self, Stream};
 use crate::submission::{Checked, Destination, Events, Sent};
 
@@ -18,28 +18,20 @@ impl Messages {
     /// Status and word of a request that is done.
     pub(super) fn success(&self) -> (StatusCode, &'static str) {
         match self.way {
-            Way::Stream(..) => (StatusCode::ACCEPTED, "accepted"),
+            Way::Stream(_) => (StatusCode::ACCEPTED, "accepted"),
             Way::AtOnce(_) => (StatusCode::OK, "persisted"),
         }
     }
 
     /// The status of a message that is accepted and not written yet.
     pub(super) fn queued(&self, organization: &str, message_id: Uuid) -> Option<MessageStatus> {
-        let Way::Stream(_, statuses) = &self.way else {
-            return None;
-        };
-        statuses
+        self.statuses
             .queued(message_id)
             .filter(|message| message.organization.as_deref() == Some(organization))
             .map(MessageStatus::accepted)
     }
 
-    async fn publish(
-        &self,
-        stream: &Stream,
-        statuses: &StatusQueue,
-        event: Checked<Incoming>,
-    ) -> Result<Sent, ApiError> {
+    async fn publish(&self, stream: &Stream, event: Checked<Incoming>) -> Result<Sent, ApiError> {
         let Checked {
             id,
             key,
@@ -53,7 +45,7 @@ impl Messages {
             message: message.outgoing(&self.config.subject_prefix, key),
         };
         let sent = stream.publish(outgoing).await?;
-        statuses.push(Accepted {
+        self.statuses.push(Accepted {
             message_id: message.message_id,
             organization: Some(message.organization),
             entity_type: message.entity_type,
@@ -114,8 +106,8 @@ impl Destination<Incoming> for Messages {
     ) -> Vec<Result<Sent, ApiError>> {
         match &self.way {
             Way::AtOnce(timeout) => self.persist(events, atomic, *timeout).await,
-            Way::Stream(stream, statuses) => {
-                stream::pipelined(events, |event| self.publish(stream, statuses, event)).await
+            Way::Stream(stream) => {
+                stream::pipelined(events, |event| self.publish(stream, event)).await
             }
         }
     }
