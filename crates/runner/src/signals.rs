@@ -13,6 +13,8 @@ pub enum StopSignal {
     Terminate,
     /// SIGINT, what Ctrl-C in a terminal sends.
     Interrupt,
+    /// SIGHUP, what a terminal that closes sends, and what some tools send to have a service reload.
+    Hangup,
 }
 
 impl fmt::Display for StopSignal {
@@ -20,6 +22,7 @@ impl fmt::Display for StopSignal {
         f.write_str(match self {
             Self::Terminate => "SIGTERM",
             Self::Interrupt => "SIGINT",
+            Self::Hangup => "SIGHUP",
         })
     }
 }
@@ -38,12 +41,13 @@ enum Source {
     Os {
         terminate: Signal,
         interrupt: Signal,
+        hangup: Signal,
     },
     Simulated(mpsc::Receiver<StopSignal>),
 }
 
 impl Signals {
-    /// Takes SIGTERM and SIGINT over from the operating system's default of ending the process.
+    /// Takes SIGTERM, SIGINT and SIGHUP over from the operating system's default of ending the process.
     ///
     /// They stay taken over until the process ends, also after this value is dropped.
     ///
@@ -57,6 +61,7 @@ impl Signals {
             source: Source::Os {
                 terminate: signal(SignalKind::terminate())?,
                 interrupt: signal(SignalKind::interrupt())?,
+                hangup: signal(SignalKind::hangup())?,
             },
         })
     }
@@ -78,9 +83,11 @@ impl Signals {
             Source::Os {
                 terminate,
                 interrupt,
+                hangup,
             } => select! {
                 Some(()) = terminate.recv() => StopSignal::Terminate,
                 Some(()) = interrupt.recv() => StopSignal::Interrupt,
+                Some(()) = hangup.recv() => StopSignal::Hangup,
                 else => pending().await,
             },
             Source::Simulated(receiver) => match receiver.recv().await {

@@ -72,8 +72,8 @@ fn example() -> PathBuf {
 }
 
 #[test]
-fn sigterm_and_sigint_let_the_unit_finish() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+fn sigterm_sigint_and_sighup_let_the_unit_finish() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         let mut service = Service::start(&[("EXAMPLE_WORK_MS", "300")]);
         service.wait_for("unit begun");
         service.send(signal);
