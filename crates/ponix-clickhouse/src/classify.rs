@@ -7,7 +7,7 @@ use crate::ErrorKind;
 
 /// What one exception says about the INSERT that met it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum ExceptionClass {
     /// Send the same again later.
     Transient,
     /// Send the same again in smaller pieces.
@@ -25,10 +25,12 @@ pub(crate) enum Verdict {
 ///
 /// What a materialized view refuses says nothing about the row, which is stored in the table all
 /// the same: it is the view that must be mended.
-pub(crate) fn verdict(code: u32, message: &str) -> Verdict {
+pub(crate) fn classify(code: u32, message: &str) -> ExceptionClass {
     match of_code(code, message) {
-        Verdict::Rejected | Verdict::Unlisted if failing_view(message).is_some() => Verdict::Fatal,
-        verdict => verdict,
+        ExceptionClass::Rejected | ExceptionClass::Unlisted if failing_view(message).is_some() => {
+            ExceptionClass::Fatal
+        }
+        class => class,
     }
 }
 
@@ -41,14 +43,14 @@ fn failing_view(message: &str) -> Option<&str> {
     (!quoted).then_some(view)
 }
 
-fn of_code(code: u32, message: &str) -> Verdict {
+fn of_code(code: u32, message: &str) -> ExceptionClass {
     match code {
         // Too many partitions in one block; "Too many parts" has the same number.
-        252 if message.contains("Too many partitions") => Verdict::TooLarge,
+        252 if message.contains("Too many partitions") => ExceptionClass::TooLarge,
         // A column has another type than the head of the rows says.
-        117 if message.starts_with("DB::Exception: Type of '") => Verdict::Fatal,
+        117 if message.starts_with("DB::Exception: Type of '") => ExceptionClass::Fatal,
         // MEMORY_LIMIT_EXCEEDED
-        241 => Verdict::TooLarge,
+        241 => ExceptionClass::TooLarge,
 
         // Load and time: TIMEOUT_EXCEEDED, QUOTA_EXCEEDED, TOO_MANY_SIMULTANEOUS_QUERIES,
         // NO_FREE_CONNECTION, SOCKET_TIMEOUT, NETWORK_ERROR, QUERY_WAS_CANCELLED,
@@ -62,7 +64,7 @@ fn of_code(code: u32, message: &str) -> Verdict {
         // Replicas and Keeper: NO_ZOOKEEPER, TABLE_IS_READ_ONLY, ALL_CONNECTION_TRIES_FAILED,
         // TOO_FEW_LIVE_REPLICAS, UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE, UNKNOWN_STATUS_OF_INSERT,
         // KEEPER_EXCEPTION
-        | 225 | 242 | 279 | 285 | 286 | 319 | 999 => Verdict::Transient,
+        | 225 | 242 | 279 | 285 | 286 | 319 | 999 => ExceptionClass::Transient,
 
         // Schema: THERE_IS_NO_COLUMN, NOT_FOUND_COLUMN_IN_BLOCK, NO_SUCH_COLUMN_IN_TABLE,
         // NUMBER_OF_COLUMNS_DOESNT_MATCH, ILLEGAL_COLUMN, UNKNOWN_IDENTIFIER, UNKNOWN_TABLE,
@@ -74,15 +76,15 @@ fn of_code(code: u32, message: &str) -> Verdict {
         // User: READONLY, UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD,
         // IP_ADDRESS_NOT_ALLOWED, SETTING_CONSTRAINT_VIOLATION, ACCESS_DENIED,
         // AUTHENTICATION_FAILED
-        | 164 | 192 | 193 | 194 | 195 | 452 | 497 | 516 => Verdict::Fatal,
+        | 164 | 192 | 193 | 194 | 195 | 452 | 497 | 516 => ExceptionClass::Fatal,
 
         // CANNOT_PARSE_TEXT, CANNOT_PARSE_QUOTED_STRING,
         // CANNOT_PARSE_INPUT_ASSERTION_FAILED, CANNOT_READ_ALL_DATA,
         // CANNOT_PARSE_DATETIME, TYPE_MISMATCH, ARGUMENT_OUT_OF_BOUND, INCORRECT_DATA,
         // TOO_LARGE_STRING_SIZE, VIOLATED_CONSTRAINT
-        6 | 26 | 27 | 33 | 41 | 53 | 69 | 117 | 131 | 469 => Verdict::Rejected,
+        6 | 26 | 27 | 33 | 41 | 53 | 69 | 117 | 131 | 469 => ExceptionClass::Rejected,
 
-        _ => Verdict::Unlisted,
+        _ => ExceptionClass::Unlisted,
     }
 }
 
@@ -113,34 +115,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_of_the_contract_has_its_verdict() {
+    fn every_code_of_the_contract_has_its_class() {
         for code in [159, 202, 209, 210, 242, 243, 285, 319, 425, 999] {
-            assert_eq!(verdict(code, ""), Verdict::Transient, "{code}");
+            assert_eq!(classify(code, ""), ExceptionClass::Transient, "{code}");
         }
         for code in [16, 60, 81, 192, 193, 497, 516] {
-            assert_eq!(verdict(code, ""), Verdict::Fatal, "{code}");
+            assert_eq!(classify(code, ""), ExceptionClass::Fatal, "{code}");
         }
         for code in [6, 26, 27, 33, 41, 53, 69, 117, 131, 469] {
-            assert_eq!(verdict(code, ""), Verdict::Rejected, "{code}");
+            assert_eq!(classify(code, ""), ExceptionClass::Rejected, "{code}");
         }
-        assert_eq!(verdict(241, ""), Verdict::TooLarge);
-        assert_eq!(verdict(1001, ""), Verdict::Unlisted);
+        assert_eq!(classify(241, ""), ExceptionClass::TooLarge);
+        assert_eq!(classify(1001, ""), ExceptionClass::Unlisted);
     }
 
     #[test]
     fn code_252_is_told_apart_by_its_text() {
         let busy = "DB::Exception: Too many parts (3000 with average size of 1.00 KiB) in table";
         let data = "DB::Exception: Too many partitions for single INSERT block (more than 100).";
-        assert_eq!(verdict(252, busy), Verdict::Transient);
-        assert_eq!(verdict(252, data), Verdict::TooLarge);
+        assert_eq!(classify(252, busy), ExceptionClass::Transient);
+        assert_eq!(classify(252, data), ExceptionClass::TooLarge);
     }
 
     #[test]
     fn code_117_is_told_apart_by_its_text() {
         let table = "DB::Exception: Type of 'a' must be UInt8, not Int8: (while reading header)";
         let row = "DB::Exception: Cannot parse JSON object here: {\"a\":\"Type of 'a' must be\"}";
-        assert_eq!(verdict(117, table), Verdict::Fatal);
-        assert_eq!(verdict(117, row), Verdict::Rejected);
+        assert_eq!(classify(117, table), ExceptionClass::Fatal);
+        assert_eq!(classify(117, row), ExceptionClass::Rejected);
     }
 
     #[test]
@@ -152,13 +154,13 @@ mod tests {
              (CANNOT_PARSE_TEXT) (version 26.7.2.1)",
         );
         for code in [6, 469, 1001] {
-            assert_eq!(verdict(code, &view), Verdict::Fatal, "{code}");
+            assert_eq!(classify(code, &view), ExceptionClass::Fatal, "{code}");
         }
-        assert_eq!(verdict(241, &view), Verdict::TooLarge);
-        assert_eq!(verdict(159, &view), Verdict::Transient);
+        assert_eq!(classify(241, &view), ExceptionClass::TooLarge);
+        assert_eq!(classify(159, &view), ExceptionClass::Transient);
         assert_eq!(
-            verdict(6, &text(". (CANNOT_PARSE_TEXT)")),
-            Verdict::Rejected
+            classify(6, &text(". (CANNOT_PARSE_TEXT)")),
+            ExceptionClass::Rejected
         );
     }
 
@@ -168,7 +170,11 @@ mod tests {
             "Constraint `c` is violated. Column values: s = 'x: while pushing to view p.mv'. (X)",
             "Cannot parse JSON object here: {\"a\":\": while pushing to view p.mv\"}: (at row 1)",
         ] {
-            assert_eq!(verdict(469, quoting), Verdict::Rejected, "{quoting}");
+            assert_eq!(
+                classify(469, quoting),
+                ExceptionClass::Rejected,
+                "{quoting}"
+            );
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clickhouse::error::Error as CrateError;
 
-use crate::classify::{self, Verdict};
+use crate::classify::{self, ExceptionClass};
 
 /// What an INSERT failed with; the same type as that of every other request.
 pub type InsertError = RequestError;
@@ -80,10 +80,10 @@ impl RequestError {
     /// Tells what the failure asks for.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Server { code, message } => match classify::verdict(*code, message) {
-                Verdict::Transient | Verdict::TooLarge => ErrorKind::Transient,
-                Verdict::Rejected | Verdict::Unlisted => ErrorKind::Rejected,
-                Verdict::Fatal => ErrorKind::Fatal,
+            Self::Server { code, message } => match classify::classify(*code, message) {
+                ExceptionClass::Transient | ExceptionClass::TooLarge => ErrorKind::Transient,
+                ExceptionClass::Rejected | ExceptionClass::Unlisted => ErrorKind::Rejected,
+                ExceptionClass::Fatal => ErrorKind::Fatal,
             },
             Self::NotClickHouse { text } => classify::foreign_kind(text),
             Self::Network(_)
@@ -104,12 +104,12 @@ impl RequestError {
 
     /// Tells whether a smaller INSERT may pass where this one did not (memory limit, code 241).
     pub fn is_too_large(&self) -> bool {
-        self.verdict() == Some(Verdict::TooLarge)
+        self.class() == Some(ExceptionClass::TooLarge)
     }
 
-    pub(crate) fn verdict(&self) -> Option<Verdict> {
+    pub(crate) fn class(&self) -> Option<ExceptionClass> {
         match self {
-            Self::Server { code, message } => Some(classify::verdict(*code, message)),
+            Self::Server { code, message } => Some(classify::classify(*code, message)),
             _ => None,
         }
     }

@@ -11,7 +11,7 @@ use ponix_sink::{
 
 use self::search::{Alike, Refused, Search};
 use crate::RetryReason;
-use crate::classify::Verdict;
+use crate::classify::ExceptionClass;
 use crate::encode::EncodedBatch;
 use crate::error::{ErrorKind, InsertError, RequestError};
 use crate::insert::Inserter;
@@ -128,7 +128,7 @@ impl Write<'_> {
                 ErrorKind::Transient | ErrorKind::Fatal => return Err(Stop::Unusable(error)),
                 ErrorKind::Rejected => {}
             }
-            if !lone || confirmed || error.verdict() != Some(Verdict::Unlisted) {
+            if !lone || confirmed || error.class() != Some(ExceptionClass::Unlisted) {
                 return Ok(Sent::refused(error));
             }
             confirmed = true;

@@ -14,13 +14,13 @@ use clap::Parser;
 use ponix_faults::{RunOptions, random_run};
 use tracing_subscriber::EnvFilter;
 
-/// Torments Ponix on real servers and judges what has become of each event.
+/// Injects faults into Ponix on real servers and judges what has become of each event.
 ///
 /// Ends with 0 when every accepted event is readable once or a dead letter once.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Cli {
-    /// How long everything is tormented.
+    /// How long faults are injected.
     #[arg(long, default_value_t = 2.0)]
     minutes: f64,
     /// Decides the schedule of faults; drawn and printed when it is not given.

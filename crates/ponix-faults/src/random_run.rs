@@ -1,4 +1,4 @@
-//! The randomised run: workers and publishers at work while everything is tormented.
+//! The randomised run: workers and publishers at work while faults are injected.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,9 +10,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Event, Poison};
+use crate::injector::{FaultCounts, FaultInjector};
 use crate::oracle::Judgement;
 use crate::schedule::schedule;
-use crate::tormentor::{FaultCounts, Tormentor};
 use crate::worker::Worker;
 use crate::world::World;
 
@@ -24,13 +24,13 @@ const CHUNKS_PER_SECOND: u64 = 10;
 const PROGRESS_PERIOD: Duration = Duration::from_secs(10);
 /// Time in which the last PubAcks must come once everything is healed.
 const PUBLISH_TIMEOUT: Duration = Duration::from_mins(1);
-/// Time in which everything must be settled once nothing is tormented any more.
+/// Time in which everything must be settled once no more faults are injected.
 const QUIET_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// What a run is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct RunOptions {
-    /// How long everything is tormented.
+    /// How long faults are injected.
     pub length: Duration,
     /// Decides the schedule of faults.
     pub seed: u64,
@@ -45,7 +45,7 @@ pub struct RunOptions {
 pub struct RunReport {
     /// What decided the schedule.
     pub seed: u64,
-    /// How long everything was tormented, in seconds.
+    /// How long faults were injected, in seconds.
     pub seconds: u64,
     /// Workers on the one consumer.
     pub workers: usize,
@@ -97,7 +97,7 @@ impl fmt::Display for RunReport {
     }
 }
 
-/// Torments a world for a while, heals it, waits for quiet and judges. `say` gets a line now and
+/// Injects faults into a world for a while, heals it, waits for quiet and judges. `say` gets a line now and
 /// then.
 ///
 /// # Errors
@@ -121,25 +121,25 @@ pub async fn random_run(
     let workers = try_join_all(workers).await?;
     say("servers and workers are up");
 
-    let tormentor = Tormentor::new(&world, &workers);
+    let injector = FaultInjector::new(&world, &workers);
     let (over, healed) = (CancellationToken::new(), CancellationToken::new());
     let publishers =
         (0..PUBLISHERS).map(|number| publish(&world, number, options.rate, &over, &healed));
-    let keepers = (0..workers.len()).map(|number| tormentor.keep_alive(number, &healed));
+    let keepers = (0..workers.len()).map(|number| injector.keep_alive(number, &healed));
     let work = async {
-        let torments = tormentor.targets().into_iter().map(|target| {
+        let schedules = injector.targets().into_iter().map(|target| {
             let steps = schedule(options.seed, target, options.length);
-            tormentor.torment(target, steps)
+            injector.carry_out(target, steps)
         });
-        let tormented = join(try_join_all(torments), sleep(options.length)).await.0;
+        let broken = join(try_join_all(schedules), sleep(options.length)).await.0;
         over.cancel();
         let end = Instant::now();
         // Also when something did not come back: the others have to end.
         healed.cancel();
         say("everything is healed, waiting for quiet");
-        tormented.map(|_| end)
+        broken.map(|_| end)
     };
-    let progress = tell_progress(&world, &tormentor, &over, &say);
+    let progress = tell_progress(&world, &injector, &over, &say);
     let (((end, published), exits), ()) = join(
         join(join(work, try_join_all(publishers)), join_all(keepers)),
         progress,
@@ -157,7 +157,7 @@ pub async fn random_run(
         seed: options.seed,
         seconds: options.length.as_secs(),
         workers: options.workers,
-        faults: tormentor.counts(),
+        faults: injector.counts(),
         worker_exits: exits.into_iter().sum(),
         quiet_after_ms,
         sound: judgement.is_sound() && disagreement.is_none(),
@@ -216,7 +216,7 @@ fn event(n: u64) -> Event {
 
 async fn tell_progress(
     world: &World,
-    tormentor: &Tormentor<'_>,
+    injector: &FaultInjector<'_>,
     over: &CancellationToken,
     say: impl Fn(&str),
 ) {
@@ -230,7 +230,7 @@ async fn tell_progress(
         say(&format!(
             "{:>4} s: {} faults, {} events attempted, {} acknowledged",
             begin.elapsed().as_secs(),
-            tormentor.counts().values().sum::<u64>(),
+            injector.counts().values().sum::<u64>(),
             totals.attempted,
             totals.acknowledged,
         ));

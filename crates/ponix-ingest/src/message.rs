@@ -26,7 +26,7 @@ const ENTITY_BYTES_MAX: usize = 64;
 
 /// A raw message as it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Incoming {
+pub struct RawMessage {
     /// Its identity: a repeat has the same.
     pub message_id: Uuid,
     /// Whose it is.
@@ -45,7 +45,7 @@ pub struct Incoming {
     pub source: String,
 }
 
-impl Incoming {
+impl RawMessage {
     /// Returns the time it came in, RFC 3339 in UTC.
     pub(crate) fn received_at_text(&self) -> String {
         // Only a year beyond 9999 has no such text.
@@ -103,16 +103,16 @@ pub(crate) struct MessageEncoder<'a> {
 }
 
 impl Encode for MessageEncoder<'_> {
-    type Message = Incoming;
+    type Message = RawMessage;
 
-    fn encode(&self, payload: Bytes, line: usize) -> Result<Checked<Incoming>, ApiError> {
+    fn encode(&self, payload: Bytes, line: usize) -> Result<Checked<RawMessage>, ApiError> {
         let described = describe(self.format, &payload, self.keys_max)?;
         let by_key = |key| id_of_key(self.organization, key, line as u64);
         let given = described
             .message_id
             .or_else(|| self.idempotency_key.map(by_key));
         let named = self.hint.or(described.entity_type.as_deref());
-        let message = Incoming {
+        let message = RawMessage {
             message_id: given.unwrap_or_else(Uuid::now_v7),
             organization: self.organization.to_owned(),
             entity_type: (self.identify)(self.format, &payload, named),

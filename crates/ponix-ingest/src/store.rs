@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::message::Incoming;
+use crate::message::RawMessage;
 use crate::metrics::IngestMetrics;
 
 /// Messages whose status is written at once at most.
@@ -61,7 +61,7 @@ pub trait MessageStore: Send + Sync + 'static {
     /// nothing is stored when one of them is refused.
     fn persist<'a>(
         &'a self,
-        messages: &'a [Incoming],
+        messages: &'a [RawMessage],
         atomic: bool,
     ) -> BoxFuture<'a, Result<Vec<Persisted>, StoreUnavailable>>;
 }

@@ -38,7 +38,7 @@ pub use crate::history::{
 pub use crate::identity::{StreamPosition, message_identity};
 pub use crate::janitor::{Cleaning, Janitor};
 pub use crate::metrics::{ConsumerMetrics, NatsMetrics, StreamMetrics};
-pub use crate::processing_result::{DeadLetter, ProcessingResult, Verdict};
+pub use crate::processing_result::{DeadLetter, Disposition, ProcessingResult};
 pub use crate::publisher::{
     OutgoingMessage, PendingPublish, PubAck, PublishError, PublishErrorClass, Publisher,
     SUBJECT_BYTES_MAX,

@@ -19,7 +19,7 @@ pub struct DeadLetter {
 /// What becomes of one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Verdict {
+pub enum Disposition {
     /// It is stored: never deliver it again.
     Ack,
     /// Not now: deliver it again after the delay, or at once.
@@ -31,30 +31,30 @@ pub enum Verdict {
     DeadLetter(DeadLetter),
 }
 
-/// One [`Verdict`] per message of a batch, in the batch's order.
+/// One [`Disposition`] per message of a batch, in the batch's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessingResult {
-    verdicts: Vec<Verdict>,
+    dispositions: Vec<Disposition>,
 }
 
 impl ProcessingResult {
     /// Says `Ack` for each of `len` messages.
     pub fn ack_all(len: usize) -> Self {
         Self {
-            verdicts: vec![Verdict::Ack; len],
+            dispositions: vec![Disposition::Ack; len],
         }
     }
 
     /// Says `Nak` for each of `len` messages.
     pub fn nak_all(len: usize, delay: Option<Duration>) -> Self {
         Self {
-            verdicts: vec![Verdict::Nak { delay }; len],
+            dispositions: vec![Disposition::Nak { delay }; len],
         }
     }
 
-    /// Takes a verdict per message, in the batch's order.
-    pub fn from_verdicts(verdicts: Vec<Verdict>) -> Self {
-        Self { verdicts }
+    /// Takes a disposition per message, in the batch's order.
+    pub fn from_dispositions(dispositions: Vec<Disposition>) -> Self {
+        Self { dispositions }
     }
 
     /// Changes message `index` to `Nak`.
@@ -63,7 +63,7 @@ impl ProcessingResult {
     /// When the batch has no message `index`.
     #[must_use]
     pub fn with_nak(mut self, index: usize, delay: Option<Duration>) -> Self {
-        self.verdicts[index] = Verdict::Nak { delay };
+        self.dispositions[index] = Disposition::Nak { delay };
         self
     }
 
@@ -73,16 +73,16 @@ impl ProcessingResult {
     /// When the batch has no message `index`.
     #[must_use]
     pub fn with_dead_letter(mut self, index: usize, dead_letter: DeadLetter) -> Self {
-        self.verdicts[index] = Verdict::DeadLetter(dead_letter);
+        self.dispositions[index] = Disposition::DeadLetter(dead_letter);
         self
     }
 
-    /// Returns the verdicts, one per message.
-    pub fn verdicts(&self) -> &[Verdict] {
-        &self.verdicts
+    /// Returns the dispositions, one per message.
+    pub fn dispositions(&self) -> &[Disposition] {
+        &self.dispositions
     }
 
-    pub(crate) fn into_verdicts(self) -> Vec<Verdict> {
-        self.verdicts
+    pub(crate) fn into_dispositions(self) -> Vec<Disposition> {
+        self.dispositions
     }
 }

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ponix_nats::{
-    Batch, BatchProcessor, BatchSettings, DeadLetter, Delivery, ProcessError, ProcessingResult,
-    Verdict,
+    Batch, BatchProcessor, BatchSettings, DeadLetter, Delivery, Disposition, ProcessError,
+    ProcessingResult,
 };
 use ponix_sink::{
     Around, Attempt, Control, ErrorClass, RejectGuard, RejectedBy, Rejection, RowOutcome, Sink,
@@ -39,7 +39,7 @@ struct Decoding<R> {
     identities: Vec<Uuid>,
     /// Where the message of each row stands in the batch.
     positions: Vec<usize>,
-    verdicts: Vec<Verdict>,
+    dispositions: Vec<Disposition>,
 }
 
 impl<D: Decode, S: Sink<Row = D::Row>> PipelineProcessor<D, S> {
@@ -61,21 +61,21 @@ impl<D: Decode, S: Sink<Row = D::Row>> PipelineProcessor<D, S> {
         let poison = self.isolation.find_poison(batch).await;
         let mut rows = Decoding::with_capacity(batch.len());
         for (position, (delivery, poison)) in batch.messages().iter().zip(poison).enumerate() {
-            let verdict = match poison {
-                Some(dead_letter) => Verdict::DeadLetter(dead_letter),
+            let disposition = match poison {
+                Some(dead_letter) => Disposition::DeadLetter(dead_letter),
                 None => match self.decoder.decode(&message(delivery)) {
                     Ok(Decoded::Row { row, identity }) => {
                         rows.push(row, identity, position);
-                        Verdict::Ack
+                        Disposition::Ack
                     }
                     Ok(Decoded::Dropped) => {
                         self.dropped.fetch_add(1, Ordering::Relaxed);
-                        Verdict::Ack
+                        Disposition::Ack
                     }
                     Err(err) => dead_letter(err.reason, err.text, None),
                 },
             };
-            rows.verdicts.push(verdict);
+            rows.dispositions.push(disposition);
         }
         rows
     }
@@ -111,9 +111,9 @@ impl<D: Decode, S: Sink<Row = D::Row>> PipelineProcessor<D, S> {
         }
     }
 
-    fn disposition(&self, delivery: &Delivery, outcome: RowOutcome, identity: Uuid) -> Verdict {
+    fn disposition(&self, delivery: &Delivery, outcome: RowOutcome, identity: Uuid) -> Disposition {
         match outcome {
-            RowOutcome::Stored => Verdict::Ack,
+            RowOutcome::Stored => Disposition::Ack,
             RowOutcome::Rejected(Rejection { by, text }) => match by {
                 RejectedBy::Store => {
                     dead_letter(DeadLetterReason::RejectedByStore, text, Some(identity))
@@ -125,7 +125,7 @@ impl<D: Decode, S: Sink<Row = D::Row>> PipelineProcessor<D, S> {
             RowOutcome::Later { reason } if delivery.deliveries() >= self.deliveries_max => {
                 dead_letter(DeadLetterReason::MaxDeliveries, reason, Some(identity))
             }
-            RowOutcome::Later { .. } => Verdict::Nak {
+            RowOutcome::Later { .. } => Disposition::Nak {
                 delay: Some(self.nak_delay),
             },
         }
@@ -142,7 +142,7 @@ impl<D: Decode, S: Sink<Row = D::Row>> BatchProcessor for PipelineProcessor<D, S
             rows,
             identities,
             positions,
-            mut verdicts,
+            mut dispositions,
         } = self.decode(batch).await;
         let deliveries = positions
             .iter()
@@ -158,11 +158,11 @@ impl<D: Decode, S: Sink<Row = D::Row>> BatchProcessor for PipelineProcessor<D, S
             if matches!(&outcome, RowOutcome::Rejected(it) if it.by == RejectedBy::Store) {
                 rejected.push(delivery.stream_sequence());
             }
-            verdicts[position] = self.disposition(delivery, outcome, identity);
+            dispositions[position] = self.disposition(delivery, outcome, identity);
         }
         self.window.note_rejected(rejected);
         self.isolation.note_survivor(batch);
-        Ok(ProcessingResult::from_verdicts(verdicts))
+        Ok(ProcessingResult::from_dispositions(dispositions))
     }
 }
 
@@ -172,7 +172,7 @@ impl<R> Decoding<R> {
             rows: Vec::with_capacity(messages),
             identities: Vec::with_capacity(messages),
             positions: Vec::with_capacity(messages),
-            verdicts: Vec::with_capacity(messages),
+            dispositions: Vec::with_capacity(messages),
         }
     }
 
@@ -183,8 +183,8 @@ impl<R> Decoding<R> {
     }
 }
 
-fn dead_letter(reason: DeadLetterReason, error: String, event_id: Option<Uuid>) -> Verdict {
-    Verdict::DeadLetter(DeadLetter {
+fn dead_letter(reason: DeadLetterReason, error: String, event_id: Option<Uuid>) -> Disposition {
+    Disposition::DeadLetter(DeadLetter {
         reason,
         error,
         event_id,

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use ponix_entities::{Catalog, ParsedMessage, Row, TableIndex, Value};
-use ponix_postgres::{Accepted, Incoming, Postgres, PostgresConfig, PostgresMetrics};
+use ponix_postgres::{Accepted, MessageRow, Postgres, PostgresConfig, PostgresMetrics};
 use rust_decimal::Decimal;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -37,9 +37,9 @@ spec:
   persistence: {table: orders, unique: [[order_key]]}
 ";
 
-fn batch(first: usize, count: usize, now: OffsetDateTime) -> Vec<Incoming> {
+fn batch(first: usize, count: usize, now: OffsetDateTime) -> Vec<MessageRow> {
     (first..first + count)
-        .map(|key| Incoming {
+        .map(|key| MessageRow {
             message_id: Uuid::now_v7(),
             organization: Some("acme".into()),
             entity_type: Some("Order".into()),

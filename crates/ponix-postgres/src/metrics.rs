@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::{ErrorKind, StoreError, Written};
+use crate::{ErrorKind, MessageOutcome, StoreError};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
@@ -108,7 +108,7 @@ impl PostgresMetrics {
     }
 
     /// Returns how many messages ended so in batches that were committed.
-    pub fn messages(&self, written: &Written) -> u64 {
+    pub fn messages(&self, written: &MessageOutcome) -> u64 {
         let result = written.label();
         self.messages.get_or_create(&ResultLabel { result }).get()
     }
@@ -128,7 +128,7 @@ impl PostgresMetrics {
         self.splits.get()
     }
 
-    pub(crate) fn committed(&self, written: &[Written], rows: u64, took: Duration) {
+    pub(crate) fn committed(&self, written: &[MessageOutcome], rows: u64, took: Duration) {
         for message in written {
             let result = message.label();
             self.messages.get_or_create(&ResultLabel { result }).inc();

@@ -4,7 +4,7 @@ use ponix_sink::RejectedBy;
 
 /// What became of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Written {
+pub enum MessageOutcome {
     /// Its rows and its status `processed` are committed.
     Stored,
     /// It was stored before, nothing was written.
@@ -25,7 +25,7 @@ pub enum Written {
     },
 }
 
-impl Written {
+impl MessageOutcome {
     pub(crate) const fn label(&self) -> &'static str {
         match self {
             Self::Stored => "stored",

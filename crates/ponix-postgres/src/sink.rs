@@ -7,11 +7,11 @@ use ponix_sink::{
     Attempt, BoxError, ErrorClass, Rejection, RowOutcome, Sink, StoredRows, WriteError,
 };
 
-use crate::write::Incoming;
-use crate::{ErrorKind, Postgres, StoreError, Written};
+use crate::write::MessageRow;
+use crate::{ErrorKind, MessageOutcome, Postgres, StoreError};
 
 /// Is told of every batch that is committed.
-type OnCommit = Arc<dyn Fn(&[Incoming], &[Written]) + Send + Sync>;
+type OnCommit = Arc<dyn Fn(&[MessageRow], &[MessageOutcome]) + Send + Sync>;
 
 /// Writes messages by their entities. Clones share the pool.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ impl MessageSink {
     #[must_use]
     pub fn on_commit(
         mut self,
-        tell: impl Fn(&[Incoming], &[Written]) + Send + Sync + 'static,
+        tell: impl Fn(&[MessageRow], &[MessageOutcome]) + Send + Sync + 'static,
     ) -> Self {
         self.on_commit = Some(Arc::new(tell));
         self
@@ -51,12 +51,12 @@ impl MessageSink {
 }
 
 impl Sink for MessageSink {
-    type Row = Incoming;
+    type Row = MessageRow;
 
     /// One transaction, which is there as a whole or not at all: nothing is stored on an error.
     async fn write(
         &self,
-        rows: &[Incoming],
+        rows: &[MessageRow],
         attempt: Attempt<'_>,
     ) -> Result<Vec<RowOutcome>, WriteError> {
         let written = self
@@ -91,18 +91,18 @@ impl Sink for MessageSink {
     }
 }
 
-impl From<Written> for RowOutcome {
-    fn from(written: Written) -> Self {
+impl From<MessageOutcome> for RowOutcome {
+    fn from(written: MessageOutcome) -> Self {
         match written {
-            Written::Stored | Written::AlreadyDone => Self::Stored,
-            Written::Refused { by, field, reason } => Self::Rejected(Rejection {
+            MessageOutcome::Stored | MessageOutcome::AlreadyDone => Self::Stored,
+            MessageOutcome::Refused { by, field, reason } => Self::Rejected(Rejection {
                 by,
                 text: match field {
                     Some(field) => format!("{field}: {reason}"),
                     None => reason,
                 },
             }),
-            Written::Retry { reason } => Self::Later { reason },
+            MessageOutcome::Retry { reason } => Self::Later { reason },
         }
     }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::claims::claim;
 use crate::error::shortened;
-use crate::stamp::stamp;
+use crate::storable_time::storable_time;
 use crate::{Accepted, MessageStatus, Postgres, Status, StoreError};
 
 /// A message that ended without being stored, or that will be tried again.
@@ -62,14 +62,17 @@ impl Postgres {
         }
         let rows = distinct(messages, |message| message.message_id);
         let ids: Vec<_> = rows.iter().map(|row| row.message_id).collect();
-        let received_at: Vec<_> = rows.iter().map(|row| stamp(row.received_at)).collect();
+        let received_at: Vec<_> = rows
+            .iter()
+            .map(|row| storable_time(row.received_at))
+            .collect();
         let texts = |of: fn(&Accepted) -> Option<&str>| -> Vec<_> {
             rows.iter().map(|row| of(row).map(text)).collect()
         };
         let organizations = texts(|row| row.organization.as_deref());
         let entity_types = texts(|row| row.entity_type.as_deref());
         let sources = texts(|row| row.source.as_deref());
-        self.until_unrivalled(|| async {
+        self.retry_on_conflict(|| async {
             self.ensure_days(received_at.iter().copied()).await?;
             let client = self.client().await?;
             let statement = client.prepare_cached(SQL).await?;
@@ -126,7 +129,7 @@ impl Postgres {
         if updates.is_empty() {
             return Ok(());
         }
-        self.until_unrivalled(|| async {
+        self.retry_on_conflict(|| async {
             self.ensure_days(updates.iter().map(|update| update.received_at))
                 .await?;
             let mut client = self.client().await?;
@@ -209,7 +212,7 @@ fn status_row(
 ) -> StatusRow<'_> {
     StatusRow {
         message_id: message.message_id,
-        received_at: stamp(message.received_at),
+        received_at: storable_time(message.received_at),
         organization: message.organization.as_deref(),
         status,
         entity_type: message.entity_type.as_deref(),

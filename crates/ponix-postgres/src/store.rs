@@ -149,7 +149,7 @@ impl Postgres {
     }
 
     /// Does an operation again while it loses against others.
-    pub(crate) async fn until_unrivalled<T, F>(
+    pub(crate) async fn retry_on_conflict<T, F>(
         &self,
         mut operation: impl FnMut() -> F,
     ) -> Result<T, StoreError>

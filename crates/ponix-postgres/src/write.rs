@@ -11,9 +11,9 @@ use uuid::Uuid;
 use crate::Status;
 use crate::claims::{Claim, claim};
 use crate::error::shortened;
-use crate::stamp::stamp;
 use crate::status::{self, StatusRow};
-use crate::{Postgres, StoreError, Written};
+use crate::storable_time::storable_time;
+use crate::{MessageOutcome, Postgres, StoreError};
 
 mod control;
 mod rows;
@@ -23,7 +23,7 @@ use self::control::control;
 
 /// A message to be written.
 #[derive(Debug, Clone)]
-pub struct Incoming {
+pub struct MessageRow {
     /// The id of the message.
     pub message_id: Uuid,
     /// Whose it is; `None` where nobody needs to say who they are.
@@ -43,9 +43,9 @@ pub struct Incoming {
 impl Postgres {
     /// Writes a batch in one transaction: claims the ids, stores the rows, sets the statuses.
     ///
-    /// Answers one [`Written`] per message in the order of the batch. A message that is wrong fails
+    /// Answers one [`MessageOutcome`] per message in the order of the batch. A message that is wrong fails
     /// alone, its neighbours are stored. Of several messages with one id the first counts, and the
-    /// others are [`Written::AlreadyDone`] when it was stored. An id that another organization has
+    /// others are [`MessageOutcome::AlreadyDone`] when it was stored. An id that another organization has
     /// used is refused, and that one's status left alone.
     ///
     /// `catalog` must be the one the messages were parsed with, and its tables be there
@@ -61,8 +61,8 @@ impl Postgres {
     pub async fn write(
         &self,
         catalog: &Catalog,
-        batch: &[Incoming],
-    ) -> Result<Vec<Written>, StoreError> {
+        batch: &[MessageRow],
+    ) -> Result<Vec<MessageOutcome>, StoreError> {
         self.write_guarded(catalog, batch, None).await
     }
 
@@ -71,15 +71,15 @@ impl Postgres {
     pub(crate) async fn write_guarded(
         &self,
         catalog: &Catalog,
-        batch: &[Incoming],
+        batch: &[MessageRow],
         attempt: Option<Attempt<'_>>,
-    ) -> Result<Vec<Written>, StoreError> {
+    ) -> Result<Vec<MessageOutcome>, StoreError> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
         let begun = Instant::now();
         match self
-            .until_unrivalled(|| self.write_once(catalog, batch, attempt))
+            .retry_on_conflict(|| self.write_once(catalog, batch, attempt))
             .await
         {
             Ok((written, rows)) => {
@@ -96,11 +96,15 @@ impl Postgres {
     async fn write_once(
         &self,
         catalog: &Catalog,
-        batch: &[Incoming],
+        batch: &[MessageRow],
         attempt: Option<Attempt<'_>>,
-    ) -> Result<(Vec<Written>, u64), StoreError> {
-        self.ensure_days(batch.iter().map(|message| stamp(message.received_at)))
-            .await?;
+    ) -> Result<(Vec<MessageOutcome>, u64), StoreError> {
+        self.ensure_days(
+            batch
+                .iter()
+                .map(|message| storable_time(message.received_at)),
+        )
+        .await?;
         // In the order of the ids: everybody claims in that order.
         let mut firsts: BTreeMap<Uuid, usize> = BTreeMap::new();
         for (index, message) in batch.iter().enumerate() {
@@ -108,24 +112,24 @@ impl Postgres {
         }
         let wanted: Vec<_> = firsts
             .iter()
-            .map(|(id, index)| (*id, stamp(batch[*index].received_at)))
+            .map(|(id, index)| (*id, storable_time(batch[*index].received_at)))
             .collect();
 
         let mut client = self.client().await?;
         let mut transaction = client.transaction().await?;
         let claims = claim(&transaction, &wanted).await?;
-        let mut verdicts = vec![None; batch.len()];
+        let mut outcomes = vec![None; batch.len()];
         let mut candidates = Vec::with_capacity(firsts.len());
         for (index, message) in batch.iter().enumerate() {
             if firsts.get(&message.message_id) != Some(&index) {
                 continue;
             }
-            match verdict_before(message, &claims[&message.message_id]) {
-                Some(verdict) => verdicts[index] = Some(verdict),
+            match outcome_before(message, &claims[&message.message_id]) {
+                Some(outcome) => outcomes[index] = Some(outcome),
                 None => candidates.push(index),
             }
         }
-        let mut store = rows::Store::new(catalog, batch, &mut verdicts, self.metrics());
+        let mut store = rows::Store::new(catalog, batch, &mut outcomes, self.metrics());
         store.all(&mut transaction, candidates).await?;
         let rows = store.rows();
         let (refused, table) = store.refused();
@@ -137,28 +141,28 @@ impl Postgres {
             let Attempt { guard, around, .. } = attempt;
             guard.admit(batch.len(), refused, around, control)?;
         }
-        let statuses = statuses(batch, &verdicts, &claims);
+        let statuses = statuses(batch, &outcomes, &claims);
         status::write(&transaction, &statuses)
             .await
             .map_err(|error| self.day_or_conflict(error))?;
         transaction.commit().await?;
         client.give_back();
-        Ok((answers(batch, &firsts, &verdicts), rows))
+        Ok((answers(batch, &firsts, &outcomes), rows))
     }
 }
 
 /// Judges a message by what is known of it, `None` if its rows are to be stored.
-fn verdict_before(message: &Incoming, claim: &Claim) -> Option<Written> {
+fn outcome_before(message: &MessageRow, claim: &Claim) -> Option<MessageOutcome> {
     if let Some(known) = &claim.known {
         if known.organization.as_deref() != message.organization.as_deref() {
             return Some(belongs_to_another());
         }
         if known.status == Status::Processed {
-            return Some(Written::AlreadyDone);
+            return Some(MessageOutcome::AlreadyDone);
         }
     }
     let error = message.parsed.as_ref().err()?;
-    Some(Written::Refused {
+    Some(MessageOutcome::Refused {
         by: RejectedBy::Decoder,
         field: error.field.clone(),
         reason: error.reason.clone(),
@@ -167,19 +171,19 @@ fn verdict_before(message: &Incoming, claim: &Claim) -> Option<Written> {
 
 /// Tells the status of every message that was judged, in the order of the ids.
 fn statuses<'a>(
-    batch: &'a [Incoming],
-    verdicts: &[Option<Written>],
+    batch: &'a [MessageRow],
+    outcomes: &[Option<MessageOutcome>],
     claims: &HashMap<Uuid, Claim>,
 ) -> Vec<StatusRow<'a>> {
-    let judged = batch.iter().zip(verdicts);
+    let judged = batch.iter().zip(outcomes);
     judged
-        .filter_map(|(message, verdict)| {
-            let (status, error) = match verdict.as_ref()? {
-                Written::Stored | Written::AlreadyDone => (Status::Processed, None),
-                Written::Refused { field, reason, .. } => {
+        .filter_map(|(message, outcome)| {
+            let (status, error) = match outcome.as_ref()? {
+                MessageOutcome::Stored | MessageOutcome::AlreadyDone => (Status::Processed, None),
+                MessageOutcome::Refused { field, reason, .. } => {
                     (Status::Failed, Some(sentence(field.as_deref(), reason)))
                 }
-                Written::Retry { reason } => (Status::Processing, Some(shortened(reason))),
+                MessageOutcome::Retry { reason } => (Status::Processing, Some(shortened(reason))),
             };
             let claim = &claims[&message.message_id];
             if claim
@@ -213,9 +217,9 @@ fn sentence(field: Option<&str>, reason: &str) -> String {
     }
 }
 
-/// Gives each message the verdict of the first one with its id.
-fn belongs_to_another() -> Written {
-    Written::Refused {
+/// Gives each message the outcome of the first one with its id.
+fn belongs_to_another() -> MessageOutcome {
+    MessageOutcome::Refused {
         by: RejectedBy::Identity,
         field: Some("message_id".into()),
         reason: "the id belongs to another message".into(),
@@ -223,23 +227,23 @@ fn belongs_to_another() -> Written {
 }
 
 fn answers(
-    batch: &[Incoming],
+    batch: &[MessageRow],
     firsts: &BTreeMap<Uuid, usize>,
-    verdicts: &[Option<Written>],
-) -> Vec<Written> {
-    let of_first = |message: &Incoming| {
+    outcomes: &[Option<MessageOutcome>],
+) -> Vec<MessageOutcome> {
+    let of_first = |message: &MessageRow| {
         let first = firsts[&message.message_id];
         if batch[first].organization != message.organization {
             return belongs_to_another();
         }
-        verdicts[first].clone().expect("every first one was judged")
+        outcomes[first].clone().expect("every first one was judged")
     };
-    let judged = batch.iter().zip(verdicts);
+    let judged = batch.iter().zip(outcomes);
     judged
-        .map(|(message, verdict)| match verdict {
-            Some(verdict) => verdict.clone(),
+        .map(|(message, outcome)| match outcome {
+            Some(outcome) => outcome.clone(),
             None => match of_first(message) {
-                Written::Stored => Written::AlreadyDone,
+                MessageOutcome::Stored => MessageOutcome::AlreadyDone,
                 other => other,
             },
         })

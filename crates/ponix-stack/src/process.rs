@@ -131,7 +131,7 @@ impl ProcessBuilder {
 
 /// A child process with its own folder and log, killed when dropped.
 ///
-/// All methods take `&self`, so that a test can torment it from one task while others use it.
+/// All methods take `&self`, so that a test can break it from one task while others use it.
 /// Standard output and error go to [`log_path`](Self::log_path). It does not survive this process,
 /// however that ends (see the crate's documentation for where that holds). It is the leader of a
 /// process group of its own: Ctrl-C in a terminal does not reach it.

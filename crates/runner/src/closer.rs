@@ -5,7 +5,7 @@ use tracing::{debug, error};
 
 use crate::{
     process::{Ending, Work},
-    run::{Verdict, chain},
+    run::{RunResult, chain},
 };
 
 /// A named piece of work that runs after every process has ended.
@@ -28,21 +28,21 @@ impl Closer {
 
     /// Runs the closer as a task of its own, so that neither its panic nor its blocking the thread
     /// keeps the closers after it from running.
-    pub(crate) async fn close(self, time: Duration, verdict: &mut Verdict) {
+    pub(crate) async fn close(self, time: Duration, result: &mut RunResult) {
         let Self { name, begin } = self;
         let mut task = tokio::spawn(async { begin().await });
         match timeout(time, &mut task).await {
             Ok(Ok(Ok(()))) => debug!(closer = name, "closed"),
             Ok(Ok(Err(error))) => {
-                verdict.failed = true;
+                result.failed = true;
                 error!(closer = name, error = chain(&*error), "closer failed");
             }
             Ok(Err(error)) => {
-                verdict.failed = true;
+                result.failed = true;
                 error!(closer = name, %error, "closer panicked");
             }
             Err(_) => {
-                verdict.cut_off = true;
+                result.cut_off = true;
                 task.abort();
                 let timeout_ms = time.as_millis() as u64;
                 error!(closer = name, timeout_ms, "closer took too long");

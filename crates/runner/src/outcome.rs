@@ -38,11 +38,6 @@ impl Outcome {
             Self::Configuration => 64,
         }
     }
-
-    /// Returns whether the service stopped as it was asked to.
-    pub const fn is_clean(self) -> bool {
-        matches!(self, Self::Clean)
-    }
 }
 
 impl From<Outcome> for ExitCode {

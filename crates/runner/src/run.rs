@@ -22,14 +22,14 @@ const ABORT_TIME: Duration = Duration::from_millis(200);
 
 /// What has gone wrong so far.
 #[derive(Debug, Default)]
-pub(crate) struct Verdict {
+pub(crate) struct RunResult {
     /// The start-up, a process or a closer failed.
     pub(crate) failed: bool,
     /// Work was cut off before it was finished.
     pub(crate) cut_off: bool,
 }
 
-impl Verdict {
+impl RunResult {
     /// Logs how a process ended and remembers it if it should not have.
     fn judge(&mut self, process: &str, end: &End) {
         match end {
@@ -65,7 +65,7 @@ pub(crate) struct Run {
     starting: Group,
     app: Group,
     background: Group,
-    verdict: Verdict,
+    result: RunResult,
 }
 
 impl Run {
@@ -86,7 +86,7 @@ impl Run {
             starting: Group::new(shutdown.clone()),
             app: Group::new(shutdown.clone()),
             background,
-            verdict: Verdict::default(),
+            result: RunResult::default(),
             shutdown,
         }
     }
@@ -99,12 +99,12 @@ impl Run {
             self.serve().await;
         }
         if !self.drain().await {
-            self.verdict.cut_off = true;
+            self.result.cut_off = true;
             self.stop_hard().await;
         }
         self.close().await;
 
-        let outcome = self.verdict.outcome();
+        let outcome = self.result.outcome();
         info!(?outcome, exit_code = outcome.code(), "stopped");
         outcome
     }
@@ -122,15 +122,15 @@ impl Run {
                 info!(%signal, phase, "start-up interrupted, stopping");
             }
             () = self.shutdown.soft().cancelled() => info!("start-up interrupted, stopping"),
-            (name, end) = self.background.next_end() => self.verdict.judge(&name, &end),
+            (name, end) = self.background.next_end() => self.result.judge(&name, &end),
             (name, end) = self.starting.next_end() => {
                 if matches!(end, End::Early | End::Finished) {
                     return true;
                 }
-                self.verdict.judge(&name, &end);
+                self.result.judge(&name, &end);
             }
             () = sleep(self.startup_timeout) => {
-                self.verdict.failed = true;
+                self.result.failed = true;
                 let phase = self.startup.current_phase();
                 let timeout_ms = self.startup_timeout.as_millis() as u64;
                 error!(phase, timeout_ms, "start-up took too long, stopping");
@@ -146,8 +146,8 @@ impl Run {
             biased;
             signal = self.signals.recv() => info!(%signal, "stopping, a second signal hurries"),
             () = self.shutdown.soft().cancelled() => info!("asked to stop from within, stopping"),
-            (name, end) = self.app.next_end() => self.verdict.judge(&name, &end),
-            (name, end) = self.background.next_end() => self.verdict.judge(&name, &end),
+            (name, end) = self.app.next_end() => self.result.judge(&name, &end),
+            (name, end) = self.background.next_end() => self.result.judge(&name, &end),
         }
     }
 
@@ -156,7 +156,7 @@ impl Run {
         let hard = self.shutdown.hard().clone();
         select! {
             biased;
-            () = finish(&mut self.verdict, [&mut self.starting, &mut self.app, &mut self.background])
+            () = finish(&mut self.result, [&mut self.starting, &mut self.app, &mut self.background])
                 => return true,
             signal = self.signals.recv() => warn!(%signal, "second signal, stopping at once"),
             () = hard.cancelled() => warn!("told from within to stop at once"),
@@ -193,7 +193,7 @@ impl Run {
 
     async fn all_ended_within(&mut self, time: Duration) -> bool {
         let groups = [&mut self.starting, &mut self.app, &mut self.background];
-        timeout(time, finish(&mut self.verdict, groups))
+        timeout(time, finish(&mut self.result, groups))
             .await
             .is_ok()
     }
@@ -201,18 +201,18 @@ impl Run {
     /// Runs the closers, the last registered first.
     async fn close(&mut self) {
         for closer in self.startup.take_closers().into_iter().rev() {
-            closer.close(self.closer_timeout, &mut self.verdict).await;
+            closer.close(self.closer_timeout, &mut self.result).await;
         }
     }
 }
 
 /// Asks one group after the other to stop, each when the one before has ended.
-async fn finish(verdict: &mut Verdict, groups: [&mut Group; 3]) {
+async fn finish(result: &mut RunResult, groups: [&mut Group; 3]) {
     for group in groups {
         group.ask_to_stop();
         while !group.is_empty() {
             let (process, end) = group.next_end().await;
-            verdict.judge(&process, &end);
+            result.judge(&process, &end);
         }
     }
 }

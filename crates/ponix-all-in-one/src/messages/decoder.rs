@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ponix_entities::{Catalog, Format};
 use ponix_pipeline::{Decode, DecodeError, Decoded, Message};
-use ponix_postgres::Incoming;
+use ponix_postgres::MessageRow;
 use ponix_wire::header;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -23,9 +23,9 @@ impl MessageDecoder {
 }
 
 impl Decode for MessageDecoder {
-    type Row = Incoming;
+    type Row = MessageRow;
 
-    fn decode(&self, message: &Message<'_>) -> Result<Decoded<Incoming>, DecodeError> {
+    fn decode(&self, message: &Message<'_>) -> Result<Decoded<MessageRow>, DecodeError> {
         let row = incoming(&self.catalog, message);
         Ok(Decoded::Row {
             identity: row.message_id,
@@ -35,7 +35,7 @@ impl Decode for MessageDecoder {
 }
 
 /// What a message holds, the same on every delivery but for the count of retries.
-fn incoming(catalog: &Catalog, message: &Message<'_>) -> Incoming {
+fn incoming(catalog: &Catalog, message: &Message<'_>) -> MessageRow {
     let hint = message.header(header::ENTITY);
     let payload = message.payload;
     let format = Format::of(message.header(header::CONTENT_TYPE), payload);
@@ -45,7 +45,7 @@ fn incoming(catalog: &Catalog, message: &Message<'_>) -> Incoming {
         Err(err) => err.entity.as_deref(),
     };
     let entity = entity.or_else(|| catalog.identify(format, payload, hint));
-    Incoming {
+    MessageRow {
         message_id: message_id(message),
         organization: message.header(header::ORGANIZATION).map(str::to_owned),
         entity_type: entity.map(str::to_owned),

@@ -1,6 +1,6 @@
 //! What the worker of the messages counts.
 
-use ponix_postgres::{Incoming, Written};
+use ponix_postgres::{MessageOutcome, MessageRow};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -43,19 +43,19 @@ impl MessageMetrics {
     }
 
     /// Counts a batch that is committed.
-    pub(super) fn committed(&self, incoming: &[Incoming], written: &[Written]) {
+    pub(super) fn committed(&self, incoming: &[MessageRow], written: &[MessageOutcome]) {
         let now_ns = now_ns();
         for (message, written) in incoming.iter().zip(written) {
             let status = match written {
-                Written::Stored => {
+                MessageOutcome::Stored => {
                     let received_ns = message.received_at.unix_timestamp_nanos();
                     let waited_ns = i128::from(now_ns) - received_ns;
                     self.latency.observe(waited_ns.max(0) as f64 / 1e9);
                     "processed"
                 }
-                Written::AlreadyDone => "already_processed",
-                Written::Refused { .. } => "failed",
-                Written::Retry { .. } => "processing",
+                MessageOutcome::AlreadyDone => "already_processed",
+                MessageOutcome::Refused { .. } => "failed",
+                MessageOutcome::Retry { .. } => "processing",
             };
             self.processed.get_or_create(&StatusLabel { status }).inc();
         }

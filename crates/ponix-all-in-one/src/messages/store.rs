@@ -4,7 +4,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, TryFutureExt as _};
 use ponix_entities::Catalog;
 use ponix_ingest::{MessageStore, Persisted, StoreUnavailable};
-use ponix_postgres::{Accepted, Incoming, MessageStatus, StoreError, Written};
+use ponix_postgres::{Accepted, MessageOutcome, MessageRow, MessageStatus, StoreError};
 use uuid::Uuid;
 
 use super::Store;
@@ -33,7 +33,7 @@ impl MessageStore for PostgresMessages {
 
     fn persist<'a>(
         &'a self,
-        messages: &'a [ponix_ingest::Incoming],
+        messages: &'a [ponix_ingest::RawMessage],
         atomic: bool,
     ) -> BoxFuture<'a, Result<Vec<Persisted>, StoreUnavailable>> {
         self.write(messages, atomic).boxed()
@@ -43,11 +43,11 @@ impl MessageStore for PostgresMessages {
 impl PostgresMessages {
     async fn write(
         &self,
-        messages: &[ponix_ingest::Incoming],
+        messages: &[ponix_ingest::RawMessage],
         atomic: bool,
     ) -> Result<Vec<Persisted>, StoreUnavailable> {
         let Store { postgres, catalog } = &self.0;
-        let incoming: Vec<Incoming> = messages.iter().map(|m| incoming(catalog, m)).collect();
+        let incoming: Vec<MessageRow> = messages.iter().map(|m| incoming(catalog, m)).collect();
         if atomic && incoming.iter().any(|message| message.parsed.is_err()) {
             return Ok(incoming.into_iter().map(refused_with_others).collect());
         }
@@ -60,7 +60,7 @@ impl PostgresMessages {
 }
 
 /// What a message of an atomic batch is answered when one of them is wrong.
-fn refused_with_others(message: Incoming) -> Persisted {
+fn refused_with_others(message: MessageRow) -> Persisted {
     match message.parsed {
         Err(err) => Persisted::Refused {
             field: err.field,
@@ -73,20 +73,20 @@ fn refused_with_others(message: Incoming) -> Persisted {
     }
 }
 
-fn persisted(written: Written) -> Persisted {
+fn persisted(written: MessageOutcome) -> Persisted {
     match written {
-        Written::Stored => Persisted::Stored,
-        Written::AlreadyDone => Persisted::AlreadyDone,
-        Written::Refused { field, reason, .. } => Persisted::Refused { field, reason },
-        Written::Retry { reason } => Persisted::Refused {
+        MessageOutcome::Stored => Persisted::Stored,
+        MessageOutcome::AlreadyDone => Persisted::AlreadyDone,
+        MessageOutcome::Refused { field, reason, .. } => Persisted::Refused { field, reason },
+        MessageOutcome::Retry { reason } => Persisted::Refused {
             field: None,
             reason,
         },
     }
 }
 
-fn incoming(catalog: &Catalog, message: &ponix_ingest::Incoming) -> Incoming {
-    Incoming {
+fn incoming(catalog: &Catalog, message: &ponix_ingest::RawMessage) -> MessageRow {
+    MessageRow {
         message_id: message.message_id,
         organization: Some(message.organization.clone()),
         entity_type: message.entity_type.clone(),

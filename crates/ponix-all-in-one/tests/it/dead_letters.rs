@@ -2,7 +2,7 @@
 
 use ponix_nats::async_nats::HeaderValue;
 use ponix_wire::envelope::v1::ProcessedEnvelope;
-use ponix_wire::header as names;
+use ponix_wire::header;
 use ponix_wire::{Message as _, Struct, Timestamp, Value, timestamp_from_ns, value};
 
 use crate::support::{World, numbered};
@@ -136,23 +136,23 @@ async fn bad_messages_of_every_kind_are_kept_and_the_rest_of_the_batch_is_stored
                 .map(HeaderValue::as_str)
                 .unwrap_or_default()
         };
-        let sequence: usize = header(names::SEQUENCE).parse().unwrap();
+        let sequence: usize = header(header::SEQUENCE).parse().unwrap();
         let bad = &bad[sequence - 51];
         assert_eq!(letter.payload, bad.body);
         assert_eq!(
-            header(names::REASON),
+            header(header::REASON),
             bad.reason,
             "{}",
-            header(names::ERROR)
+            header(header::ERROR)
         );
         assert!(
-            header(names::ERROR).contains(bad.error),
+            header(header::ERROR).contains(bad.error),
             "{}",
-            header(names::ERROR)
+            header(header::ERROR)
         );
-        assert_eq!(header(names::STREAM), world.name);
-        assert_eq!(header(names::SUBJECT), format!("{}.device", world.name));
-        assert_eq!(header(names::DELIVERIES), "1");
+        assert_eq!(header(header::STREAM), world.name);
+        assert_eq!(header(header::SUBJECT), format!("{}.device", world.name));
+        assert_eq!(header(header::DELIVERIES), "1");
     }
     for reason in ["decode", "missing_field", "value"] {
         let sample = format!(

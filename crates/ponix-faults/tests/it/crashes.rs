@@ -136,7 +136,7 @@ async fn a_payload_that_ends_the_process_takes_no_other_along() -> Result<()> {
         );
         Ok(())
     };
-    eventually("the killer to be condemned", ponix_faults::SOON, alive).await?;
+    eventually("the killer to be rejected", ponix_faults::SOON, alive).await?;
     let judgement = world.expect_sound().await?;
     assert_eq!((judgement.readable, judgement.dead), (60, 1), "{judgement}");
     Ok(())

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::error::ApiError;
 use crate::memory::Memory;
-use crate::message::Incoming;
+use crate::message::RawMessage;
 use crate::state::{Messages, Way};
 use crate::store::Persisted;
 use crate::stream::{self, Stream};
@@ -31,7 +31,7 @@ impl Messages {
             .map(MessageStatus::accepted)
     }
 
-    async fn publish(&self, stream: &Stream, event: Checked<Incoming>) -> Result<Sent, ApiError> {
+    async fn publish(&self, stream: &Stream, event: Checked<RawMessage>) -> Result<Sent, ApiError> {
         let Checked {
             id,
             key,
@@ -58,7 +58,7 @@ impl Messages {
     /// Stores what is no error, all at once.
     async fn persist(
         &self,
-        events: Events<'_, Incoming>,
+        events: Events<'_, RawMessage>,
         atomic: bool,
         timeout: Duration,
     ) -> Vec<Result<Sent, ApiError>> {
@@ -94,14 +94,14 @@ impl Messages {
     }
 }
 
-impl Destination<Incoming> for Messages {
+impl Destination<RawMessage> for Messages {
     fn memory(&self) -> &Memory {
         &self.memory
     }
 
     async fn send(
         &self,
-        events: Events<'_, Incoming>,
+        events: Events<'_, RawMessage>,
         atomic: bool,
     ) -> Vec<Result<Sent, ApiError>> {
         match &self.way {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use ponix_ingest::{Incoming, MessageStore, Persisted, StoreUnavailable};
+use ponix_ingest::{MessageStore, Persisted, RawMessage, StoreUnavailable};
 use ponix_wire::message::{Accepted, MessageStatus, Status};
 use uuid::Uuid;
 
@@ -84,12 +84,12 @@ impl MessageStore for MemoryStore {
 
     fn persist<'a>(
         &'a self,
-        messages: &'a [Incoming],
+        messages: &'a [RawMessage],
         atomic: bool,
     ) -> BoxFuture<'a, Result<Vec<Persisted>, StoreUnavailable>> {
         async move {
             self.check()?;
-            let bad = |message: &Incoming| message.payload.starts_with(b"X|");
+            let bad = |message: &RawMessage| message.payload.starts_with(b"X|");
             let none = atomic && messages.iter().any(bad);
             let mut results = Vec::new();
             for message in messages {

@@ -1,13 +1,13 @@
-//! The messages of a batch that have no verdict yet, over several attempts at the store.
+//! The messages of a batch that have no disposition yet, over several attempts at the store.
 
 use crate::delivery::Batch;
-use crate::processing_result::Verdict;
+use crate::processing_result::Disposition;
 
-/// A batch and the verdicts it has so far.
+/// A batch and the dispositions it has so far.
 #[derive(Debug)]
 pub(super) struct Open<'a> {
     whole: &'a Batch,
-    verdicts: Vec<Option<Verdict>>,
+    dispositions: Vec<Option<Disposition>>,
     /// Where the messages of `rest` stand in the whole batch.
     positions: Vec<usize>,
     /// What is left once something is stored; the whole until then, which need not be copied.
@@ -18,13 +18,13 @@ impl<'a> Open<'a> {
     pub(super) fn new(batch: &'a Batch) -> Self {
         Self {
             whole: batch,
-            verdicts: vec![None; batch.len()],
+            dispositions: vec![None; batch.len()],
             positions: (0..batch.len()).collect(),
             rest: None,
         }
     }
 
-    /// Returns the messages without a verdict.
+    /// Returns the messages without a disposition.
     pub(super) fn rest(&self) -> &Batch {
         self.rest.as_ref().unwrap_or(self.whole)
     }
@@ -35,9 +35,9 @@ impl<'a> Open<'a> {
             return;
         }
         for position in stored.iter().filter_map(|index| self.positions.get(*index)) {
-            self.verdicts[*position] = Some(Verdict::Ack);
+            self.dispositions[*position] = Some(Disposition::Ack);
         }
-        let open = |position: &usize| self.verdicts[*position].is_none();
+        let open = |position: &usize| self.dispositions[*position].is_none();
         let kept: Vec<usize> = (0..self.positions.len())
             .filter(|i| open(&self.positions[*i]))
             .collect();
@@ -45,16 +45,19 @@ impl<'a> Open<'a> {
         self.rest = Some(self.rest().part(kept));
     }
 
-    /// Closes the batch with a verdict for each message of the rest.
-    pub(super) fn close(mut self, verdicts: impl IntoIterator<Item = Verdict>) -> Vec<Verdict> {
-        for (position, verdict) in self.positions.into_iter().zip(verdicts) {
-            self.verdicts[position] = Some(verdict);
+    /// Closes the batch with a disposition for each message of the rest.
+    pub(super) fn close(
+        mut self,
+        dispositions: impl IntoIterator<Item = Disposition>,
+    ) -> Vec<Disposition> {
+        for (position, disposition) in self.positions.into_iter().zip(dispositions) {
+            self.dispositions[position] = Some(disposition);
         }
-        // One verdict per message was checked; should one be missing, the message comes again.
-        let missing = || Verdict::Nak { delay: None };
-        self.verdicts
+        // One disposition per message was checked; should one be missing, the message comes again.
+        let missing = || Disposition::Nak { delay: None };
+        self.dispositions
             .into_iter()
-            .map(|verdict| verdict.unwrap_or_else(missing))
+            .map(|disposition| disposition.unwrap_or_else(missing))
             .collect()
     }
 }
@@ -66,7 +69,7 @@ mod tests {
     use crate::delivery::tests::batch;
 
     #[test]
-    fn verdicts_of_several_attempts_end_where_they_belong() {
+    fn dispositions_of_several_attempts_end_where_they_belong() {
         let batch = batch(5);
         let mut open = Open::new(&batch);
         open.stored(&[1, 3]);
@@ -79,19 +82,25 @@ mod tests {
             .map(Delivery::stream_sequence)
             .collect();
         assert_eq!(sequences, [2, 4]);
-        let nak = Verdict::Nak { delay: None };
-        let verdicts = open.close([Verdict::Ack, nak.clone()]);
+        let nak = Disposition::Nak { delay: None };
+        let dispositions = open.close([Disposition::Ack, nak.clone()]);
         assert_eq!(
-            verdicts,
-            [Verdict::Ack, Verdict::Ack, Verdict::Ack, Verdict::Ack, nak]
+            dispositions,
+            [
+                Disposition::Ack,
+                Disposition::Ack,
+                Disposition::Ack,
+                Disposition::Ack,
+                nak
+            ]
         );
     }
 
     #[test]
-    fn a_message_without_a_verdict_is_never_acked() {
+    fn a_message_without_a_disposition_is_never_acked() {
         assert_eq!(
             Open::new(&batch(1)).close([]),
-            [Verdict::Nak { delay: None }]
+            [Disposition::Nak { delay: None }]
         );
     }
 }

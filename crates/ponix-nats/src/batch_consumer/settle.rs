@@ -13,7 +13,7 @@ use crate::dead_letters::DeadLetters;
 use crate::delivery::{Batch, Delivery};
 use crate::failpoint;
 use crate::metrics::ConsumerMetrics;
-use crate::processing_result::{DeadLetter, Verdict};
+use crate::processing_result::{DeadLetter, Disposition};
 use crate::publisher::{PublishError, PublishErrorClass};
 use crate::retry::chain;
 
@@ -85,19 +85,19 @@ impl<L: Link> Settler<L> {
     pub(super) async fn settle<'a>(
         &self,
         batch: &'a Batch,
-        verdicts: Vec<Verdict>,
+        dispositions: Vec<Disposition>,
         give_up: &CancellationToken,
     ) -> Vec<(&'a Delivery, DeadLetter)> {
         let mut answers = Vec::with_capacity(batch.len());
         let mut dead = Vec::new();
-        for (delivery, verdict) in batch.messages().iter().zip(verdicts) {
-            match verdict {
-                Verdict::Ack => answers.push((delivery, AckKind::Ack)),
-                Verdict::Nak { delay } => answers.push((delivery, AckKind::Nak(delay))),
-                Verdict::DeadLetter(_) if failpoint::is_planted("bug_undecodable_acked") => {
+        for (delivery, disposition) in batch.messages().iter().zip(dispositions) {
+            match disposition {
+                Disposition::Ack => answers.push((delivery, AckKind::Ack)),
+                Disposition::Nak { delay } => answers.push((delivery, AckKind::Nak(delay))),
+                Disposition::DeadLetter(_) if failpoint::is_planted("bug_undecodable_acked") => {
                     answers.push((delivery, AckKind::Ack));
                 }
-                Verdict::DeadLetter(dead_letter) => dead.push((delivery, dead_letter)),
+                Disposition::DeadLetter(dead_letter) => dead.push((delivery, dead_letter)),
             }
         }
         self.end(answers, give_up).await;

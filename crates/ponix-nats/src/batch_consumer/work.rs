@@ -16,7 +16,7 @@ use super::{BatchProcessor, BatchSettings, ProcessError};
 use crate::delivery::{Batch, Delivery};
 use crate::failpoint;
 use crate::metrics::ConsumerMetrics;
-use crate::processing_result::{DeadLetter, ProcessingResult, Verdict};
+use crate::processing_result::{DeadLetter, Disposition, ProcessingResult};
 use crate::retry::{Backoff, LogGate, chain};
 use ponix_wire::DeadLetterReason;
 
@@ -48,13 +48,15 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
     /// not settled yet.
     pub(super) async fn settle_batch(&self, batch: &Batch, give_up: &CancellationToken) {
         if failpoint::is_planted("bug_ack_before_insert") {
-            let acks = ProcessingResult::ack_all(batch.len()).into_verdicts();
+            let acks = ProcessingResult::ack_all(batch.len()).into_dispositions();
             self.settler.settle(batch, acks, give_up).await;
         }
-        let verdicts = self.verdicts(batch, give_up);
-        let verdicts = self.with_progress(batch.messages().iter(), verdicts).await;
+        let dispositions = self.dispositions(batch, give_up);
+        let dispositions = self
+            .with_progress(batch.messages().iter(), dispositions)
+            .await;
         failpoint::reach("after_insert");
-        let dead = self.settler.settle(batch, verdicts, give_up).await;
+        let dead = self.settler.settle(batch, dispositions, give_up).await;
         if !dead.is_empty() {
             let open: Vec<_> = dead.iter().map(|(delivery, _)| *delivery).collect();
             let kept = self.settler.keep(batch.stream(), dead, give_up);
@@ -88,26 +90,26 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
         }
     }
 
-    async fn verdicts(&self, batch: &Batch, give_up: &CancellationToken) -> Vec<Verdict> {
+    async fn dispositions(&self, batch: &Batch, give_up: &CancellationToken) -> Vec<Disposition> {
         let mut open = Open::new(batch);
-        let verdicts = match self.process_or_hold(&mut open, give_up).await {
-            Ok(verdicts) => verdicts,
+        let dispositions = match self.process_or_hold(&mut open, give_up).await {
+            Ok(dispositions) => dispositions,
             Err(err) => {
                 tracing::error!(messages = open.rest().len(), error = %chain(&err), "a batch failed");
-                self.verdicts_after_failure(open.rest(), &err, give_up)
+                self.dispositions_after_failure(open.rest(), &err, give_up)
                     .await
             }
         };
-        open.close(verdicts)
+        open.close(dispositions)
     }
 
     /// Calls the processor; while the store is unusable, keeps what is not stored and calls it
-    /// again. A shutdown gives that back. The verdicts are those of the rest.
+    /// again. A shutdown gives that back. The dispositions are those of the rest.
     async fn process_or_hold(
         &self,
         open: &mut Open<'_>,
         give_up: &CancellationToken,
-    ) -> Result<Vec<Verdict>, ProcessError> {
+    ) -> Result<Vec<Disposition>, ProcessError> {
         let (first, longest) = self.settings.hold_backoff;
         let mut backoff = Backoff::new(first, longest);
         let mut hold = None;
@@ -120,7 +122,7 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
                     if hold.is_some() {
                         tracing::info!("the store takes batches again");
                     }
-                    return Ok(result.into_verdicts());
+                    return Ok(result.into_dispositions());
                 }
                 Err(ProcessError::GaveUp { stored }) => {
                     open.stored(&stored);
@@ -191,49 +193,50 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
                     format!("the processor panicked: {text}").into(),
                 ))
             })?;
-        if result.verdicts().len() == batch.len() {
+        if result.dispositions().len() == batch.len() {
             return Ok(result);
         }
-        let (verdicts, messages) = (result.verdicts().len(), batch.len());
+        let (dispositions, messages) = (result.dispositions().len(), batch.len());
         Err(ProcessError::Failed(
-            format!("the processor gave {verdicts} verdicts for {messages} messages").into(),
+            format!("the processor gave {dispositions} dispositions for {messages} messages")
+                .into(),
         ))
     }
 
     /// A failed batch is given back. Messages that have failed before are tried alone, so that
-    /// one of them condemns only itself; at the limit of deliveries it goes to the dead letters.
-    async fn verdicts_after_failure(
+    /// one of them is rejected alone; at the limit of deliveries it goes to the dead letters.
+    async fn dispositions_after_failure(
         &self,
         batch: &Batch,
         err: &ProcessError,
         give_up: &CancellationToken,
-    ) -> Vec<Verdict> {
+    ) -> Vec<Disposition> {
         if let [message] = batch.messages() {
-            return vec![self.verdict_alone(message, err)];
+            return vec![self.disposition_alone(message, err)];
         }
-        let mut verdicts = self.nak_all(batch);
-        for (verdict, message) in verdicts.iter_mut().zip(batch.messages()) {
+        let mut dispositions = self.nak_all(batch);
+        for (disposition, message) in dispositions.iter_mut().zip(batch.messages()) {
             if message.deliveries() < self.settings.alone_from_delivery || give_up.is_cancelled() {
                 continue;
             }
             let alone = Batch::new(batch.stream().to_owned(), vec![message.clone()]);
             let mut open = Open::new(&alone);
             let tried = match self.process_or_hold(&mut open, give_up).await {
-                Ok(verdicts) => verdicts,
-                Err(err) => vec![self.verdict_alone(message, &err)],
+                Ok(dispositions) => dispositions,
+                Err(err) => vec![self.disposition_alone(message, &err)],
             };
-            *verdict = open.close(tried).remove(0);
+            *disposition = open.close(tried).remove(0);
         }
-        verdicts
+        dispositions
     }
 
-    fn verdict_alone(&self, message: &Delivery, err: &ProcessError) -> Verdict {
+    fn disposition_alone(&self, message: &Delivery, err: &ProcessError) -> Disposition {
         if message.deliveries() < self.settings.deliveries_max {
-            return Verdict::Nak {
+            return Disposition::Nak {
                 delay: Some(self.settings.nak_delay),
             };
         }
-        Verdict::DeadLetter(DeadLetter {
+        Disposition::DeadLetter(DeadLetter {
             reason: DeadLetterReason::MaxDeliveries,
             error: format!(
                 "failed alone on delivery {}: {}",
@@ -244,9 +247,9 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
         })
     }
 
-    fn nak_all(&self, batch: &Batch) -> Vec<Verdict> {
+    fn nak_all(&self, batch: &Batch) -> Vec<Disposition> {
         let delay: Option<Duration> = Some(self.settings.nak_delay);
-        ProcessingResult::nak_all(batch.len(), delay).into_verdicts()
+        ProcessingResult::nak_all(batch.len(), delay).into_dispositions()
     }
 }
 

@@ -1,4 +1,4 @@
-//! How batches fill and close, and that every message of one gets what its verdict says.
+//! How batches fill and close, and that every message of one gets what its disposition says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use crate::support::{SOON, Scene, Script, config, dead, numbers, quick, together
 const NEVER: Duration = Duration::from_mins(10);
 
 #[tokio::test]
-async fn each_message_of_a_batch_gets_what_its_own_verdict_says() {
-    let scene = Scene::shared("verdicts").await;
+async fn each_message_of_a_batch_gets_what_its_own_disposition_says() {
+    let scene = Scene::shared("dispositions").await;
     let script = Script::new(|call| async move {
         let len = call.messages.len();
         let mut result = ProcessingResult::ack_all(len);

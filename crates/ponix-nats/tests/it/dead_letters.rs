@@ -6,10 +6,10 @@ use async_nats::{HeaderMap, HeaderValue};
 use futures::StreamExt as _;
 use ponix_nats::async_nats;
 use ponix_nats::{
-    DeadLetter, DeadLetterReason, OutgoingMessage, ProcessingResult, StreamSettings, Verdict,
+    DeadLetter, DeadLetterReason, Disposition, OutgoingMessage, ProcessingResult, StreamSettings,
 };
 use ponix_stack::{Mode, Nats, Proxy, eventually};
-use ponix_wire::header as names;
+use ponix_wire::header;
 use uuid::Uuid;
 
 use crate::support::{SOON, Scene, Script, config, dead, messages, numbers, quick, together};
@@ -17,9 +17,9 @@ use crate::support::{SOON, Scene, Script, config, dead, messages, numbers, quick
 /// Nothing can be stored.
 fn all_dead() -> Script {
     Script::new(|call| async move {
-        let dead = Verdict::DeadLetter(dead(DeadLetterReason::Value, "NaN\r\nin field data"));
-        let verdicts = call.messages.iter().map(|_| dead.clone()).collect();
-        Ok(ProcessingResult::from_verdicts(verdicts))
+        let dead = Disposition::DeadLetter(dead(DeadLetterReason::Value, "NaN\r\nin field data"));
+        let dispositions = call.messages.iter().map(|_| dead.clone()).collect();
+        Ok(ProcessingResult::from_dispositions(dispositions))
     })
 }
 
@@ -53,13 +53,13 @@ async fn a_dead_letter_is_the_message_with_its_story() {
     assert_eq!(letter.subject.as_str(), format!("story_dlq.{id}"));
     assert_eq!(letter.payload, original.payload);
     for (name, expected) in [
-        (names::REASON, "value"),
-        (names::ERROR, "NaN  in field data"),
-        (names::SUBJECT, "story.device"),
-        (names::STREAM, "story"),
-        (names::SEQUENCE, "1"),
-        (names::PUBLISHED_NS, published_ns.as_str()),
-        (names::DELIVERIES, "1"),
+        (header::REASON, "value"),
+        (header::ERROR, "NaN  in field data"),
+        (header::SUBJECT, "story.device"),
+        (header::STREAM, "story"),
+        (header::SEQUENCE, "1"),
+        (header::PUBLISHED_NS, published_ns.as_str()),
+        (header::DELIVERIES, "1"),
         ("Ponix-Original-Traceparent", "00-abc"),
         ("Ponix-Original-Nats-Msg-Id", id.to_string().as_str()),
     ] {
@@ -83,8 +83,8 @@ async fn the_same_identity_is_kept_once_and_both_messages_end() {
             event_id,
             ..dead(DeadLetterReason::Decode, "no envelope")
         };
-        let verdicts = vec![Verdict::DeadLetter(letter); call.messages.len()];
-        Ok(ProcessingResult::from_verdicts(verdicts))
+        let dispositions = vec![Disposition::DeadLetter(letter); call.messages.len()];
+        Ok(ProcessingResult::from_dispositions(dispositions))
     });
     scene.publish(["first", "second"]).await;
     let running = scene.start(quick(), &script).await;
@@ -126,22 +126,22 @@ async fn a_body_of_just_the_servers_limit_is_kept_in_two_parts() {
     let kept = scene.kept().await;
     let heads: Vec<_> = kept
         .iter()
-        .filter(|m| m.headers.get(names::REST).is_some())
+        .filter(|m| m.headers.get(header::REST).is_some())
         .collect();
     assert_eq!((kept.len(), heads.len()), (4, 2));
     for head in heads {
-        let rest = header(&head.headers, names::REST);
+        let rest = header(&head.headers, header::REST);
         let rest = kept.iter().find(|m| m.subject.as_str() == rest).unwrap();
         let whole = [head.payload.clone(), rest.payload.clone()].concat();
-        let sequence = header(&head.headers, names::SEQUENCE);
+        let sequence = header(&head.headers, header::SEQUENCE);
         let expected = if sequence == "1" {
             &body[..]
         } else {
             &body[..10_000]
         };
         assert_eq!(whole, expected);
-        assert_eq!(header(&head.headers, names::REASON), "value");
-        let dropped = header(&head.headers, names::HEADERS_DROPPED);
+        assert_eq!(header(&head.headers, header::REASON), "value");
+        let dropped = header(&head.headers, header::HEADERS_DROPPED);
         assert_eq!(dropped, if sequence == "1" { "" } else { "true" });
     }
 }
@@ -195,8 +195,8 @@ async fn a_dead_letter_that_a_full_stream_already_holds_ends() {
                 event_id,
                 ..dead(DeadLetterReason::Decode, "no envelope")
             };
-            let verdicts = vec![Verdict::DeadLetter(letter); call.messages.len()];
-            Ok(ProcessingResult::from_verdicts(verdicts))
+            let dispositions = vec![Disposition::DeadLetter(letter); call.messages.len()];
+            Ok(ProcessingResult::from_dispositions(dispositions))
         })
     };
     scene.publish(["x".repeat(500)]).await;

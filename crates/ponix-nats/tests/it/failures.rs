@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ponix_nats::{
     Batch, BatchProcessor, BatchSettings, ConsumerState, DeadLetterReason, ProcessingResult,
 };
-use ponix_wire::header as names;
+use ponix_wire::header;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Answer, Call, Scene, Script, failed, numbers, together};
@@ -40,7 +40,7 @@ async fn panic_at_bad(call: Call) -> Answer {
 }
 
 #[tokio::test]
-async fn a_message_that_makes_the_processor_panic_condemns_only_itself() {
+async fn a_message_that_makes_the_processor_panic_is_rejected_alone() {
     let scene = Scene::shared("panics").await;
     let script = Script::new(panic_at_bad);
     let settings = BatchSettings {
@@ -77,12 +77,12 @@ async fn a_message_that_makes_the_processor_panic_condemns_only_itself() {
     assert_eq!(kept.len(), 1);
     assert_eq!(kept[0].payload, "bad");
     let header = |name: &str| kept[0].headers.get(name).unwrap().as_str().to_owned();
-    assert_eq!(header(names::REASON), "max_deliveries");
-    assert_eq!(header(names::DELIVERIES), "5");
+    assert_eq!(header(header::REASON), "max_deliveries");
+    assert_eq!(header(header::DELIVERIES), "5");
     assert!(
-        header(names::ERROR).contains("bad bytes"),
+        header(header::ERROR).contains("bad bytes"),
         "{}",
-        header(names::ERROR)
+        header(header::ERROR)
     );
     assert_eq!(
         scene.metrics.dead_lettered(DeadLetterReason::MaxDeliveries),
@@ -114,7 +114,7 @@ async fn a_panic_before_there_is_a_future_is_a_failure_as_well() {
 }
 
 #[tokio::test]
-async fn a_wrong_number_of_verdicts_acks_nothing() {
+async fn a_wrong_number_of_dispositions_acks_nothing() {
     let scene = Scene::shared("miscounts").await;
     let script = Script::new(|call| async move {
         match call.messages[0].deliveries {

@@ -425,7 +425,7 @@ impl Script {
         self.sizes().iter().sum()
     }
 
-    /// How often each body was given a verdict of `Ack`.
+    /// How often each body was given a disposition of `Ack`.
     pub(crate) fn stored(&self) -> BTreeMap<String, usize> {
         self.stored.lock().unwrap().clone()
     }
@@ -463,8 +463,8 @@ impl BatchProcessor for Script {
         };
         let result = (self.decide)(call).await?;
         let mut stored = self.stored.lock().unwrap();
-        for (message, verdict) in messages.iter().zip(result.verdicts()) {
-            if *verdict == ponix_nats::Verdict::Ack {
+        for (message, disposition) in messages.iter().zip(result.dispositions()) {
+            if *disposition == ponix_nats::Disposition::Ack {
                 let text = String::from_utf8_lossy(&message.body).into_owned();
                 *stored.entry(text).or_default() += 1;
             }

@@ -11,18 +11,18 @@ use tokio_postgres::Statement;
 use tokio_postgres::error::{DbError, SqlState};
 use uuid::Uuid;
 
-use super::Incoming;
+use super::MessageRow;
 use super::suspects::{Staged, suspects};
 use crate::copy::{self, CopyRows, Unencodable};
 use crate::error::is_about_rows;
 use crate::row_id::row_id;
-use crate::{PostgresMetrics, StoreError, Written};
+use crate::{MessageOutcome, PostgresMetrics, StoreError};
 
 /// Stores the rows of messages and notes what became of each.
 pub(super) struct Store<'a> {
     catalog: &'a Catalog,
-    batch: &'a [Incoming],
-    verdicts: &'a mut [Option<Written>],
+    batch: &'a [MessageRow],
+    outcomes: &'a mut [Option<MessageOutcome>],
     metrics: &'a PostgresMetrics,
     rows: u64,
     /// What PostgreSQL alone refuses, by SQLSTATE, and the first table that did.
@@ -47,14 +47,14 @@ pub(super) enum Refusal {
 impl<'a> Store<'a> {
     pub(super) fn new(
         catalog: &'a Catalog,
-        batch: &'a [Incoming],
-        verdicts: &'a mut [Option<Written>],
+        batch: &'a [MessageRow],
+        outcomes: &'a mut [Option<MessageOutcome>],
         metrics: &'a PostgresMetrics,
     ) -> Self {
         Self {
             catalog,
             batch,
-            verdicts,
+            outcomes,
             metrics,
             rows: 0,
             refused: HashMap::new(),
@@ -109,7 +109,7 @@ impl<'a> Store<'a> {
                 Ok(rows) => {
                     self.rows += rows;
                     for index in group {
-                        self.verdicts[index] = Some(Written::Stored);
+                        self.outcomes[index] = Some(MessageOutcome::Stored);
                     }
                     continue;
                 }
@@ -120,33 +120,33 @@ impl<'a> Store<'a> {
             if !done.is_empty() {
                 group.retain(|index| !done.contains(index));
                 for index in done {
-                    self.verdicts[index] = Some(Written::AlreadyDone);
+                    self.outcomes[index] = Some(MessageOutcome::AlreadyDone);
                 }
                 groups.push(group);
                 continue;
             }
             if let [index] = group[..] {
-                let verdict = verdict(transaction, &refusal).await?;
-                if matches!(verdict, Written::Retry { .. }) {
+                let outcome = outcome_of(transaction, &refusal).await?;
+                if matches!(outcome, MessageOutcome::Retry { .. }) {
                     waiting.push(index);
                 }
-                self.note(&refusal, &verdict, &[index]);
-                self.verdicts[index] = Some(verdict);
+                self.note(&refusal, &outcome, &[index]);
+                self.outcomes[index] = Some(outcome);
                 continue;
             }
-            let (found, verdict) = self.found_at_once(transaction, &group, &refusal).await?;
+            let (found, outcome) = self.found_at_once(transaction, &group, &refusal).await?;
             if !found.is_empty() {
                 group.retain(|index| !found.contains(index));
-                if matches!(verdict, Written::Retry { .. }) {
+                if matches!(outcome, MessageOutcome::Retry { .. }) {
                     waiting.extend(&found);
                 }
                 self.note(
                     &refusal,
-                    &verdict,
+                    &outcome,
                     &found.iter().copied().collect::<Vec<_>>(),
                 );
                 for index in found {
-                    self.verdicts[index] = Some(verdict.clone());
+                    self.outcomes[index] = Some(outcome.clone());
                 }
                 groups.push(group);
                 continue;
@@ -160,10 +160,10 @@ impl<'a> Store<'a> {
     }
 
     /// Counts what is PostgreSQL's word alone.
-    fn note(&mut self, refusal: &Refusal, verdict: &Written, messages: &[usize]) {
+    fn note(&mut self, refusal: &Refusal, outcome: &MessageOutcome, messages: &[usize]) {
         let by_store = matches!(
-            verdict,
-            Written::Refused {
+            outcome,
+            MessageOutcome::Refused {
                 by: RejectedBy::Store,
                 ..
             }
@@ -241,18 +241,18 @@ impl<'a> Store<'a> {
         transaction: &mut Transaction<'_>,
         messages: &[usize],
         refusal: &Refusal,
-    ) -> Result<(BTreeSet<usize>, Written), StoreError> {
-        let verdict = verdict(transaction, refusal).await?;
+    ) -> Result<(BTreeSet<usize>, MessageOutcome), StoreError> {
+        let outcome = outcome_of(transaction, refusal).await?;
         let nothing = BTreeSet::new();
         let Some((error, table)) = self.refused_by(refusal) else {
-            return Ok((nothing, verdict));
+            return Ok((nothing, outcome));
         };
         let mut rows = CopyRows::new();
         let mut owners = HashMap::new();
         for (index, id, row) in self.rows_in(table, messages) {
             owners.insert(id, index);
             if rows.push(id, row).is_err() {
-                return Ok((nothing, verdict));
+                return Ok((nothing, outcome));
             }
         }
         let staged = Staged {
@@ -262,7 +262,7 @@ impl<'a> Store<'a> {
         };
         let ids = suspects(transaction, error, staged).await?;
         let found = ids.iter().filter_map(|id| owners.get(id).copied());
-        Ok((found.collect(), verdict))
+        Ok((found.collect(), outcome))
     }
 
     /// Stores all of these messages or nothing.
@@ -310,7 +310,7 @@ impl<'a> Store<'a> {
 }
 
 /// Numbers the rows of a message; one that was not parsed has none.
-fn rows_of(message: &Incoming) -> impl Iterator<Item = (usize, &Row)> {
+fn rows_of(message: &MessageRow) -> impl Iterator<Item = (usize, &Row)> {
     let rows = message.parsed.as_ref().map(|parsed| &parsed.rows[..]);
     rows.unwrap_or_default().iter().enumerate()
 }
@@ -330,10 +330,13 @@ pub(super) async fn copy_in(
 }
 
 /// Says what became of a message that was refused alone.
-async fn verdict(transaction: &Transaction<'_>, refusal: &Refusal) -> Result<Written, StoreError> {
+async fn outcome_of(
+    transaction: &Transaction<'_>,
+    refusal: &Refusal,
+) -> Result<MessageOutcome, StoreError> {
     let error = match refusal {
         Refusal::Unencodable { field, reason } => {
-            return Ok(Written::Refused {
+            return Ok(MessageOutcome::Refused {
                 by: RejectedBy::Decoder,
                 field: Some(field.clone()),
                 reason: reason.clone(),
@@ -350,17 +353,17 @@ async fn verdict(transaction: &Transaction<'_>, refusal: &Refusal) -> Result<Wri
     let named = field.as_deref().unwrap_or("it");
     if error.code() == &SqlState::FOREIGN_KEY_VIOLATION {
         let reason = format!("what {named} refers to is not there yet");
-        return Ok(Written::Retry { reason });
+        return Ok(MessageOutcome::Retry { reason });
     }
     if error.code() == &SqlState::UNIQUE_VIOLATION {
         // Another message is the reason, not a table that somebody changed.
         let by = RejectedBy::Decoder;
         let reason = format!("another message has stored the same {named}");
-        return Ok(Written::Refused { by, field, reason });
+        return Ok(MessageOutcome::Refused { by, field, reason });
     }
     let by = RejectedBy::Store;
     let reason = crate::error::shortened(error.message());
-    Ok(Written::Refused { by, field, reason })
+    Ok(MessageOutcome::Refused { by, field, reason })
 }
 
 /// Returns the columns of a constraint or unique index in the order of the table.

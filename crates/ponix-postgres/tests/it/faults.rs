@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use ponix_entities::Catalog;
-use ponix_postgres::{ErrorKind, Incoming, Postgres, PostgresConfig, Written};
+use ponix_postgres::{ErrorKind, MessageOutcome, MessageRow, Postgres, PostgresConfig};
 use ponix_stack::eventually;
 
 use crate::support::{Database, connect, orders};
 
 /// Writes a batch until it is there, as a worker does.
-async fn write_until_done(postgres: &Postgres, catalog: &Catalog, batch: &[Incoming]) -> usize {
+async fn write_until_done(postgres: &Postgres, catalog: &Catalog, batch: &[MessageRow]) -> usize {
     let mut failures = 0;
     loop {
         match postgres.write(catalog, batch).await {
             Ok(written) => {
-                let done = |one: &Written| matches!(one, Written::Stored | Written::AlreadyDone);
+                let done = |one: &MessageOutcome| {
+                    matches!(one, MessageOutcome::Stored | MessageOutcome::AlreadyDone)
+                };
                 assert!(written.iter().all(done), "{written:?}");
                 return failures;
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ponix_postgres::{Incoming, MessageSink};
+use ponix_postgres::{MessageRow, MessageSink};
 use ponix_sink::{Around, Attempt, Control, RejectGuard, RowOutcome, Sink as _, WriteError};
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +14,7 @@ const NO_ORDERS_ANY_MORE: &str =
 async fn write(
     sink: &MessageSink,
     guard: &RejectGuard,
-    batch: &[Incoming],
+    batch: &[MessageRow],
 ) -> Result<Vec<RowOutcome>, WriteError> {
     let give_up = CancellationToken::new();
     let attempt = Attempt {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ponix_postgres::Written;
+use ponix_postgres::MessageOutcome;
 use time::OffsetDateTime;
 
 use crate::support::{Database, connect, id, order};
@@ -30,7 +30,14 @@ async fn days_are_made_ahead_and_forgotten_with_their_claims() {
         .write(&db.catalog, &batch)
         .await
         .expect("written");
-    assert_eq!(written, [Written::Stored, Written::Stored, Written::Stored]);
+    assert_eq!(
+        written,
+        [
+            MessageOutcome::Stored,
+            MessageOutcome::Stored,
+            MessageOutcome::Stored
+        ]
+    );
     // Today and three ahead; the day 41 days ago and four behind it.
     assert_eq!(db.count(PARTITIONS).await, 9);
 
@@ -74,7 +81,7 @@ async fn a_backup_is_not_waited_for() {
     assert_eq!((pruned.days, pruned.postponed), (0, true));
     let other = connect(&db.config);
     let written = other.write(&db.catalog, &[order(2)]).await;
-    assert_eq!(written.expect("written"), [Written::Stored]);
+    assert_eq!(written.expect("written"), [MessageOutcome::Stored]);
     db.sql.batch_execute("COMMIT").await.expect("unlocked");
     let pruned = db.postgres.prune(30 * DAY).await.expect("an answer");
     assert!(pruned.days > 0 && !pruned.postponed, "{pruned:?}");
@@ -98,7 +105,7 @@ async fn a_writer_notices_that_another_instance_has_pruned() {
         .write(&db.catalog, &[order(2)])
         .await
         .expect("written");
-    assert_eq!(written, [Written::Stored]);
+    assert_eq!(written, [MessageOutcome::Stored]);
 }
 
 #[tokio::test]
@@ -112,7 +119,7 @@ async fn many_writers_make_the_same_day_at_once() {
         .collect();
     for writer in writers {
         let written = writer.await.expect("no panic").expect("written");
-        assert_eq!(written, [Written::Stored]);
+        assert_eq!(written, [MessageOutcome::Stored]);
     }
     assert_eq!(db.count(PARTITIONS).await, 4);
 }

@@ -1,6 +1,6 @@
 //! A status only moves forward.
 
-use ponix_postgres::{Ended, Status, Written};
+use ponix_postgres::{Ended, MessageOutcome, Status};
 
 use crate::support::{Database, NOON, accepted, id, order};
 
@@ -47,7 +47,7 @@ async fn accepted_comes_late_and_changes_nothing() {
         .write(&db.catalog, &[order(1)])
         .await
         .expect("written");
-    assert_eq!(written, [Written::Stored]);
+    assert_eq!(written, [MessageOutcome::Stored]);
     let before = db.postgres.status(None, id(1)).await.expect("an answer");
     let mut late = accepted(1);
     late.received_at += time::Duration::DAY;
@@ -91,7 +91,7 @@ async fn no_order_of_writers_moves_a_status_back() {
     assert_eq!((found.status, found.retry_count), (Status::Processing, 2));
 
     let written = pg.write(&db.catalog, &[order(3)]).await.expect("written");
-    assert_eq!(written, [Written::Stored]);
+    assert_eq!(written, [MessageOutcome::Stored]);
     pg.record_final(&[ended(3, 9)], Status::DeadLetter)
         .await
         .expect("noted");
@@ -116,7 +116,7 @@ async fn a_dead_letter_that_is_replayed_is_stored() {
         .write(&db.catalog, &[order(1)])
         .await
         .expect("written");
-    assert_eq!(written, [Written::Stored]);
+    assert_eq!(written, [MessageOutcome::Stored]);
     assert_eq!(db.status(id(1)).await, Some(Status::Processed));
     assert_eq!(db.count("orders").await, 1);
 }
@@ -143,7 +143,7 @@ async fn another_organization_cannot_touch_a_status() {
         .await
         .expect("written");
     assert!(
-        matches!(&written[..], [Written::Refused { field: Some(field), .. }] if field == "message_id")
+        matches!(&written[..], [MessageOutcome::Refused { field: Some(field), .. }] if field == "message_id")
     );
     assert_eq!(db.status(id(1)).await, Some(Status::Accepted));
     assert_eq!(db.count("orders").await, 0);

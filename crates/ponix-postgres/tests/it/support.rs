@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ponix_entities::{Catalog, MessageError, ParsedMessage, Row, TableIndex, Value};
-use ponix_postgres::{Accepted, Incoming, Postgres, PostgresConfig, PostgresMetrics, Status};
+use ponix_postgres::{Accepted, MessageRow, Postgres, PostgresConfig, PostgresMetrics, Status};
 use secrecy::SecretString;
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -163,8 +163,8 @@ pub(crate) fn id(number: u64) -> Uuid {
     Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 | u128::from(number))
 }
 
-pub(crate) fn incoming(number: u64, parsed: Result<ParsedMessage, MessageError>) -> Incoming {
-    Incoming {
+pub(crate) fn incoming(number: u64, parsed: Result<ParsedMessage, MessageError>) -> MessageRow {
+    MessageRow {
         message_id: id(number),
         organization: Some("acme".into()),
         entity_type: None,
@@ -185,7 +185,7 @@ pub(crate) fn accepted(number: u64) -> Accepted {
     }
 }
 
-pub(crate) fn customer(number: u64, key: i64) -> Incoming {
+pub(crate) fn customer(number: u64, key: i64) -> MessageRow {
     let row = Row {
         table: TableIndex(0),
         values: vec![Value::Integer(key)],
@@ -200,17 +200,17 @@ pub(crate) fn customer(number: u64, key: i64) -> Incoming {
 }
 
 /// An order whose key is the message's number.
-pub(crate) fn order(number: u64) -> Incoming {
+pub(crate) fn order(number: u64) -> MessageRow {
     priced(number, 995, None)
 }
 
 /// An order of a customer, who may be there or not.
-pub(crate) fn order_of(number: u64, customer: i64) -> Incoming {
+pub(crate) fn order_of(number: u64, customer: i64) -> MessageRow {
     priced(number, 995, Some(customer))
 }
 
 /// An order with a price in hundredths; more than seven digits do not fit into the column.
-pub(crate) fn priced(number: u64, cents: i64, customer: Option<i64>) -> Incoming {
+pub(crate) fn priced(number: u64, cents: i64, customer: Option<i64>) -> MessageRow {
     let values = vec![
         Value::Integer(number as i64),
         customer.map_or(Value::Null, Value::Integer),
@@ -230,6 +230,6 @@ pub(crate) fn priced(number: u64, cents: i64, customer: Option<i64>) -> Incoming
     )
 }
 
-pub(crate) fn orders(numbers: std::ops::Range<u64>) -> Vec<Incoming> {
+pub(crate) fn orders(numbers: std::ops::Range<u64>) -> Vec<MessageRow> {
     numbers.map(order).collect()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ponix_entities::MessageError;
-use ponix_postgres::{ErrorKind, Status, Written};
+use ponix_postgres::{ErrorKind, MessageOutcome, Status};
 use ponix_sink::RejectedBy;
 
 use ponix_stack::eventually;
@@ -12,10 +12,10 @@ use crate::support::{
     Database, accepted, connect, customer, id, incoming, order, order_of, orders, priced,
 };
 
-fn stored(written: &[Written]) -> usize {
+fn stored(written: &[MessageOutcome]) -> usize {
     written
         .iter()
-        .filter(|one| **one == Written::Stored)
+        .filter(|one| **one == MessageOutcome::Stored)
         .count()
 }
 
@@ -34,7 +34,7 @@ async fn a_batch_is_stored_once_however_often_it_is_written() {
         .write(&db.catalog, &batch)
         .await
         .expect("written");
-    assert!(second.iter().all(|one| *one == Written::AlreadyDone));
+    assert!(second.iter().all(|one| *one == MessageOutcome::AlreadyDone));
     assert_eq!(db.count("orders WHERE total_price = 9.95").await, 500);
     assert_eq!(db.statuses().await, [("processed".to_owned(), 500)].into());
     assert_eq!(db.postgres.metrics().rows(), 500);
@@ -55,7 +55,11 @@ async fn one_id_twice_in_a_batch_is_one_row() {
         .expect("written");
     assert_eq!(
         written,
-        [Written::Stored, Written::Stored, Written::AlreadyDone]
+        [
+            MessageOutcome::Stored,
+            MessageOutcome::Stored,
+            MessageOutcome::AlreadyDone
+        ]
     );
     assert_eq!(db.count("orders").await, 2);
 }
@@ -69,13 +73,13 @@ async fn what_was_not_parsed_is_refused_beside_its_neighbours() {
         reason: "is not a number".into(),
     };
     let batch = [order(1), incoming(2, Err(error)), order(3)];
-    for expected in [Written::Stored, Written::AlreadyDone] {
+    for expected in [MessageOutcome::Stored, MessageOutcome::AlreadyDone] {
         let written = db
             .postgres
             .write(&db.catalog, &batch)
             .await
             .expect("written");
-        let refused = Written::Refused {
+        let refused = MessageOutcome::Refused {
             by: RejectedBy::Decoder,
             field: Some("order_key".into()),
             reason: "is not a number".into(),
@@ -106,7 +110,7 @@ async fn what_the_database_refuses_is_found_among_the_others() {
     assert_eq!(stored(&written), 295);
     for bad in [0, 17, 150, 151, 299] {
         assert!(
-            matches!(written[bad], Written::Refused { .. }),
+            matches!(written[bad], MessageOutcome::Refused { .. }),
             "{:?}",
             written[bad]
         );
@@ -135,14 +139,19 @@ async fn a_key_that_is_taken_is_refused_with_its_field() {
         .write(&db.catalog, &batch)
         .await
         .expect("written");
-    let refused = Written::Refused {
+    let refused = MessageOutcome::Refused {
         by: RejectedBy::Decoder,
         field: Some("order_key".into()),
         reason: "another message has stored the same order_key".into(),
     };
     assert_eq!(
         written,
-        [Written::Stored, refused.clone(), Written::Stored, refused]
+        [
+            MessageOutcome::Stored,
+            refused.clone(),
+            MessageOutcome::Stored,
+            refused
+        ]
     );
     assert_eq!(db.count("orders").await, 3);
 }
@@ -159,7 +168,11 @@ async fn what_refers_to_nothing_waits_until_it_is_there() {
     let reason = "what customer_key refers to is not there yet".to_owned();
     assert_eq!(
         written,
-        [Written::Stored, Written::Retry { reason }, Written::Stored]
+        [
+            MessageOutcome::Stored,
+            MessageOutcome::Retry { reason },
+            MessageOutcome::Stored
+        ]
     );
     assert_eq!(db.status(id(2)).await, Some(Status::Processing));
     db.postgres
@@ -173,7 +186,11 @@ async fn what_refers_to_nothing_waits_until_it_is_there() {
         .expect("written");
     assert_eq!(
         written,
-        [Written::AlreadyDone, Written::Stored, Written::AlreadyDone]
+        [
+            MessageOutcome::AlreadyDone,
+            MessageOutcome::Stored,
+            MessageOutcome::AlreadyDone
+        ]
     );
     assert_eq!(db.error(id(2)).await, None);
 }
@@ -192,8 +209,8 @@ async fn what_is_referred_to_may_come_behind_also_when_others_are_refused() {
         .write(&db.catalog, &batch)
         .await
         .expect("written");
-    assert_eq!(written[0], Written::Stored);
-    assert!(matches!(written[1], Written::Refused { .. }));
+    assert_eq!(written[0], MessageOutcome::Stored);
+    assert!(matches!(written[1], MessageOutcome::Refused { .. }));
     assert_eq!(stored(&written), 3);
 }
 
@@ -215,7 +232,9 @@ async fn a_row_whose_claim_was_forgotten_is_not_stored_twice() {
         .expect("written");
     assert_eq!(stored(&written), 5);
     assert!(
-        written[..5].iter().all(|one| *one == Written::AlreadyDone),
+        written[..5]
+            .iter()
+            .all(|one| *one == MessageOutcome::AlreadyDone),
         "{written:?}"
     );
     assert_eq!(db.count("orders").await, 15);
@@ -331,7 +350,7 @@ async fn thousands_that_one_key_refuses_are_found_without_halving() {
     assert!(
         written
             .iter()
-            .all(|one| matches!(one, Written::Retry { .. }))
+            .all(|one| matches!(one, MessageOutcome::Retry { .. }))
     );
 
     let mut taken = orders(0..2_000);
@@ -350,7 +369,7 @@ async fn thousands_that_one_key_refuses_are_found_without_halving() {
     assert!(
         written
             .iter()
-            .all(|one| matches!(one, Written::Refused { .. }))
+            .all(|one| matches!(one, MessageOutcome::Refused { .. }))
     );
     assert_eq!(db.postgres.metrics().splits(), 0);
     assert_eq!(db.count("orders").await, 2_000);
@@ -372,7 +391,11 @@ async fn what_is_processed_is_not_written_again_even_if_its_row_is_gone() {
         .write(&db.catalog, &orders(0..3))
         .await
         .expect("written");
-    assert!(written.iter().all(|one| *one == Written::AlreadyDone));
+    assert!(
+        written
+            .iter()
+            .all(|one| *one == MessageOutcome::AlreadyDone)
+    );
     assert_eq!(db.count("orders").await, 0);
 }
 
@@ -409,6 +432,6 @@ async fn a_writer_waits_for_the_one_that_holds_the_claim_and_sees_what_it_did() 
     .expect("it waits");
     rival.commit().await.expect("committed");
     let written = writer.await.expect("no panic").expect("written");
-    assert_eq!(written, [Written::AlreadyDone]);
+    assert_eq!(written, [MessageOutcome::AlreadyDone]);
     assert_eq!(db.count("orders").await, 0);
 }

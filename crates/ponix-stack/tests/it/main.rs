@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod clickhouse;
+mod fault_injection;
 mod nats;
 mod nats_cluster;
 mod orphans;
@@ -9,7 +10,6 @@ mod postgres;
 mod process;
 mod proxy;
 mod proxy_random;
-mod torment;
 #[cfg(target_os = "linux")]
 mod up;
 mod watchdog;

@@ -23,7 +23,7 @@ fn harmless(random: &mut StdRng) -> Mode {
     }
 }
 
-async fn torment(proxy: &Proxy, mut random: StdRng) {
+async fn inject_faults(proxy: &Proxy, mut random: StdRng) {
     for _ in 0..60 {
         proxy.set(harmless(&mut random)).await;
         sleep(Duration::from_millis(random.random_range(0..5))).await;
@@ -56,7 +56,7 @@ async fn one_run(seed: u64) {
     let (mut from_server, to_server) = client.split();
     let (mut from_client, to_client) = server.split();
     let ((), (), (), asked, answered) = tokio::join!(
-        torment(&proxy, random(2)),
+        inject_faults(&proxy, random(2)),
         send(to_server, &request, random(3)),
         send(to_client, &answer, random(4)),
         from_client.read_to_end(&mut request_read),

@@ -47,13 +47,13 @@ impl World {
         Self::on(name, nats, clickhouse)
     }
 
-    /// On a NATS of its own, to be tormented.
+    /// On a NATS of its own, for faults to be injected.
     pub(crate) async fn with_own_nats(name: &str) -> Self {
         let nats = Arc::new(Nats::start().await.unwrap());
         Self::on(name, nats, shared_clickhouse().await)
     }
 
-    /// On a ClickHouse of its own, to be tormented.
+    /// On a ClickHouse of its own, for faults to be injected.
     pub(crate) async fn with_own_clickhouse(name: &str) -> Self {
         let clickhouse = Arc::new(ClickHouse::start().await.unwrap());
         Self::on(name, shared_nats().await, clickhouse)

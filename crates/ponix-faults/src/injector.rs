@@ -22,9 +22,9 @@ const KEEP_ALIVE_PERIOD: Duration = Duration::from_millis(200);
 /// How often each fault was injected, by target and name.
 pub type FaultCounts = BTreeMap<String, u64>;
 
-/// Torments the parts of a world.
+/// Injects faults into the parts of a world.
 #[derive(Debug)]
-pub(crate) struct Tormentor<'a> {
+pub(crate) struct FaultInjector<'a> {
     world: &'a World,
     workers: &'a [Worker],
     /// Workers that are down because of a fault, by number.
@@ -32,7 +32,7 @@ pub(crate) struct Tormentor<'a> {
     counts: Mutex<FaultCounts>,
 }
 
-impl<'a> Tormentor<'a> {
+impl<'a> FaultInjector<'a> {
     pub(crate) fn new(world: &'a World, workers: &'a [Worker]) -> Self {
         Self {
             world,
@@ -42,7 +42,7 @@ impl<'a> Tormentor<'a> {
         }
     }
 
-    /// All that can be tormented.
+    /// All that faults can be injected into.
     pub(crate) fn targets(&self) -> Vec<Target> {
         let workers = (0..self.workers.len()).map(Target::Worker);
         let others = [
@@ -66,7 +66,7 @@ impl<'a> Tormentor<'a> {
     ///
     /// # Errors
     /// It does not come back.
-    pub(crate) async fn torment(&self, target: Target, steps: Vec<Step>) -> Result<()> {
+    pub(crate) async fn carry_out(&self, target: Target, steps: Vec<Step>) -> Result<()> {
         let begin = Instant::now();
         for step in steps {
             sleep_until(begin + step.at).await;

@@ -23,13 +23,13 @@ async fn step(nats: &Nats, random: &mut StdRng, pids: &mut Vec<u32>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_survives_being_tormented_from_all_sides() {
+async fn a_server_survives_faults_from_all_sides() {
     let nats = Nats::builder()
         .start_timeout(std::time::Duration::from_secs(2))
         .start()
         .await
         .unwrap();
-    let torment = |task| {
+    let inject = |task| {
         let mut random = StdRng::seed_from_u64(task);
         let nats = &nats;
         async move {
@@ -40,7 +40,7 @@ async fn a_server_survives_being_tormented_from_all_sides() {
             pids
         }
     };
-    let mut pids: Vec<u32> = futures::future::join_all((0..TASKS).map(torment))
+    let mut pids: Vec<u32> = futures::future::join_all((0..TASKS).map(inject))
         .await
         .concat();
     nats.kill().await.unwrap();
