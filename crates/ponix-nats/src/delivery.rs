@@ -1,8 +1,9 @@
 //! A message as JetStream delivered it, and the batch of such messages.
 
 use async_nats::header::NATS_MESSAGE_ID;
-use async_nats::{HeaderMap, Subject};
+use async_nats::{HeaderMap, HeaderValue, Subject};
 use bytes::Bytes;
+use ponix_wire::header;
 use uuid::Uuid;
 
 use crate::identity::{StreamPosition, message_identity};
@@ -35,11 +36,7 @@ impl Delivery {
         } = message;
         let reply = reply?;
         let ack = AckSubject::parse(&reply)?;
-        let message_id = headers
-            .as_ref()
-            .and_then(|headers| headers.get(NATS_MESSAGE_ID))
-            .map(async_nats::HeaderValue::as_str);
-        let identity = message_identity(message_id, ack.position);
+        let identity = message_identity(headers.as_ref().and_then(message_id), ack.position);
         let (position, deliveries, pending) = (ack.position, ack.deliveries, ack.pending);
         let delivery = Self {
             stream_sequence: position.sequence,
@@ -99,6 +96,14 @@ impl Delivery {
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+/// The id that a message names itself by. The stream may know it by another one: of a raw message
+/// its organization is part of that, and what is put back from the dead letters gets a new one.
+pub(crate) fn message_id(headers: &HeaderMap) -> Option<&str> {
+    let own = headers.get(header::MESSAGE_ID).map(HeaderValue::as_str);
+    own.filter(|id| Uuid::try_parse(id).is_ok())
+        .or_else(|| headers.get(NATS_MESSAGE_ID).map(HeaderValue::as_str))
 }
 
 /// What the reply subject of a delivery tells. Read here, because a [`jetstream::Message`] wants a

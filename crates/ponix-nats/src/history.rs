@@ -105,7 +105,7 @@ pub async fn first_since(stream: &Stream, published_at_ns: i64) -> Result<u64, H
 }
 
 /// Returns sequence and publish time of the first message at `sequence` or behind it.
-pub(crate) async fn message_from(
+pub async fn message_from(
     stream: &Stream,
     sequence: u64,
 ) -> Result<Option<(u64, i64)>, HistoryError> {

@@ -19,7 +19,7 @@ pub struct StreamPosition<'a> {
 
 /// Returns the identity of a message that carries none in its body.
 ///
-/// The `Nats-Msg-Id` header when it is a UUID, else a UUIDv8 from BLAKE3 over the stream's name,
+/// The message's id when it is a UUID (`Ponix-Message-Id`, else `Nats-Msg-Id`), else a UUIDv8 from BLAKE3 over the stream's name,
 /// the sequence and the publish time (both big endian).
 pub fn message_identity(message_id: Option<&str>, position: StreamPosition<'_>) -> Uuid {
     message_id

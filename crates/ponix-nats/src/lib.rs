@@ -11,6 +11,7 @@ mod failpoint;
 mod history;
 mod identity;
 mod janitor;
+mod kept_letter;
 mod metrics;
 mod observation;
 mod position;
@@ -34,9 +35,11 @@ pub use crate::delivery::{Batch, Delivery};
 pub use crate::envelope::{decode_delivery, decode_message, envelope_message};
 pub use crate::history::{
     HistoryError, RangeReader, SequenceRange, dead_letter_identities, first_since, held_range,
+    message_from,
 };
 pub use crate::identity::{StreamPosition, message_identity};
 pub use crate::janitor::{Cleaning, Janitor};
+pub use crate::kept_letter::KeptLetter;
 pub use crate::metrics::{ConsumerMetrics, NatsMetrics, StreamMetrics};
 pub use crate::processing_result::{DeadLetter, Disposition, ProcessingResult};
 pub use crate::publisher::{

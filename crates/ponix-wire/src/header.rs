@@ -8,9 +8,10 @@ pub const ENTITY: &str = "Ponix-Entity";
 pub const SOURCE: &str = "Ponix-Source";
 /// Of a raw message: when it came in, RFC 3339 in UTC.
 pub const RECEIVED_AT: &str = "Ponix-Received-At";
-/// Of a raw message: how often it was sent again after a dead letter.
+/// How often a message was put back from the dead letters.
 pub const RETRY_COUNT: &str = "Ponix-Retry-Count";
-/// Of a raw message: its identity, where the stream knows it by another one.
+/// A message's identity, where the stream knows it by another one: of a raw message, and of what was
+/// put back from the dead letters.
 pub const MESSAGE_ID: &str = "Ponix-Message-Id";
 /// Of a raw message: whose it is.
 pub const ORGANIZATION: &str = "Ponix-Organization";

@@ -15,6 +15,7 @@ mod login;
 mod lost_tail;
 mod outages;
 mod publisher;
+mod putting_back;
 mod sharing;
 mod shutdown;
 mod streams;
