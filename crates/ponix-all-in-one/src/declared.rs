@@ -176,7 +176,7 @@ pub(crate) fn stream(config: &Config, declared: &Pipeline) -> StreamSettings {
     }
 }
 
-fn dead_letters(config: &Config, declared: &Pipeline) -> StreamSettings {
+pub(crate) fn dead_letters(config: &Config, declared: &Pipeline) -> StreamSettings {
     let dead = &declared.dead_letters;
     StreamSettings {
         bytes_max: dead.bytes_max,

@@ -6,6 +6,7 @@ mod clock;
 mod config;
 mod crash_isolation;
 mod declared;
+mod deployment;
 mod entities;
 mod envelopes;
 mod http;
@@ -24,6 +25,8 @@ mod store_health;
 
 use clap::Parser as _;
 pub use ponix_runner::Outcome;
+
+pub use crate::deployment::{Deployment, DeploymentError, PipelineStreams};
 use ponix_runner::{Signals, block_on};
 
 use crate::cli::{Cli, Command};

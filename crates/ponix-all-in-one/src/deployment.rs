@@ -1,0 +1,101 @@
+//! What an operator's tools have to know of a deployment: its servers, and where its pipelines are.
+
+use std::fmt;
+
+use ponix_nats::{NatsConfig, StreamSettings};
+
+use crate::config::{Environment, Reading};
+use crate::declared;
+
+/// A deployment, as the variables of this environment describe it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Deployment {
+    /// How to connect to NATS.
+    pub nats: NatsConfig,
+    /// The URLs of NATS without their passwords.
+    pub nats_shown: String,
+    /// Every pipeline, whether or not the services here run it.
+    pub pipelines: Vec<PipelineStreams>,
+}
+
+/// The streams and the consumer of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PipelineStreams {
+    /// The pipeline's name.
+    pub name: String,
+    /// The stream that it reads.
+    pub stream: String,
+    /// The durable consumer that its workers share.
+    pub consumer: String,
+    /// The stream of its dead letters.
+    pub dead_letters: String,
+}
+
+/// The variables, or the documents they lead to, are wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeploymentError(String);
+
+impl fmt::Display for DeploymentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration is wrong:\n{}", self.0)
+    }
+}
+
+impl std::error::Error for DeploymentError {}
+
+impl Deployment {
+    /// Reads the `PONIX_*` variables of this process, as the services read theirs.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn of_process() -> Result<Self, DeploymentError> {
+        let wrong = |problems: &dyn fmt::Display| DeploymentError(problems.to_string());
+        let config = Reading::new(&Environment::of_process())
+            .into_config()
+            .map_err(|problems| wrong(&problems))?;
+        let declared = declared::load(config.service.pipelines_dir.as_deref())
+            .map_err(|problems| wrong(&problems))?;
+        let (nats, messages) = (&config.nats, &config.messages);
+        let built_in = [
+            streams(
+                crate::envelopes::NAME,
+                &nats.stream(),
+                &nats.consumer,
+                &nats.dead_letters(),
+            ),
+            streams(
+                crate::messages::NAME,
+                &messages.stream(nats),
+                &messages.consumer,
+                &messages.dead_letters(nats),
+            ),
+        ];
+        let declared = declared.iter().map(|one| {
+            let (stream, dead) = (
+                declared::stream(&config, one),
+                declared::dead_letters(&config, one),
+            );
+            streams(&one.name, &stream, &one.source.consumer, &dead)
+        });
+        Ok(Self {
+            nats: nats.connection(),
+            nats_shown: nats.url_shown(),
+            pipelines: built_in.into_iter().chain(declared).collect(),
+        })
+    }
+}
+
+fn streams(
+    name: &str,
+    stream: &StreamSettings,
+    consumer: &str,
+    dead_letters: &StreamSettings,
+) -> PipelineStreams {
+    PipelineStreams {
+        name: name.to_owned(),
+        stream: stream.name.clone(),
+        consumer: consumer.to_owned(),
+        dead_letters: dead_letters.name.clone(),
+    }
+}

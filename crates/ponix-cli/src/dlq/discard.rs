@@ -1,0 +1,71 @@
+//! `ponix dlq discard`: removes dead letters for ever.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+
+use anyhow::bail;
+use serde_json::json;
+
+use super::replay::remove;
+use super::selection::{Letters, Selection};
+use crate::servers::Servers;
+use crate::{End, print};
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    selection: Selection,
+    /// Discard everything, where nothing says which ones.
+    #[arg(long)]
+    all: bool,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) async fn run(args: Args, servers: &Servers, json: bool) -> anyhow::Result<End> {
+    if args.selection.is_all() && !args.all {
+        bail!("say which: sequences, --reason and the like, or --all");
+    }
+    let letters = Letters::find(&args.selection, servers).await?;
+    if !args.yes {
+        let mut count = 0;
+        let counted = letters.for_each(async |_| {
+            count += 1;
+            Ok(())
+        });
+        let end = counted.await?;
+        if count == 0 {
+            print::line("no dead letters");
+            return Ok(end);
+        }
+        if !agreed(count)? {
+            bail!("nothing is discarded");
+        }
+    }
+    let mut discarded = 0;
+    let end = letters
+        .for_each(async |letter| {
+            remove(&letter.kept, &letter.dead_letters).await?;
+            discarded += 1;
+            Ok(())
+        })
+        .await?;
+    if json {
+        print::json(&json!({ "discarded": discarded }));
+    } else {
+        print::line(&format!("{discarded} discarded"));
+    }
+    Ok(end)
+}
+
+fn agreed(count: u64) -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("{count} would be discarded; there is nobody to ask: say --yes");
+    }
+    let mut error = std::io::stderr();
+    write!(error, "Discard {count} dead letters for ever? [y/N] ")?;
+    error.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

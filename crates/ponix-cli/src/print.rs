@@ -1,0 +1,47 @@
+//! Standard output and standard error.
+//!
+//! Nobody need read to the end: what cannot be printed any more is not an error.
+
+use std::io::Write as _;
+
+/// Prints a line of the result.
+pub(crate) fn line(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints an object on a line of its own.
+pub(crate) fn json(value: &serde_json::Value) {
+    line(&value.to_string());
+}
+
+/// Prints a line beside the result.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Prints why a command failed.
+pub(crate) fn error(text: &str) {
+    note(&format!("ponix: {text}"));
+}
+
+/// Prints rows under a head, each column as wide as its widest cell; the last one is not filled up.
+pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) {
+    let mut widths = head.map(|cell| cell.chars().count());
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let cells = |row: [&str; N]| {
+        let cells = row.iter().zip(widths).enumerate();
+        let cells = cells.map(|(index, (cell, width))| {
+            let width = if index + 1 == N { 0 } else { width };
+            format!("{cell:<width$}")
+        });
+        cells.collect::<Vec<_>>().join("  ")
+    };
+    line(&cells(head));
+    for row in rows {
+        line(&cells(row.each_ref().map(String::as_str)));
+    }
+}

@@ -1,0 +1,76 @@
+//! The servers of a deployment.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use ponix_all_in_one::{Deployment, PipelineStreams};
+use ponix_nats::async_nats::jetstream;
+use ponix_nats::async_nats::jetstream::context::GetStreamErrorKind;
+use ponix_nats::async_nats::jetstream::stream::Stream;
+use ponix_nats::{ConnectionRole, NatsConfig, NatsMetrics, Publisher, connect, jetstream_context};
+use tokio::time::Instant;
+
+/// Messages that wait for their PubAck at the same time.
+pub(crate) const IN_FLIGHT_MAX: usize = 256;
+
+/// A connection to NATS, and what there is to be found.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    pub(crate) context: jetstream::Context,
+    pub(crate) publisher: Publisher,
+    pub(crate) pipelines: Vec<PipelineStreams>,
+}
+
+impl Servers {
+    pub(crate) async fn connect(deployment: Deployment, timeout: Duration) -> anyhow::Result<Self> {
+        let config = NatsConfig {
+            connect_timeout: timeout,
+            request_timeout: timeout,
+            ..deployment.nats
+        };
+        let metrics = NatsMetrics::unregistered();
+        let deadline = Instant::now() + timeout;
+        let client = connect(&config, ConnectionRole::Publish, &metrics, deadline)
+            .await
+            .with_context(|| format!("PONIX_NATS_URL={}", deployment.nats_shown))?;
+        Ok(Self {
+            context: jetstream_context(client.clone(), &config),
+            publisher: Publisher::new(client, &config, IN_FLIGHT_MAX, metrics),
+            pipelines: deployment.pipelines,
+        })
+    }
+
+    /// Returns a stream; `None` when there is none of this name.
+    ///
+    /// # Errors
+    /// The server does not answer, or refuses.
+    pub(crate) async fn stream(&self, name: &str) -> anyhow::Result<Option<Stream>> {
+        match self.context.get_stream(name).await {
+            Ok(stream) => Ok(Some(stream)),
+            Err(err) => match err.kind() {
+                GetStreamErrorKind::JetStream(error)
+                    if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND =>
+                {
+                    Ok(None)
+                }
+                _ => Err(err).with_context(|| format!("stream {name}")),
+            },
+        }
+    }
+
+    /// Returns the pipeline of this name.
+    ///
+    /// # Errors
+    /// There is none; the known ones are named.
+    pub(crate) fn pipeline(&self, name: &str) -> anyhow::Result<&PipelineStreams> {
+        let found = self.pipelines.iter().find(|one| one.name == name);
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let known: Vec<_> = self.pipelines.iter().map(|one| &one.name[..]).collect();
+        bail!(
+            "there is no pipeline {name:?}, only {} (declared ones are found by PONIX_PIPELINES_DIR)",
+            known.join(", ")
+        )
+    }
+}

@@ -1,0 +1,4 @@
+//! `ponix` against real servers and a real service.
+
+mod dlq;
+mod support;

@@ -1,0 +1,66 @@
+//! What the tests share.
+
+use anyhow::{Context as _, Result, ensure};
+use ponix_faults::World;
+use ponix_stack::workspace_binary;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+/// What a command has said.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Said {
+    /// The objects on the lines of its standard output.
+    pub(crate) fn objects(&self) -> Vec<Value> {
+        let lines = self.out.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+/// Runs `ponix` on the servers of a world.
+pub(crate) async fn ponix(world: &World, args: &[&str]) -> Result<Said> {
+    ponix_with(world, args, "").await
+}
+
+/// Runs `ponix` with something on its standard input.
+pub(crate) async fn ponix_with(world: &World, args: &[&str], input: &str) -> Result<Said> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ponix"));
+    command
+        .args(args)
+        .env("PONIX_NATS_URL", world.nats_servers().url())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn()?;
+    let mut stdin = child.stdin.take().context("standard input")?;
+    stdin.write_all(input.as_bytes()).await?;
+    drop(stdin);
+    let output = child.wait_with_output().await?;
+    Ok(Said {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout)?,
+        err: String::from_utf8(output.stderr)?,
+    })
+}
+
+/// Runs `ponix`, which has to end with 0.
+pub(crate) async fn ponix_ok(world: &World, args: &[&str]) -> Result<Said> {
+    let said = ponix(world, args).await?;
+    ensure!(said.code == Some(0), "{args:?}: {said:?}");
+    Ok(said)
+}
+
+/// A world of its own, for a test that must not hang.
+pub(crate) async fn world() -> Result<World> {
+    workspace_binary("ponix-all-in-one")?;
+    World::start().await
+}
