@@ -20,7 +20,7 @@ impl Said {
     pub(crate) fn objects(&self) -> Vec<Value> {
         let lines = self.out.lines();
         lines
-            .map(|line| serde_json::from_str(line).unwrap())
+            .map(|line| serde_json::from_str(line).expect("an object on each line"))
             .collect()
     }
 }
