@@ -1,11 +1,12 @@
 //! What an operator's tools have to know of a deployment: its servers, and where its pipelines are.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use ponix_nats::{NatsConfig, StreamSettings};
 
 use crate::config::{Environment, Reading};
-use crate::declared;
+use crate::{declared, probe};
 
 /// A deployment, as the variables of this environment describe it.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct Deployment {
     pub nats: NatsConfig,
     /// The URLs of NATS without their passwords.
     pub nats_shown: String,
+    /// Admin endpoint of the service on this machine.
+    pub admin_addr: SocketAddr,
     /// Every pipeline, whether or not the services here run it.
     pub pipelines: Vec<PipelineStreams>,
 }
@@ -81,9 +84,21 @@ impl Deployment {
         Ok(Self {
             nats: nats.connection(),
             nats_shown: nats.url_shown(),
+            admin_addr: config.service.admin_addr,
             pipelines: built_in.into_iter().chain(declared).collect(),
         })
     }
+}
+
+/// Asks a service whether it is ready, and returns what it says of itself, a JSON object.
+///
+/// # Errors
+/// None answers at this address.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn readiness(admin_addr: SocketAddr) -> Result<(bool, String), String> {
+    probe::readiness(admin_addr).await
 }
 
 fn streams(

@@ -26,7 +26,7 @@ mod store_health;
 use clap::Parser as _;
 pub use ponix_runner::Outcome;
 
-pub use crate::deployment::{Deployment, DeploymentError, PipelineStreams};
+pub use crate::deployment::{Deployment, DeploymentError, PipelineStreams, readiness};
 use ponix_runner::{Signals, block_on};
 
 use crate::cli::{Cli, Command};

@@ -14,21 +14,31 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
 /// Prints what `/readyz` answers; the outcome is clean when the service is ready.
 pub(crate) async fn run(admin_addr: SocketAddr) -> Outcome {
+    match readiness(admin_addr).await {
+        Ok((ready, body)) => {
+            cli::line(&body);
+            if ready {
+                Outcome::Clean
+            } else {
+                Outcome::Failed
+            }
+        }
+        Err(err) => cli::fail(&err),
+    }
+}
+
+/// Asks the service whether it is ready, and returns what it says of itself, a JSON object.
+pub(crate) async fn readiness(admin_addr: SocketAddr) -> Result<(bool, String), String> {
     let addr = reachable(admin_addr);
     let answer = match tokio::time::timeout(TIMEOUT, ask(addr)).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(err)) => return cli::fail(&format!("no service answers at {addr}: {err}")),
-        Err(_) => return cli::fail(&format!("the service at {addr} does not answer")),
+        Ok(Err(err)) => return Err(format!("no service answers at {addr}: {err}")),
+        Err(_) => return Err(format!("the service at {addr} does not answer")),
     };
     let body = answer
         .split_once("\r\n\r\n")
         .map_or(answer.as_str(), |(_, body)| body);
-    cli::line(body.trim());
-    if answer.starts_with("HTTP/1.1 200") {
-        Outcome::Clean
-    } else {
-        Outcome::Failed
-    }
+    Ok((answer.starts_with("HTTP/1.1 200"), body.trim().to_owned()))
 }
 
 async fn ask(addr: SocketAddr) -> std::io::Result<String> {

@@ -3,6 +3,7 @@
 mod dlq;
 mod print;
 mod servers;
+mod status;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -33,10 +34,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the streams, consumers and dead letters of every pipeline, and what is wrong.
+    Status,
     /// Look at dead letters, put them back, discard or export them.
     Dlq {
         #[command(subcommand)]
-        command: dlq::Command,
+        command: Box<dlq::Command>,
     },
 }
 
@@ -88,7 +91,8 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli, deployment: ponix_all_in_one::Deployment) -> anyhow::Result<End> {
     let servers = Servers::connect(deployment, cli.timeout).await?;
     match cli.command {
-        Command::Dlq { command } => dlq::run(command, &servers, cli.json).await,
+        Command::Status => status::run(&servers, cli.json).await,
+        Command::Dlq { command } => dlq::run(*command, &servers, cli.json).await,
     }
 }
 

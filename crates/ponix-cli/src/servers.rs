@@ -1,5 +1,6 @@
 //! The servers of a deployment.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -19,6 +20,8 @@ pub(crate) struct Servers {
     pub(crate) context: jetstream::Context,
     pub(crate) publisher: Publisher,
     pub(crate) pipelines: Vec<PipelineStreams>,
+    pub(crate) admin_addr: SocketAddr,
+    pub(crate) url: String,
 }
 
 impl Servers {
@@ -37,6 +40,8 @@ impl Servers {
             context: jetstream_context(client.clone(), &config),
             publisher: Publisher::new(client, &config, IN_FLIGHT_MAX, metrics),
             pipelines: deployment.pipelines,
+            admin_addr: deployment.admin_addr,
+            url: deployment.nats_shown,
         })
     }
 

@@ -1,4 +1,5 @@
 //! `ponix` against real servers and a real service.
 
 mod dlq;
+mod status;
 mod support;
