@@ -12,6 +12,7 @@ use ponix_runner::{Shutdown, Startup};
 use ponix_sink::Sink;
 use tokio::sync::watch;
 
+use crate::activity::Activity;
 use crate::crash_isolation::Planted;
 use crate::nats::Nats;
 use crate::readiness::Parts;
@@ -96,6 +97,15 @@ where
     startup.app_process(format!("{name} consumer"), |shutdown: Shutdown| {
         consumer.run(shutdown.soft().clone())
     });
+    let durable = &source.consumer.name;
+    let activity = Activity::new(name, &source.stream.name, durable, &nats.metrics);
+    startup.app_process(
+        format!("{name} activity"),
+        move |shutdown: Shutdown| async move {
+            activity.tell(shutdown.soft().clone()).await;
+            anyhow::Ok(())
+        },
+    );
     if !streams.purges {
         return Ok(());
     }

@@ -370,6 +370,13 @@ impl StreamMetrics {
         }
     }
 
+    /// Returns the age of the oldest message that a durable consumer has not settled, in seconds;
+    /// `None` before anybody has looked.
+    pub fn lag_seconds(&self, consumer: &str) -> Option<f64> {
+        let lag = self.all.lag.get(&self.consumer(consumer));
+        lag.map(|seconds| seconds.get())
+    }
+
     pub(crate) fn set_stuck(&self, consumer: &str, stuck: Duration) {
         let label = self.consumer(consumer);
         self.all
@@ -421,6 +428,12 @@ impl ConsumerMetrics {
         self.dead_lettered
             .get_or_create(&self.because(reason.as_str()))
             .get()
+    }
+
+    /// Returns messages dead-lettered so far, for whatever reason.
+    pub fn all_dead_lettered(&self) -> u64 {
+        let reasons = crate::DeadLetterReason::ALL.into_iter();
+        reasons.map(|reason| self.dead_lettered(reason)).sum()
     }
 
     pub(crate) fn count_dead_letter(&self, reason: &'static str) {

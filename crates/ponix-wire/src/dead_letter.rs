@@ -21,6 +21,17 @@ pub enum DeadLetterReason {
 }
 
 impl DeadLetterReason {
+    /// All reasons.
+    pub const ALL: [Self; 7] = [
+        Self::Decode,
+        Self::MissingField,
+        Self::Value,
+        Self::Transform,
+        Self::RejectedByStore,
+        Self::EndsProcess,
+        Self::MaxDeliveries,
+    ];
+
     /// Returns the reason as it stands in headers and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

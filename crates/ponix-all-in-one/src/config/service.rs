@@ -13,7 +13,7 @@ use super::variables::variables;
 variables! {
     /// What the service as a whole is told.
     struct ServiceVariables, "PONIX_" {
-        /// Log line of the sample producer, one per publish.
+        /// Log line of the sample producer at debug, one per publish.
         plain message: String = "ponix-all-in-one service is running", Any;
         /// Least level that is logged, or tracing directives such as `info,ponix_nats=debug`.
         /// `RUST_LOG` wins when it is set.

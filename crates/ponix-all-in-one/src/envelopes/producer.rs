@@ -61,7 +61,7 @@ impl SampleProducer {
             .context("the host name cannot be a device id")?;
         match self.publisher.publish_until_acked(&message, give_up).await {
             Ok(ack) => {
-                tracing::info!(
+                tracing::debug!(
                     stream = ack.stream,
                     sequence = ack.sequence,
                     event_id,

@@ -13,6 +13,7 @@ async fn rows_grow_by_themselves() {
         .service()
         .env("PONIX_INTERVAL_SECS", 0.1)
         .env("PONIX_MESSAGE", "a reading of ours")
+        .env("PONIX_LOG_LEVEL", "debug")
         .start_ready()
         .await;
     eventually("five readings", SOON, || async {
@@ -25,6 +26,13 @@ async fn rows_grow_by_themselves() {
     // What is published until the end is stored, now or by the next run.
     service.stop().await;
     let published = service.log_lines("a reading of ours").len() as u64;
+    // At info there is a line now and then, and one at the end.
+    let at_work = service.log_lines("at work");
+    let last = at_work.last().unwrap();
+    assert!(
+        last.contains("INFO") && last.contains("pipeline=\"envelopes\""),
+        "{last}"
+    );
     let next = world.service().start_ready().await;
     world.stored(published).await;
     next.stop().await;
