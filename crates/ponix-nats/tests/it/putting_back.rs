@@ -1,5 +1,6 @@
 //! Dead letters that are put back where they came from.
 
+use ponix_nats::async_nats::HeaderValue;
 use ponix_nats::async_nats::jetstream::stream::Stream;
 use ponix_nats::{
     Delivery, Disposition, KeptLetter, OutgoingMessage, ProcessingResult, RangeReader, held_range,
@@ -76,10 +77,10 @@ async fn a_letter_put_back_is_the_same_event_and_goes_back_once() {
         assert_eq!(after.payload(), before.payload());
         assert_eq!(after.subject(), before.subject());
         let retries = after.headers().unwrap().get(header::RETRY_COUNT);
-        assert_eq!(retries.map(|value| value.as_str()), Some("1"));
+        assert_eq!(retries.map(HeaderValue::as_str), Some("1"));
     }
     let headers = after[1].headers().unwrap();
-    let trace = headers.get("Traceparent").map(|value| value.as_str());
+    let trace = headers.get("Traceparent").map(HeaderValue::as_str);
     assert_eq!(trace, Some("00-abc"));
 }
 
