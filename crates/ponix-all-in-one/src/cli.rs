@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use ponix_runner::Outcome;
 
-use crate::config::{Reading, markdown, variables};
+use crate::config::{Reading, Setting, markdown, variables};
 use crate::envelopes::reconcile::Times;
 
 /// Ponix: takes events from JetStream and lands each exactly once in ClickHouse.
@@ -37,6 +37,9 @@ pub(crate) enum Command {
     },
     /// Print the effective configuration, secrets masked, and everything that is wrong with it.
     CheckConfig {
+        /// Print only what differs from the defaults.
+        #[arg(long)]
+        changed: bool,
         /// Print the reference of all variables as Markdown instead.
         #[arg(long)]
         reference: bool,
@@ -165,25 +168,29 @@ pub(crate) fn wrong_configuration(problems: &dyn Display) -> Outcome {
     Outcome::Configuration
 }
 
-/// Prints the effective configuration and everything that is wrong with it.
-pub(crate) fn check_config(reading: &Reading, reference: bool) -> Outcome {
-    if reference {
-        line(markdown(&variables()).trim_end());
-        return Outcome::Clean;
+/// Prints the reference of all variables.
+pub(crate) fn reference() -> Outcome {
+    line(markdown(&variables()).trim_end());
+    Outcome::Clean
+}
+
+/// Prints everything that is wrong with the configuration, and then the effective values: all, or
+/// those that differ from the defaults.
+pub(crate) fn check_config(reading: &Reading, changed: bool) -> Outcome {
+    for problem in &reading.problems {
+        error_line(&format!("problem: {problem}"));
     }
-    for setting in &reading.settings {
+    for warning in &reading.warnings {
+        error_line(&format!("warning: {warning}"));
+    }
+    let shown = |setting: &&Setting| !changed || setting.differs;
+    for setting in reading.settings.iter().filter(shown) {
         line(&format!(
             "{}={} ({})",
             setting.name,
             setting.value,
             setting.source.as_str()
         ));
-    }
-    for warning in &reading.warnings {
-        error_line(&format!("warning: {warning}"));
-    }
-    for problem in &reading.problems {
-        error_line(&format!("problem: {problem}"));
     }
     if reading.problems.is_empty() {
         Outcome::Clean

@@ -14,7 +14,7 @@ mod service;
 mod value;
 mod variables;
 
-pub(crate) use self::environment::{ConfigProblems, Environment};
+pub(crate) use self::environment::{ConfigProblems, Environment, Problem};
 pub(crate) use self::nats::NatsVariables;
 pub(crate) use self::reference::markdown;
 pub(crate) use self::service::{LogFormat, ServiceVariables};
@@ -22,7 +22,7 @@ pub(crate) use self::variables::Setting;
 use self::variables::Variable;
 
 use self::clickhouse::ClickHouseVariables;
-use self::environment::{Problem, unknown_names};
+use self::environment::unknown_names;
 use self::ingest::IngestVariables;
 use self::messages::MessagesVariables;
 use self::postgres::PostgresVariables;

@@ -16,6 +16,7 @@ mod logging;
 mod messages;
 mod migrate;
 mod nats;
+mod offline;
 mod pipeline;
 mod pipelines;
 mod probe;
@@ -31,7 +32,7 @@ pub use crate::deployment::{Deployment, DeploymentError, PipelineStreams, readin
 use ponix_runner::{Signals, block_on};
 
 use crate::cli::{Cli, Command};
-use crate::config::{Config, Environment, Reading};
+use crate::config::{Config, ConfigProblems, Environment, Reading};
 use crate::envelopes::reconcile;
 
 /// Requests and rows are many short allocations on all threads: see `docs/adr/0007-mimalloc.md`.
@@ -81,12 +82,15 @@ async fn run(program: Program) -> Outcome {
     };
     let reading = Reading::new(&Environment::of_process().with_defaults(program.defaults()));
     match cli.command.unwrap_or(Command::Run) {
-        Command::CheckConfig { reference } => cli::check_config(&reading, reference),
+        Command::CheckConfig {
+            reference: true, ..
+        } => cli::reference(),
+        Command::CheckConfig { changed, .. } => check_config(reading, changed).await,
         Command::Run => {
             with_config(reading, |config| async {
-                match declared::load(config.service.pipelines_dir.as_deref()) {
+                match offline::check(&config).await {
                     Ok(pipelines) => service::run(config, pipelines, signals).await,
-                    Err(problems) => cli::wrong_configuration(&problems),
+                    Err(problems) => cli::wrong_configuration(&ConfigProblems(problems)),
                 }
             })
             .await
@@ -112,6 +116,14 @@ async fn run(program: Program) -> Outcome {
             .await
         }
     }
+}
+
+/// Tells everything that a start would find wrong without any server, and the effective values.
+async fn check_config(mut reading: Reading, changed: bool) -> Outcome {
+    if let Some(config) = &reading.config {
+        reading.problems = offline::check(config).await.err().unwrap_or_default();
+    }
+    cli::check_config(&reading, changed)
 }
 
 /// Goes on with a valid configuration, or lists everything that is wrong with it.

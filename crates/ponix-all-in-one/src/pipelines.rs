@@ -45,22 +45,27 @@ fn load_file(file: &Path) -> Result<Vec<Pipeline>, LoadErrors> {
     from_files([(file.to_owned(), text)])
 }
 
+/// Checks that the sinks of pipelines can be as declared.
+///
+/// # Errors
+/// Every one that cannot.
+pub(crate) fn with_their_tables(pipelines: Vec<Pipeline>) -> Result<Vec<Pipeline>, LoadErrors> {
+    let wrong = pipelines
+        .iter()
+        .filter_map(|pipeline| Table::new(pipeline).err());
+    let wrong: Vec<_> = wrong.collect();
+    if wrong.is_empty() {
+        Ok(pipelines)
+    } else {
+        Err(LoadErrors(wrong))
+    }
+}
+
 fn with_pipelines(
     loaded: Result<Vec<Pipeline>, LoadErrors>,
     go_on: impl FnOnce(&[Pipeline]) -> Outcome,
 ) -> Outcome {
-    let checked = loaded.and_then(|pipelines| {
-        let wrong = pipelines
-            .iter()
-            .filter_map(|pipeline| Table::new(pipeline).err());
-        let wrong: Vec<_> = wrong.collect();
-        if wrong.is_empty() {
-            Ok(pipelines)
-        } else {
-            Err(LoadErrors(wrong))
-        }
-    });
-    match checked {
+    match loaded.and_then(with_their_tables) {
         Ok(pipelines) => go_on(&pipelines),
         Err(errors) => cli::wrong_configuration(&errors),
     }

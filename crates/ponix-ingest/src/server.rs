@@ -189,6 +189,16 @@ impl Server {
     }
 }
 
+impl TlsFiles {
+    /// Reads both and sees that they fit each other.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub fn check(&self) -> Result<(), ServeError> {
+        acceptor(self).map(drop)
+    }
+}
+
 fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ServeError> {
     let wrong = |path: &Path| {
         let path = path.to_owned();

@@ -44,7 +44,9 @@ impl ConnectionRole {
 #[non_exhaustive]
 pub enum ConnectError {
     /// A server URL is not one.
-    #[error("NATS server URL number {position} cannot be read (expected nats://host:port)")]
+    #[error(
+        "NATS server URL number {position} cannot be read (expected nats://host:port or tls://host:port)"
+    )]
     Url {
         /// Position in the list, from 1. The URL itself may hold a password, so it is not shown.
         position: usize,
@@ -181,6 +183,21 @@ pub async fn connect(
     Ok(client)
 }
 
+/// Checks what can be checked without a server: the URLs, and the files that are named.
+///
+/// # Errors
+/// The first thing that [`connect`] would find wrong.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub async fn check_config(config: &NatsConfig) -> Result<(), ConnectError> {
+    let addrs = parse_servers(&config.servers)?;
+    let (role, metrics) = (ConnectionRole::Publish, NatsMetrics::unregistered());
+    connect_options(config, &addrs, role, &metrics)
+        .await
+        .map(drop)
+}
+
 /// Returns a JetStream context whose requests end after the configured time.
 pub fn jetstream_context(client: Client, config: &NatsConfig) -> jetstream::Context {
     jetstream::ContextBuilder::new()
@@ -194,10 +211,13 @@ fn parse_servers(servers: &[String]) -> Result<Vec<ServerAddr>, ConnectError> {
         .iter()
         .enumerate()
         .map(|(index, url)| {
-            url.trim().parse().map_err(|source| ConnectError::Url {
-                position: index + 1,
-                source,
-            })
+            let position = index + 1;
+            let wrong = |source| ConnectError::Url { position, source };
+            let addr: ServerAddr = url.trim().parse().map_err(wrong)?;
+            if addr.is_websocket() {
+                return Err(wrong(std::io::Error::other("websockets are not supported")));
+            }
+            Ok(addr)
         })
         .collect()
 }

@@ -28,7 +28,9 @@ pub use crate::batch_consumer::{
     RebuildReason,
 };
 pub use crate::config::{ClientCertificate, NatsAuth, NatsConfig, NatsTls};
-pub use crate::connection::{ConnectError, ConnectionRole, connect, jetstream_context};
+pub use crate::connection::{
+    ConnectError, ConnectionRole, check_config, connect, jetstream_context,
+};
 pub use crate::consumer::{ConsumerError, ConsumerSettings};
 pub use crate::dead_letters::DeadLetters;
 pub use crate::delivery::{Batch, Delivery};

@@ -174,7 +174,6 @@ impl IngestVariables {
 
     fn server(&self, with_keys: bool, time: Duration) -> ServerConfig {
         let connections_max = self.connections_max as usize;
-        let files = self.tls_cert.clone().zip(self.tls_key.clone());
         ServerConfig {
             headers_max: self.headers_max as usize,
             header_bytes_max: self.header_bytes_max as usize,
@@ -186,7 +185,13 @@ impl IngestVariables {
             proxies: self.trusted_proxies.0.clone(),
             close_delay: self.close_delay_secs,
             drain_timeout: time.saturating_sub(self.close_delay_secs),
-            tls: files.map(|(cert, key)| TlsFiles { cert, key }),
+            tls: self.tls(),
         }
+    }
+
+    /// Returns the server's certificate and key.
+    pub(crate) fn tls(&self) -> Option<TlsFiles> {
+        let files = self.tls_cert.clone().zip(self.tls_key.clone());
+        files.map(|(cert, key)| TlsFiles { cert, key })
     }
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ponix_nats::{
-    BatchSettings, ClientCertificate, ConsumerSettings, DeadLetters, NatsAuth, NatsConfig, NatsTls,
-    StreamSettings,
+    BatchSettings, ClientCertificate, ConnectError, ConsumerSettings, DeadLetters, NatsAuth,
+    NatsConfig, NatsTls, StreamSettings,
 };
 use secrecy::SecretString;
 
@@ -145,6 +145,20 @@ impl NatsVariables {
             ));
         }
         problems
+    }
+
+    /// Returns the variable that leads to this error.
+    pub(crate) fn variable_of(&self, err: &ConnectError) -> &'static str {
+        let ConnectError::File { path, .. } = err else {
+            return "PONIX_NATS_URL";
+        };
+        let files = [
+            (&self.credentials, "PONIX_NATS_CREDENTIALS"),
+            (&self.tls_ca, "PONIX_NATS_TLS_CA"),
+            (&self.tls_cert, "PONIX_NATS_TLS_CERT"),
+        ];
+        let found = files.iter().find(|(file, _)| file.as_ref() == Some(path));
+        found.map_or("PONIX_NATS_TLS_KEY", |(_, variable)| variable)
     }
 
     /// Returns the URLs without their passwords.

@@ -25,6 +25,8 @@ pub(crate) struct Setting {
     /// The value, masked when it is a secret.
     pub(crate) value: String,
     pub(crate) source: Source,
+    /// Whether it is another one than the default.
+    pub(crate) differs: bool,
 }
 
 /// Where a value comes from.
@@ -80,6 +82,7 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         let (text, source) = self.text(&name, text, default, visibility)?;
         let parsed = T::parse(&text, bounds);
+        let differs = text != default;
         let value = match visibility {
             Visibility::Secret if text.is_empty() => String::new(),
             Visibility::Secret => "***".to_owned(),
@@ -90,6 +93,7 @@ impl<'a> Reader<'a> {
             name: name.clone(),
             value: value.clone(),
             source,
+            differs,
         });
         parsed
             .map_err(|expected| self.problems.push(Problem::value(name, &value, &expected)))

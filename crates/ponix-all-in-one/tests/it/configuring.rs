@@ -187,3 +187,92 @@ async fn a_log_that_nobody_reads_does_not_end_the_service() {
     world.stored(5).await;
     assert_eq!(service.try_wait().unwrap(), None);
 }
+
+/// A variable, its value, and what must be said about it.
+type Wrong = (&'static str, String, &'static str);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_start_would_find_without_servers_is_found_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let here = || folder.path().display().to_string();
+    let gone = || folder.path().join("gone").display().to_string();
+    file("entities/a.yaml", "kind: Nonsense\n");
+    file("pipelines/a.yaml", "kind: Pipeline\nspec: {}\n");
+    let wrong: [Wrong; 10] = [
+        ("PONIX_NATS_URL", "http://x".into(), "invalid scheme"),
+        ("PONIX_NATS_URL", "wss://x".into(), "websockets"),
+        ("PONIX_NATS_CREDENTIALS", gone(), "No such file"),
+        ("PONIX_NATS_TLS_CA", gone(), "No such file"),
+        ("PONIX_INGEST_API_KEYS_FILE", gone(), "No such file"),
+        ("PONIX_INGEST_API_KEYS_FILE", here(), "Is a directory"),
+        (
+            "PONIX_INGEST_API_KEYS_FILE",
+            file("keys", "no json\n"),
+            "line 1",
+        ),
+        ("PONIX_ENTITIES_DIR", gone(), "gone"),
+        (
+            "PONIX_ENTITIES_DIR",
+            format!("{}/entities", here()),
+            "a.yaml",
+        ),
+        (
+            "PONIX_PIPELINES_DIR",
+            format!("{}/pipelines", here()),
+            "a.yaml",
+        ),
+    ];
+    for (variable, value, text) in wrong {
+        let (code, printed) = check_config().env(variable, &value).run().await;
+        assert_eq!(code, 64, "{variable}={value}: {printed}");
+        let first = printed.lines().find(|line| line.starts_with("problem: "));
+        assert!(
+            first.is_some_and(|line| line.contains(variable)),
+            "{printed}"
+        );
+        assert!(printed.contains(text), "{text} is not in {printed}");
+        // A start says the same, before it looks for any server.
+        let (code, log) = ServiceBuilder::new().env(variable, &value).run().await;
+        assert_eq!(code, 64, "{variable}={value}: {log}");
+        assert!(
+            log.contains(text) && !log.contains("no connection"),
+            "{log}"
+        );
+    }
+    let (code, printed) = check_config()
+        .env("PONIX_INGEST_TLS_CERT", file("cert", "no certificate"))
+        .env("PONIX_INGEST_TLS_KEY", file("key", "no key"))
+        .run()
+        .await;
+    assert_eq!(code, 64, "{printed}");
+    assert!(
+        printed.contains("PONIX_INGEST_TLS_CERT, or _TLS_KEY, cannot be used"),
+        "{printed}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_differs_from_the_defaults_can_be_had_alone() {
+    let (code, printed) = check_config()
+        .args(&["--changed"])
+        .env("PONIX_NATS_BATCH_SIZE", 30)
+        .env("PONIX_NATS_BATCH_WAIT_SECS", 1)
+        .run()
+        .await;
+    assert_eq!(code, 0, "{printed}");
+    assert!(
+        printed.contains("PONIX_NATS_BATCH_SIZE=30 (environment)"),
+        "{printed}"
+    );
+    assert!(!printed.contains("BATCH_WAIT_SECS"), "{printed}");
+    assert!(
+        printed.lines().all(|line| line.ends_with("(environment)")),
+        "{printed}"
+    );
+}
