@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use ponix_testkit::Worker;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -13,7 +14,7 @@ use crate::publish::Pipeline;
 use crate::report;
 use crate::servers::Servers;
 use crate::usage::Part;
-use crate::worker::Worker;
+use crate::worker;
 
 const STREAM: &str = "processed_envelopes";
 /// Between two looks at what is readable: the resolution of the latencies.
@@ -52,10 +53,10 @@ struct Percentiles {
 /// A server or the worker fails, or an event is not readable within a minute.
 pub(crate) async fn run(args: &LatencyArgs) -> Result<()> {
     let servers = Servers::start().await?;
-    let worker = Worker::start(&servers, &args.worker).await?;
+    let worker = worker::start(&servers, &args.worker).await?;
     let idle_cpu_percent = idle_cpu_percent(&worker, Duration::from_secs(args.idle_seconds)).await;
 
-    let inserts_before = worker.inserts().await?.inserts;
+    let inserts_before = worker::inserts(&worker).await?.inserts;
     let cpu_before = Part::Process(worker.process()).cpu_time();
     let start = Instant::now();
     let latencies = measure(&servers, args).await?;
@@ -63,7 +64,7 @@ pub(crate) async fn run(args: &LatencyArgs) -> Result<()> {
     let cpu = Part::Process(worker.process())
         .cpu_time()
         .saturating_sub(cpu_before);
-    let inserts = worker.inserts().await?.inserts - inserts_before;
+    let inserts = worker::inserts(&worker).await?.inserts - inserts_before;
 
     let result = LatencyResult {
         events: latencies.len() as u64,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
+use ponix_testkit::Worker;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -13,7 +14,7 @@ use crate::publish::Pipeline;
 use crate::report;
 use crate::servers::{Counts, Servers};
 use crate::usage::{Part, Usage, UsageMeter};
-use crate::worker::Worker;
+use crate::worker;
 
 const STREAM: &str = "processed_envelopes";
 
@@ -53,7 +54,7 @@ struct Times {
 /// A server or the worker fails, nothing moves for a minute, or the counts are wrong at the end.
 pub(crate) async fn run(args: &PipelineArgs) -> Result<()> {
     let servers = Servers::start().await?;
-    let mut worker = Worker::start(&servers, &args.worker).await?;
+    let mut worker = worker::start(&servers, &args.worker).await?;
     if args.backlog {
         worker
             .stop()
@@ -68,7 +69,7 @@ pub(crate) async fn run(args: &PipelineArgs) -> Result<()> {
     let times = if args.backlog {
         let published = publish(&servers, args).await?;
         let start = Instant::now();
-        worker = Worker::start(&servers, &args.worker).await?;
+        worker = worker::start(&servers, &args.worker).await?;
         let end = servers.wait_for_rows(args.events, &worker, |_| ()).await?;
         let readable = (end - start).as_secs_f64();
         Times {
@@ -81,7 +82,7 @@ pub(crate) async fn run(args: &PipelineArgs) -> Result<()> {
     };
     meter.add("worker", Part::Process(worker.process()));
     let processes = meter.read();
-    let inserts = worker.inserts().await?;
+    let inserts = worker::inserts(&worker).await?;
     let counts = servers.counts().await?;
     worker.stop().await?;
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use ponix_clickhouse::{ClickHouseConfig, Client};
 use ponix_stack::{ClickHouse, Nats};
+use ponix_testkit::Worker;
 use tokio::time::{Instant, sleep};
 
 use crate::progress::Progress;
-use crate::worker::Worker;
+use crate::worker;
 
 /// Between two looks at the number of rows: the resolution of what is measured.
 const POLL_PAUSE: Duration = Duration::from_millis(50);
@@ -103,9 +104,9 @@ impl Servers {
             if stored > last.0 {
                 last = (stored, now);
             }
-            worker.check()?;
+            worker::check(worker)?;
             if now - last.1 > STALL_TIMEOUT {
-                let log = worker.log_tail();
+                let log = worker.process().log_tail();
                 bail!("{stored} of {rows} rows, and no new one for {STALL_TIMEOUT:?}\n{log}");
             }
             sleep(POLL_PAUSE).await;

@@ -10,8 +10,8 @@ use ponix_stack::{Mode, Proxy, Server, eventually};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::Worker;
 use crate::schedule::{Fault, Step, Target};
-use crate::worker::Worker;
 use crate::world::World;
 
 /// How long a server may take to come back that the machine has no time for.

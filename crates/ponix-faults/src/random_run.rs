@@ -9,11 +9,11 @@ use futures::future::{join, join_all, try_join_all};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::Worker;
 use crate::event::{Event, Poison};
 use crate::injector::{FaultCounts, FaultInjector};
 use crate::oracle::Judgement;
 use crate::schedule::schedule;
-use crate::worker::Worker;
 use crate::world::World;
 
 /// Publishers, each with a connection of its own.

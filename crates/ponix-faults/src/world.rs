@@ -19,8 +19,8 @@ use crate::event::{REFUSED_DEVICE, key_in};
 use crate::ledger::Ledger;
 use crate::oracle::{Findings, Found, Judgement, judge};
 use crate::publishing::Publishing;
-use crate::worker::Worker;
-use crate::{IdentifiedBy, SOON};
+use crate::worker::binary;
+use crate::{IdentifiedBy, SOON, Worker};
 
 const STREAM: &str = "processed_envelopes";
 const CONSUMER: &str = "ponix-all-in-one";
@@ -186,6 +186,8 @@ impl World {
             env: BTreeMap::new(),
         };
         builder
+            .env("RUST_LOG", "")
+            .env("PONIX_INGEST_ENABLED", false)
             .env("PONIX_INTERVAL_SECS", 0)
             .env("PONIX_NATS_STREAM_BYTES_MAX", 1 << 30)
             .env("PONIX_NATS_DEAD_LETTER_BYTES_MAX", 256 << 20)
@@ -285,7 +287,17 @@ impl World {
             env.iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
         );
-        Worker::start(&all, &[], failpoints).await
+        self.start_process(all, &[], failpoints).await
+    }
+
+    async fn start_process(
+        &self,
+        mut env: BTreeMap<String, String>,
+        args: &[&str],
+        failpoints: &str,
+    ) -> Result<Worker> {
+        env.insert("FAILPOINTS".into(), failpoints.into());
+        Worker::start(&binary().await?, args, &env)
     }
 
     /// Runs the worker's binary with these arguments to its end; its exit code and what it printed.
@@ -301,7 +313,7 @@ impl World {
         // Commands go to the servers themselves: what the proxies do is not their business.
         env.insert("PONIX_NATS_URL".into(), self.nats.url());
         env.insert("PONIX_CLICKHOUSE_URL".into(), self.clickhouse.url());
-        let command = Worker::start(&env, args, failpoints).await?;
+        let command = self.start_process(env, args, failpoints).await?;
         let status = command.ended_within(COMMAND_TIMEOUT).await?;
         Ok((status.code(), command.process().log()?))
     }

@@ -16,26 +16,34 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// No connection, no answer within 2 s, or another status, which is in the text with the body.
 pub async fn get(addr: SocketAddr, path: &str) -> Result<String> {
-    let answer = timeout(TIMEOUT, exchange(addr, path))
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    let (status, body) = timeout(TIMEOUT, exchange(addr, &request))
         .await
         .with_context(|| format!("no answer from {addr}{path} within {TIMEOUT:?}"))?
         .with_context(|| format!("ask {addr}{path}"))?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .context("no end of the header")?;
-    let status = head.split_whitespace().nth(1).unwrap_or_default();
-    if status != "200" {
+    if status != 200 {
         bail!("{addr}{path} answered {status}: {}", body.trim());
     }
-    Ok(body.to_owned())
+    Ok(body)
 }
 
-/// HTTP/1.0: the answer ends with the connection, so there are no lengths or chunks to read.
-async fn exchange(addr: SocketAddr, path: &str) -> std::io::Result<String> {
+/// Sends a request as it is and returns status and body of the answer, however long it takes.
+///
+/// The request says HTTP/1.0: the answer ends with the connection, so there are no lengths or
+/// chunks to read.
+///
+/// # Errors
+///
+/// No connection, or no answer with a status.
+pub async fn exchange(addr: SocketAddr, request: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect(addr).await?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("no end of the header")?;
+    let status = head.split_whitespace().nth(1).context("no status")?;
+    Ok((status.parse()?, body.to_owned()))
 }

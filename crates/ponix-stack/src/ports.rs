@@ -1,7 +1,7 @@
 //! Free ports on loopback.
 
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -23,6 +23,15 @@ pub(crate) fn free() -> Result<u16> {
     let range = LOWEST..=ephemeral_start().saturating_sub(1).max(LOWEST + 1_000);
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     pick(range, &mut given)
+}
+
+/// Picks an address on loopback that nothing listens on, never the same one twice in a process.
+///
+/// # Errors
+///
+/// None is found.
+pub fn free_addr() -> Result<SocketAddr> {
+    Ok((Ipv4Addr::LOCALHOST, free()?).into())
 }
 
 /// Whether something can listen there now.

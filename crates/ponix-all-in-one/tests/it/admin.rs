@@ -7,7 +7,7 @@ use crate::support::{SOON, Service, ServiceBuilder, World, numbered};
 
 async fn probe(service: &Service) -> (i32, String) {
     let probe = ServiceBuilder::new().args(&["probe"]);
-    let addr = service.admin_addr().unwrap();
+    let addr = service.admin_addr();
     probe.env("PONIX_ADMIN_ADDR", addr).run().await
 }
 
@@ -211,7 +211,7 @@ async fn a_deleted_stream_is_a_reason() {
 async fn connections_that_say_nothing_do_not_shut_others_out() {
     let world = World::new("admin_silent").await;
     let service = world.service().start_ready().await;
-    let addr = service.admin_addr().unwrap();
+    let addr = service.admin_addr();
     let mut silent = Vec::new();
     for _ in 0..200 {
         silent.push(tokio::net::TcpStream::connect(addr).await.unwrap());

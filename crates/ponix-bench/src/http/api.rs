@@ -1,11 +1,12 @@
 //! The programs that are measured, as child processes.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use ponix_stack::{Nats, Postgres, Process, eventually, http_get, workspace_binary};
+use ponix_stack::{Nats, Postgres, Process, eventually, free_addr, http_get, workspace_binary};
+use ponix_testkit::Metrics;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -106,11 +107,6 @@ impl Api {
     /// Messages that the worker has settled since its start.
     pub(super) async fn settled(&self) -> Result<u64> {
         let metrics = http_get(self.admin, "/metrics").await?;
-        let sum = crate::worker::sum(&metrics, "messages_processed_total");
-        Ok(sum.unwrap_or(0))
+        Ok(Metrics::parse(&metrics).sum("messages_processed_total"))
     }
-}
-
-fn free_addr() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

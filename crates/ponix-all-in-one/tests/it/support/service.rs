@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
-use ponix_stack::{Process, Signal, eventually};
-use serde_json::Value;
+use ponix_stack::{Process, Signal};
+use ponix_testkit::Worker;
 
-use super::{Metrics, SOON, http};
+use super::Metrics;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ponix-all-in-one");
 
@@ -47,12 +48,10 @@ impl ServiceBuilder {
     }
 
     pub(crate) fn start(self) -> Service {
-        let process = Process::builder("service", self.binary.unwrap_or(BINARY))
-            .args(self.args)
-            .envs(self.env)
-            .start()
-            .unwrap();
-        Service { process }
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        let program = Path::new(self.binary.unwrap_or(BINARY));
+        let worker = Worker::start(program, &args, &self.env).unwrap();
+        Service { worker }
     }
 
     /// Makes a command of it, for a test that needs its pipes.
@@ -85,119 +84,74 @@ impl ServiceBuilder {
 /// A running service; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Service {
-    process: Process,
+    worker: Worker,
 }
 
 impl Service {
     /// Asks the admin endpoint.
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
-        http::get(self.admin_addr()?, path).await
+        self.worker.get(path).await
     }
 
-    /// Where the admin endpoint listens: on a port that was free, which the log tells.
-    pub(crate) fn admin_addr(&self) -> anyhow::Result<SocketAddr> {
-        self.listens("admin endpoint")
+    /// Where the admin endpoint listens.
+    pub(crate) fn admin_addr(&self) -> SocketAddr {
+        self.worker.admin_addr()
     }
 
-    /// Where the HTTP API listens.
+    /// Where the HTTP API listens: on a port that was free, which the log tells.
     pub(crate) fn api_addr(&self) -> anyhow::Result<SocketAddr> {
-        self.listens("http api")
-    }
-
-    fn listens(&self, what: &str) -> anyhow::Result<SocketAddr> {
-        let log = self.process.log()?;
+        let log = self.process().log()?;
         let addr = log
-            .split(&format!("{what} listens addr="))
+            .split("http api listens addr=")
             .nth(1)
             .and_then(|rest| rest.split_whitespace().next())
-            .with_context(|| format!("the {what} does not listen yet"))?;
+            .context("the http api does not listen yet")?;
         Ok(addr.parse()?)
     }
 
     /// Why it is not ready; empty when it is.
     pub(crate) async fn reasons(&self) -> anyhow::Result<Vec<String>> {
-        let (status, body) = self.get("/readyz").await?;
-        let body: Value = serde_json::from_str(&body)?;
-        let reasons: Vec<String> = serde_json::from_value(body["reasons"].clone())?;
-        let ready = reasons.is_empty();
-        ensure!(body["ready"] == ready, "{body}");
-        ensure!(status == if ready { 200 } else { 503 }, "{status} {body}");
-        Ok(reasons)
+        self.worker.reasons().await
     }
 
     /// Waits until it is ready.
     pub(crate) async fn ready(&self) {
-        self.wait_for("readiness", || async {
-            let reasons = self.reasons().await?;
-            ensure!(reasons.is_empty(), "{reasons:?}");
-            Ok(())
-        })
-        .await;
+        self.worker.ready().await.unwrap();
     }
 
     /// Waits until one of the reasons for not being ready holds this text.
     pub(crate) async fn not_ready(&self, text: &str) {
-        self.wait_for(text, || async {
-            let reasons = self.reasons().await?;
-            ensure!(reasons.iter().any(|r| r.contains(text)), "{reasons:?}");
-            Ok(())
-        })
-        .await;
+        self.worker.not_ready(text).await.unwrap();
     }
 
     pub(crate) async fn metrics(&self) -> Metrics {
-        self.try_metrics().await.unwrap()
-    }
-
-    async fn try_metrics(&self) -> anyhow::Result<Metrics> {
-        let (status, body) = self.get("/metrics").await?;
-        ensure!(status == 200, "{status} {body}");
-        Ok(Metrics::parse(&body))
+        self.worker.metrics().await.unwrap()
     }
 
     /// Waits until the metrics are as told, and returns them.
     pub(crate) async fn metrics_when(
         &self,
         what: &str,
-        as_told: impl Fn(&Metrics) -> bool + Sync,
+        as_told: impl Fn(&Metrics) -> bool + Send + Sync,
     ) -> Metrics {
-        self.wait_for(what, || async {
-            let metrics = self.try_metrics().await?;
-            ensure!(as_told(&metrics), "{metrics:#?}");
-            Ok(metrics)
-        })
-        .await
+        self.worker.metrics_when(what, as_told).await.unwrap()
     }
 
     /// Waits until the log holds this text.
     pub(crate) async fn logged(&self, text: &str) {
-        self.wait_for(text, || async {
+        let logged = self.worker.wait_for(text, || async {
             ensure!(self.log().contains(text), "not logged");
             Ok(())
-        })
-        .await;
+        });
+        logged.await.unwrap();
     }
 
-    /// Waits for something as long as it may take; a service that ends meanwhile is a failure.
-    async fn wait_for<T, F>(&self, what: &str, mut probe: impl FnMut() -> F + Send) -> T
-    where
-        T: Send,
-        F: Future<Output = anyhow::Result<T>> + Send,
-    {
-        let ended = |err| match self.process.exit_status() {
-            Some(status) => Ok(Err(anyhow::anyhow!("it has ended: {status}"))),
-            None => Err(err),
-        };
-        let probe = || {
-            let answer = probe();
-            async move { answer.await.map(Ok).or_else(ended) }
-        };
-        let waited = eventually(what, SOON, probe).await.flatten();
-        waited.unwrap_or_else(|err| panic!("{err:#}\n{}", self.log()))
+    fn process(&self) -> &Process {
+        self.worker.process()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        self.process.send_signal(signal).unwrap();
+        self.process().send_signal(signal).unwrap();
     }
 
     /// Waits until it has ended by a signal, its own included.
@@ -215,10 +169,7 @@ impl Service {
     }
 
     async fn end(&self) -> std::process::ExitStatus {
-        let ended = tokio::time::timeout(SOON, self.process.wait()).await;
-        ended
-            .unwrap_or_else(|_| panic!("it does not end\n{}", self.log()))
-            .unwrap()
+        self.worker.ended().await.unwrap()
     }
 
     /// Sends a signal and waits for the end; returns the exit code.
@@ -233,12 +184,12 @@ impl Service {
     }
 
     pub(crate) async fn kill(&self) {
-        self.process.kill().await.unwrap();
+        self.process().kill().await.unwrap();
     }
 
     /// All it has printed.
     pub(crate) fn log(&self) -> String {
-        self.process.log().unwrap()
+        self.process().log().unwrap()
     }
 
     /// Lines of the log that hold this text.

@@ -79,7 +79,6 @@ impl World {
     /// A service of this world: no sample producer, short waits, a free admin port.
     pub(crate) fn service(&self) -> ServiceBuilder {
         ServiceBuilder::new()
-            .env("PONIX_ADMIN_ADDR", "127.0.0.1:0")
             .env("PONIX_INGEST_ADDR", "127.0.0.1:0")
             .env("PONIX_INTERVAL_SECS", 0)
             .env("PONIX_STARTUP_TIMEOUT_SECS", SOON.as_secs())

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 pub struct Metrics(BTreeMap<String, f64>);
 
 impl Metrics {
-    pub(crate) fn parse(text: &str) -> Self {
+    /// Reads the text; lines that are no samples are left out.
+    pub fn parse(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let sample = |line: &str| {
             let (name, value) = line.rsplit_once(' ')?;
@@ -21,6 +22,11 @@ impl Metrics {
         let of_name = |sample: &str| sample.split('{').next() == Some(name);
         let values = self.0.iter().filter(|(sample, _)| of_name(sample));
         values.map(|(_, value)| *value as u64).sum()
+    }
+
+    /// One sample, labels included; 0 for one that is not there.
+    pub fn get(&self, sample: &str) -> u64 {
+        self.0.get(sample).map_or(0, |value| *value as u64)
     }
 
     /// INSERTs that were sent, however they ended.
@@ -52,6 +58,12 @@ impl Metrics {
     pub fn in_flight(&self) -> u64 {
         self.sum("ponix_nats_in_flight_messages")
     }
+
+    /// Messages received, and what has become of them: both are the same.
+    pub fn balance(&self) -> (u64, u64) {
+        let settled = self.acked() + self.nakked() + self.dead_lettered() + self.in_flight();
+        (self.sum("ponix_nats_received_messages_total"), settled)
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +76,7 @@ mod tests {
             "# TYPE x counter\nx_total{a=\"1\"} 3\nx_total{a=\"2\"} 1\nx_total_other 9\n",
         );
         assert_eq!(metrics.sum("x_total"), 4);
-        assert_eq!(metrics.sum("missing"), 0);
+        assert_eq!(metrics.get("x_total{a=\"2\"}"), 1);
+        assert_eq!((metrics.sum("missing"), metrics.get("x_total")), (0, 0));
     }
 }
