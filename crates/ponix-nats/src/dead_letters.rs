@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use ponix_wire::header;
+use uuid::Uuid;
 
 use crate::delivery::Delivery;
 use crate::processing_result::DeadLetter;
@@ -14,8 +16,8 @@ use crate::stream::StreamSettings;
 /// Longest error text kept, in bytes.
 const ERROR_BYTES_MAX: usize = 2048;
 
-/// Writes into a dead-letter stream: one subject per identity, a second publish is refused by the
-/// stream and counts as done, so dead-lettering may be repeated after a crash.
+/// Writes into a dead-letter stream: one subject per event, a second publish of which is refused by
+/// the stream and counts as done, so dead-lettering may be repeated after a crash.
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
     publisher: Publisher,
@@ -53,6 +55,8 @@ impl DeadLetters {
 
     /// Keeps one message. Returns once the stream has it, by this call or an earlier one.
     ///
+    /// Where another event lies under its id, it is kept under its fingerprint.
+    ///
     /// # Errors
     /// The dead letters cannot take the message now: do not end the original.
     ///
@@ -65,44 +69,56 @@ impl DeadLetters {
         dead_letter: &DeadLetter,
     ) -> Result<(), PublishError> {
         let id = dead_letter.event_id.unwrap_or_else(|| delivery.identity());
+        let letter = Letter {
+            stream,
+            delivery,
+            why: dead_letter,
+            fingerprint: fingerprint(id, delivery),
+        };
+        let mut kept = self.keep_as(id, letter).await?;
+        if matches!(kept, Kept::Another(_)) {
+            kept = self.keep_as(letter.fingerprint, letter).await?;
+        }
+        match kept {
+            Kept::Here => Ok(()),
+            Kept::Another(refusal) => Err(refusal),
+        }
+    }
+
+    async fn keep_as(&self, id: Uuid, letter: Letter<'_>) -> Result<Kept, PublishError> {
         let subject = format!("{}.{id}", self.subject_prefix);
-        let headers = headers(stream, delivery, dead_letter);
+        let payload = letter.delivery.payload().clone();
         match self
-            .publish(&subject, headers, delivery.payload().clone())
+            .publish(&subject, letter.headers(), payload, letter)
             .await
         {
-            Err(PublishError::TooLarge { .. }) => {
-                self.keep_in_parts(&subject, stream, delivery, dead_letter)
-                    .await
-            }
+            Err(PublishError::TooLarge { .. }) => self.keep_in_parts(&subject, letter).await,
             other => other,
         }
     }
 
     /// A body of just the server's `max_payload` does not fit beside more headers than it came with.
-    async fn keep_in_parts(
-        &self,
-        subject: &str,
-        stream: &str,
-        delivery: &Delivery,
-        dead_letter: &DeadLetter,
-    ) -> Result<(), PublishError> {
-        let payload = delivery.payload();
+    async fn keep_in_parts(&self, subject: &str, letter: Letter<'_>) -> Result<Kept, PublishError> {
+        let payload = letter.delivery.payload();
         let (first, rest) = (
             payload.slice(..payload.len() / 2),
             payload.slice(payload.len() / 2..),
         );
         let rest_subject = format!("{subject}.rest");
         // The rest first: once the head is there, the whole is.
-        self.publish(&rest_subject, HeaderMap::new(), rest).await?;
-        let mut whole = headers(stream, delivery, dead_letter);
+        let event = letter.event_headers();
+        let kept = self.publish(&rest_subject, event, rest, letter).await?;
+        if matches!(kept, Kept::Another(_)) {
+            return Ok(kept);
+        }
+        let mut whole = letter.headers();
         set(&mut whole, header::REST, &rest_subject);
-        match self.publish(subject, whole, first.clone()).await {
+        match self.publish(subject, whole, first.clone(), letter).await {
             Err(PublishError::TooLarge { .. }) => {
-                let mut few = own_headers(stream, delivery, dead_letter);
+                let mut few = letter.own_headers();
                 set(&mut few, header::REST, &rest_subject);
                 set(&mut few, header::HEADERS_DROPPED, "true");
-                self.publish(subject, few, first).await
+                self.publish(subject, few, first, letter).await
             }
             other => other,
         }
@@ -113,7 +129,8 @@ impl DeadLetters {
         subject: &str,
         headers: HeaderMap,
         payload: Bytes,
-    ) -> Result<(), PublishError> {
+        letter: Letter<'_>,
+    ) -> Result<Kept, PublishError> {
         let message = OutgoingMessage {
             subject: subject.to_owned(),
             id: None,
@@ -121,12 +138,16 @@ impl DeadLetters {
             payload,
         };
         let published = match self.publisher.publish(message).await {
-            Ok(_) => Ok(()),
-            Err(err) if err.is_store_refusal() && self.holds(subject).await => Ok(()),
+            Ok(_) => Ok(Kept::Here),
+            Err(err) if err.is_store_refusal() => match self.held(subject).await {
+                Some(held) if letter.is_kept_by(&held) => Ok(Kept::Here),
+                Some(_) => Ok(Kept::Another(err)),
+                None => Err(err),
+            },
             Err(err) => Err(err),
         };
         match &published {
-            Ok(()) => self.publisher.metrics().refusing.set(&self.stream, false),
+            Ok(_) => self.publisher.metrics().refusing.set(&self.stream, false),
             Err(err) if err.is_store_refusal() => {
                 self.publisher.metrics().refusing.set(&self.stream, true);
             }
@@ -136,50 +157,112 @@ impl DeadLetters {
         published
     }
 
-    /// Tells whether the stream has a message on this subject. A full stream refuses with the
+    /// Returns the message that the stream has on this subject. A full stream refuses with the
     /// same code as one that has the subject, and a cluster refuses also while the first message
     /// is only on its way: what counts is that it can be read.
-    async fn holds(&self, subject: &str) -> bool {
+    async fn held(&self, subject: &str) -> Option<StreamMessage> {
         let context = self.publisher.context();
-        match context.get_stream_no_info(&self.stream).await {
-            Ok(stream) => stream.direct_get_last_for_subject(subject).await.is_ok(),
-            Err(_) => false,
-        }
+        let stream = context.get_stream_no_info(&self.stream).await.ok()?;
+        stream.direct_get_last_for_subject(subject).await.ok()
     }
 }
 
-fn headers(stream: &str, delivery: &Delivery, dead_letter: &DeadLetter) -> HeaderMap {
-    let mut headers = own_headers(stream, delivery, dead_letter);
-    for (name, values) in delivery.headers().into_iter().flat_map(HeaderMap::iter) {
-        let Ok(name) = format!("{}{name}", header::ORIGINAL_PREFIX).parse::<HeaderName>() else {
-            continue;
-        };
-        for value in values {
-            headers.append(name.clone(), value.clone());
-        }
-    }
-    headers
+/// What has become of a dead letter.
+#[derive(Debug)]
+enum Kept {
+    Here,
+    /// The subject holds another event, so that the stream refuses this one.
+    Another(PublishError),
 }
 
-fn own_headers(stream: &str, delivery: &Delivery, dead_letter: &DeadLetter) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    set(&mut headers, header::REASON, dead_letter.reason.as_str());
-    set(&mut headers, header::ERROR, &dead_letter.error);
-    set(&mut headers, header::SUBJECT, delivery.subject());
-    set(&mut headers, header::STREAM, stream);
-    headers.insert(
-        header::SEQUENCE,
-        HeaderValue::from(delivery.stream_sequence()),
-    );
-    headers.insert(
-        header::PUBLISHED_NS,
-        HeaderValue::from(delivery.published_at_ns()),
-    );
-    headers.insert(
-        header::DELIVERIES,
-        HeaderValue::from(u64::from(delivery.deliveries())),
-    );
-    headers
+/// A message and why it is kept.
+#[derive(Debug, Clone, Copy)]
+struct Letter<'a> {
+    stream: &'a str,
+    delivery: &'a Delivery,
+    why: &'a DeadLetter,
+    fingerprint: Uuid,
+}
+
+impl Letter<'_> {
+    /// Tells whether what is kept is the same message, or the same event published again. One id
+    /// does not make one event: organizations and devices choose theirs by themselves.
+    fn is_kept_by(self, kept: &StreamMessage) -> bool {
+        let here = self.event_headers();
+        let same = |name| kept.headers.get(name) == here.get(name);
+        // Letters of versions that wrote no fingerprint are known by their place alone.
+        same(header::FINGERPRINT)
+            || [header::STREAM, header::SEQUENCE, header::PUBLISHED_NS]
+                .into_iter()
+                .all(same)
+    }
+
+    fn headers(self) -> HeaderMap {
+        let mut headers = self.own_headers();
+        let originals = self.delivery.headers();
+        for (name, values) in originals.into_iter().flat_map(HeaderMap::iter) {
+            let Ok(name) = format!("{}{name}", header::ORIGINAL_PREFIX).parse::<HeaderName>()
+            else {
+                continue;
+            };
+            for value in values {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        headers
+    }
+
+    fn own_headers(self) -> HeaderMap {
+        let mut headers = self.event_headers();
+        set(&mut headers, header::REASON, self.why.reason.as_str());
+        set(&mut headers, header::ERROR, &self.why.error);
+        set(&mut headers, header::SUBJECT, self.delivery.subject());
+        headers.insert(
+            header::DELIVERIES,
+            HeaderValue::from(u64::from(self.delivery.deliveries())),
+        );
+        headers
+    }
+
+    /// Headers that tell the event from all others.
+    fn event_headers(self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        set(&mut headers, header::STREAM, self.stream);
+        headers.insert(
+            header::SEQUENCE,
+            HeaderValue::from(self.delivery.stream_sequence()),
+        );
+        headers.insert(
+            header::PUBLISHED_NS,
+            HeaderValue::from(self.delivery.published_at_ns()),
+        );
+        set(
+            &mut headers,
+            header::FINGERPRINT,
+            &self.fingerprint.to_string(),
+        );
+        headers
+    }
+}
+
+/// Returns a UUIDv8 from BLAKE3 over id, subject, organization and body: the same for an event that
+/// is published again, another for another event with the same id.
+fn fingerprint(id: Uuid, delivery: &Delivery) -> Uuid {
+    let organization = delivery
+        .headers()
+        .and_then(|headers| headers.get(header::ORGANIZATION))
+        .map_or("", HeaderValue::as_str);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(id.as_bytes());
+    for part in [delivery.subject(), organization] {
+        // With its length, so that no other parts give the same bytes.
+        hasher.update(&(part.len() as u64).to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.update(delivery.payload());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    Uuid::new_v8(bytes)
 }
 
 /// Error texts come from outside: line breaks would end the header.

@@ -31,6 +31,8 @@ pub const STREAM: &str = "Ponix-Stream";
 pub const SEQUENCE: &str = "Ponix-Sequence";
 /// Of a dead letter: when the message was published, nanoseconds since 1970.
 pub const PUBLISHED_NS: &str = "Ponix-Published-Ns";
+/// Of a dead letter: a UUID that tells its event from others with the same id.
+pub const FINGERPRINT: &str = "Ponix-Fingerprint";
 /// Of a dead letter: how often the message had been delivered.
 pub const DELIVERIES: &str = "Ponix-Deliveries";
 /// Of a dead letter: the subject that holds the second part of a body too large to stand beside the

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::{HeaderMap, HeaderValue};
 use futures::StreamExt as _;
 use ponix_nats::async_nats;
+use ponix_nats::async_nats::jetstream::message::StreamMessage;
 use ponix_nats::{
     DeadLetter, DeadLetterReason, Disposition, OutgoingMessage, ProcessingResult, StreamSettings,
 };
@@ -86,13 +87,104 @@ async fn the_same_identity_is_kept_once_and_both_messages_end() {
         let dispositions = vec![Disposition::DeadLetter(letter); call.messages.len()];
         Ok(ProcessingResult::from_dispositions(dispositions))
     });
-    scene.publish(["first", "second"]).await;
+    scene.publish(["twice", "twice"]).await;
     let running = scene.start(quick(), &script).await;
     scene.settled().await;
     running.stop().await;
     assert_eq!(scene.kept().await.len(), 1);
     assert_eq!(script.seen(), 2, "both ended at the first delivery");
     assert_eq!(scene.metrics.dead_lettered(DeadLetterReason::Decode), 2);
+}
+
+/// Rejects every message under one id.
+fn all_dead_as(event_id: Uuid) -> Script {
+    Script::new(move |call| async move {
+        let letter = DeadLetter {
+            event_id: Some(event_id),
+            ..dead(DeadLetterReason::RejectedByStore, "it cannot be stored")
+        };
+        let dispositions = vec![Disposition::DeadLetter(letter); call.messages.len()];
+        Ok(ProcessingResult::from_dispositions(dispositions))
+    })
+}
+
+#[tokio::test]
+async fn two_events_with_one_id_are_both_kept() {
+    let scene = Scene::shared("one-id").await;
+    let id = Uuid::now_v7();
+    let of = |organization: &str| {
+        let mut message = scene.message("d", "the same in both");
+        message.id = None;
+        message.headers.insert(header::ORGANIZATION, organization);
+        message
+    };
+    let other_body = OutgoingMessage {
+        id: None,
+        ..scene.message("d", "something else")
+    };
+    let twice = of("org-a");
+    for message in [of("org-a"), of("org-b"), other_body, twice] {
+        scene.publisher.publish(message).await.unwrap();
+    }
+    let script = all_dead_as(id);
+    let running = scene.start(quick(), &script).await;
+    scene.settled().await;
+    running.stop().await;
+    assert_eq!(script.seen(), 4, "each ended at the first delivery");
+    let kept = scene.kept().await;
+    assert_eq!(kept.len(), 3, "one of them was published twice");
+    let content = |letter: &StreamMessage| {
+        let organization = header(&letter.headers, "Ponix-Original-Ponix-Organization");
+        format!(
+            "{organization} {}",
+            String::from_utf8_lossy(&letter.payload)
+        )
+    };
+    let mut contents: Vec<_> = kept.iter().map(content).collect();
+    contents.sort_unstable();
+    assert_eq!(
+        contents,
+        [
+            " something else",
+            "org-a the same in both",
+            "org-b the same in both"
+        ]
+    );
+    let under_the_id = |subject: &str| subject == format!("one-id_dlq.{id}");
+    let first = kept.iter().filter(|letter| under_the_id(&letter.subject));
+    assert_eq!(first.count(), 1);
+}
+
+#[tokio::test]
+async fn two_large_events_with_one_id_are_both_kept_whole() {
+    let nats = Nats::builder().max_payload(64 << 10).start().await.unwrap();
+    let scene = Scene::at(&nats.url(), "one-id-parts").await;
+    let limit = scene.client.max_payload();
+    for fill in [b'a', b'b'] {
+        let message = OutgoingMessage {
+            id: None,
+            ..scene.message("d", vec![fill; limit])
+        };
+        scene.publisher.publish(message).await.unwrap();
+    }
+    let running = scene.start(quick(), &all_dead_as(Uuid::now_v7())).await;
+    scene.settled().await;
+    running.stop().await;
+    let kept = scene.kept().await;
+    let mut bodies: Vec<_> = kept
+        .iter()
+        .filter_map(|head| Some((head, head.headers.get(header::REST)?.as_str())))
+        .map(|(head, rest)| {
+            let rest = kept.iter().find(|m| m.subject.as_str() == rest).unwrap();
+            [&head.payload[..], &rest.payload[..]].concat()
+        })
+        .collect();
+    bodies.sort();
+    assert!(
+        bodies == [vec![b'a'; limit], vec![b'b'; limit]],
+        "{} whole bodies",
+        bodies.len()
+    );
 }
 
 #[tokio::test]
