@@ -23,6 +23,6 @@ pub use envelope_sink::EnvelopeSink;
 pub use error::{ErrorKind, InsertError, RequestError};
 pub use metrics::{ClickHouseMetrics, InsertResult, RetryReason};
 pub use migration::{MigrateError, MigrationState, MigrationStatus, Migrator};
-pub use presence::Presence;
+pub use presence::{EventKey, Presence};
 pub use table::{TableConfig, TableError, TableSink};
 pub use version::{SERVER_VERSION_MIN, ServerVersion};

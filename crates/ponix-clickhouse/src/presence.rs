@@ -8,6 +8,19 @@ use uuid::Uuid;
 use crate::client::within;
 use crate::{Client, RequestError};
 
+/// What makes an event one: its id belongs to its organization and device.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EventKey {
+    /// The organization that owns the end device.
+    pub organization_id: String,
+    /// The end device that sent the event.
+    pub end_device_id: String,
+    /// When it happened, nanoseconds since 1970.
+    pub occurred_at_ns: i64,
+    /// Its id.
+    pub event_id: Uuid,
+}
+
 /// How often an event is stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Presence {
@@ -18,7 +31,8 @@ pub struct Presence {
 }
 
 impl Client {
-    /// Looks events up by their identity; those that are not stored are missing in the answer.
+    /// Looks events up; those that are not stored are missing in the answer. It may hold others
+    /// with the same ids.
     ///
     /// Scans the table's identities: meant for checks, some ten thousand at a time.
     ///
@@ -30,16 +44,16 @@ impl Client {
     pub async fn presence(
         &self,
         event_ids: &[Uuid],
-    ) -> Result<HashMap<Uuid, Presence>, RequestError> {
-        let mut found: HashMap<Uuid, Presence> = HashMap::new();
+    ) -> Result<HashMap<EventKey, Presence>, RequestError> {
+        let mut found: HashMap<EventKey, Presence> = HashMap::new();
         if event_ids.is_empty() {
             return Ok(found);
         }
-        for (event_id, copies) in self.count_rows("processed_envelopes", event_ids).await? {
-            found.entry(event_id).or_default().copies = copies;
+        for (event, copies) in self.count_rows("processed_envelopes", event_ids).await? {
+            found.entry(event).or_default().copies = copies;
         }
-        for (event_id, readable) in self.count_rows("envelopes", event_ids).await? {
-            found.entry(event_id).or_default().readable = readable;
+        for (event, readable) in self.count_rows("envelopes", event_ids).await? {
+            found.entry(event).or_default().readable = readable;
         }
         Ok(found)
     }
@@ -76,21 +90,32 @@ impl Client {
         &self,
         table: &str,
         event_ids: &[Uuid],
-    ) -> Result<Vec<(Uuid, u64)>, RequestError> {
+    ) -> Result<Vec<(EventKey, u64)>, RequestError> {
         // One text, because a list of so many literals would be more than the parser takes.
         let ids: Vec<String> = event_ids.iter().map(Uuid::to_string).collect();
         let sql = format!(
-            "SELECT toString(event_id), count() FROM {table} \
-             WHERE event_id IN (SELECT toUUID(arrayJoin(splitByChar(',', '{}')))) GROUP BY event_id",
+            "SELECT toString(organization_id), end_device_id, toUnixTimestamp64Nano(occurred_at), \
+             toString(event_id), count() FROM {table} \
+             WHERE event_id IN (SELECT toUUID(arrayJoin(splitByChar(',', '{}')))) \
+             GROUP BY organization_id, end_device_id, occurred_at, event_id",
             ids.join(",")
         );
         let query = self
             .raw()
             .with_setting("max_query_size", (sql.len() + 1024).to_string())
             .query_raw(&sql)
-            .fetch_all::<(String, u64)>();
+            .fetch_all::<(String, String, i64, String, u64)>();
         let rows = within(self.config().response_timeout, query).await?;
-        let parse = |(id, count): (String, u64)| Some((Uuid::try_parse(&id).ok()?, count));
+        let parse = |(organization_id, end_device_id, occurred_at_ns, event_id, count)| {
+            let event_id: String = event_id;
+            let event = EventKey {
+                organization_id,
+                end_device_id,
+                occurred_at_ns,
+                event_id: Uuid::try_parse(&event_id).ok()?,
+            };
+            Some((event, count))
+        };
         Ok(rows.into_iter().filter_map(parse).collect())
     }
 }

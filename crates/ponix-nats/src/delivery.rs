@@ -88,6 +88,17 @@ impl Delivery {
         self.identity
     }
 
+    /// Returns the identity by the place in `stream`, the stream it comes from, alone: no other
+    /// message has it.
+    pub fn place(&self, stream: &str) -> Uuid {
+        let position = StreamPosition {
+            stream,
+            sequence: self.stream_sequence,
+            published_at_ns: self.published_at_ns,
+        };
+        message_identity(None, position)
+    }
+
     pub(crate) fn reply(&self) -> &Subject {
         &self.reply
     }

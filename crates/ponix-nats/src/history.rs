@@ -1,6 +1,5 @@
 //! Looks into a stream without consuming it: by time, by range, by what is acked.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,7 +8,6 @@ use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
 use futures::StreamExt as _;
-use uuid::Uuid;
 
 use crate::delivery::Delivery;
 
@@ -271,29 +269,4 @@ async fn holds_any(stream: &Stream, range: SequenceRange) -> Result<bool, Histor
     }
     let held = message_from(stream, range.first).await?;
     Ok(held.is_some_and(|(sequence, _)| sequence <= range.last))
-}
-
-/// Returns the identities of the messages in a dead-letter stream.
-///
-/// # Errors
-/// The server does not answer.
-///
-/// # Cancel safety
-/// Cancel safe.
-pub async fn dead_letter_identities(stream: &Stream) -> Result<HashSet<Uuid>, HistoryError> {
-    let mut subjects = stream
-        .info_with_subjects(">")
-        .await
-        .map_err(|err| HistoryError::new(stream, "no stream info", err))?;
-    let mut identities = HashSet::new();
-    while let Some(subject) = subjects.next().await {
-        let (subject, _) = subject
-            .map_err(|err| HistoryError::new(stream, "the subjects cannot be listed", err))?;
-        let identity = subject
-            .rsplit('.')
-            .next()
-            .and_then(|token| Uuid::try_parse(token).ok());
-        identities.extend(identity);
-    }
-    Ok(identities)
 }

@@ -36,8 +36,7 @@ pub use crate::dead_letters::DeadLetters;
 pub use crate::delivery::{Batch, Delivery};
 pub use crate::envelope::{decode_delivery, decode_message, envelope_message};
 pub use crate::history::{
-    HistoryError, RangeReader, SequenceRange, dead_letter_identities, first_since, held_range,
-    message_from,
+    HistoryError, RangeReader, SequenceRange, first_since, held_range, message_from,
 };
 pub use crate::identity::{StreamPosition, message_identity};
 pub use crate::janitor::{Cleaning, Janitor};

@@ -111,7 +111,13 @@ impl<D: Decode, S: Sink<Row = D::Row>> PipelineProcessor<D, S> {
         }
     }
 
-    fn disposition(&self, delivery: &Delivery, outcome: RowOutcome, identity: Uuid) -> Disposition {
+    fn disposition(
+        &self,
+        stream: &str,
+        delivery: &Delivery,
+        outcome: RowOutcome,
+        identity: Uuid,
+    ) -> Disposition {
         match outcome {
             RowOutcome::Stored => Disposition::Ack,
             RowOutcome::Rejected(Rejection { by, text }) => match by {
@@ -119,8 +125,10 @@ impl<D: Decode, S: Sink<Row = D::Row>> PipelineProcessor<D, S> {
                     dead_letter(DeadLetterReason::RejectedByStore, text, Some(identity))
                 }
                 RejectedBy::Decoder => dead_letter(DeadLetterReason::Value, text, Some(identity)),
-                // Under the stream's own id: the other message may be a dead letter too.
-                RejectedBy::Identity => dead_letter(DeadLetterReason::Value, text, None),
+                // Not under the id, which is another message's.
+                RejectedBy::Identity => {
+                    dead_letter(DeadLetterReason::Value, text, Some(delivery.place(stream)))
+                }
             },
             RowOutcome::Later { reason } if delivery.deliveries() >= self.deliveries_max => {
                 dead_letter(DeadLetterReason::MaxDeliveries, reason, Some(identity))
@@ -158,7 +166,7 @@ impl<D: Decode, S: Sink<Row = D::Row>> BatchProcessor for PipelineProcessor<D, S
             if matches!(&outcome, RowOutcome::Rejected(it) if it.by == RejectedBy::Store) {
                 rejected.push(delivery.stream_sequence());
             }
-            dispositions[position] = self.disposition(delivery, outcome, identity);
+            dispositions[position] = self.disposition(batch.stream(), delivery, outcome, identity);
         }
         self.window.note_rejected(rejected);
         self.isolation.note_survivor(batch);

@@ -1,18 +1,20 @@
 //! `ponix-all-in-one reconcile`: is every settled event stored exactly once?
 //!
-//! Reads the stream below the consumer's ack floor and looks each identity up in the table and in
-//! the dead letters. It trusts nothing that the consumer says of itself.
+//! Reads the stream below the consumer's ack floor and looks each event up in the table and in the
+//! dead letters, by all that makes it one: organizations and devices may choose the same ids. It
+//! trusts nothing that the consumer says of itself.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ponix_clickhouse::{Client as ClickHouseClient, Presence};
+use ponix_clickhouse::{Client as ClickHouseClient, EventKey, Presence};
 use ponix_nats::async_nats::jetstream::stream::Stream;
 use ponix_nats::{
-    ConnectionRole, Delivery, NatsMetrics, RangeReader, SequenceRange, connect,
-    dead_letter_identities, decode_delivery, first_since, held_range, jetstream_context,
+    ConnectionRole, KeptLetter, NatsMetrics, RangeReader, SequenceRange, connect, decode_message,
+    first_since, held_range, jetstream_context,
 };
 use ponix_runner::{Outcome, Signals};
 use ponix_wire::{timestamp_from_rfc3339, timestamp_to_ns};
@@ -22,9 +24,9 @@ use uuid::Uuid;
 use crate::cli;
 use crate::config::Config;
 
-/// Identities looked up with one query.
+/// Events looked up with one query.
 const CHUNK: usize = 50_000;
-/// Identities named per kind of finding.
+/// Events named per kind of finding.
 const EXAMPLES_MAX: usize = 10;
 const PROGRESS_PERIOD: Duration = Duration::from_secs(2);
 
@@ -80,7 +82,7 @@ async fn reconcile(config: &Config, times: &Times) -> anyhow::Result<Report> {
         .await
         .with_context(|| format!("stream {dead_letter_stream}"))?;
     let range = range(&stream, &config.nats.consumer, times).await?;
-    let dead = dead_letter_identities(&dead_letters).await?;
+    let dead = Dead::read(&dead_letters, &config.nats.stream).await?;
 
     let mut report = Report {
         stream: config.nats.stream.clone(),
@@ -88,13 +90,18 @@ async fn reconcile(config: &Config, times: &Times) -> anyhow::Result<Report> {
         ..Report::default()
     };
     let mut reader = RangeReader::open(&stream, range).await?;
-    let mut chunk = HashSet::with_capacity(CHUNK);
+    let mut chunk = HashMap::with_capacity(CHUNK);
     let mut next_progress = Instant::now() + PROGRESS_PERIOD;
     while let Some(delivery) = reader.next().await? {
         report.messages += 1;
-        chunk.insert(identity(&delivery));
+        let published_at_ns = delivery.published_at_ns();
+        let place = (delivery.stream_sequence(), published_at_ns);
+        let event = Event::of(delivery.payload(), published_at_ns, delivery.identity());
+        // A copy is dead where the event is: it counts by the event, whose place is another one.
+        let is_dead = dead.places.contains(&place) || dead.events.contains(&event);
+        *chunk.entry(event).or_default() |= is_dead;
         if chunk.len() >= CHUNK {
-            judge(&mut chunk, &clickhouse, &dead, &mut report).await?;
+            judge(&mut chunk, &clickhouse, &mut report).await?;
         }
         if Instant::now() >= next_progress {
             next_progress = Instant::now() + PROGRESS_PERIOD;
@@ -105,7 +112,7 @@ async fn reconcile(config: &Config, times: &Times) -> anyhow::Result<Report> {
             );
         }
     }
-    judge(&mut chunk, &clickhouse, &dead, &mut report).await?;
+    judge(&mut chunk, &clickhouse, &mut report).await?;
     report.unread = reader.unread();
     Ok(report)
 }
@@ -143,28 +150,102 @@ fn parse_time(field: &'static str, text: &str) -> anyhow::Result<i64> {
     )?)
 }
 
-/// The identity the event must be stored under, in the table or among the dead letters.
-fn identity(delivery: &Delivery) -> Uuid {
-    decode_delivery(delivery).map_or_else(
-        |dead_letter| dead_letter.event_id.unwrap_or_else(|| delivery.identity()),
-        |(_, event_id)| event_id,
-    )
+/// An event as the table knows it, or a message that the decoder refuses.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Event {
+    Decoded(EventKey),
+    /// Its identity, and a hash of its body.
+    Undecodable(Uuid, u64),
 }
 
+impl Event {
+    fn of(payload: &[u8], published_at_ns: i64, identity: Uuid) -> Self {
+        match decode_message(payload, published_at_ns, identity, u32::MAX) {
+            Ok((envelope, event_id)) => Self::Decoded(EventKey {
+                organization_id: envelope.organization_id,
+                end_device_id: envelope.end_device_id,
+                occurred_at_ns: envelope.occurred_at_ns,
+                event_id,
+            }),
+            Err(dead_letter) => {
+                let mut hasher = DefaultHasher::new();
+                payload.hash(&mut hasher);
+                let event_id = dead_letter.event_id.unwrap_or(identity);
+                Self::Undecodable(event_id, hasher.finish())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Decoded(key) => write!(
+                f,
+                "{} organization {:?}, device {:?}",
+                key.event_id, key.organization_id, key.end_device_id
+            ),
+            Self::Undecodable(event_id, _) => write!(f, "{event_id} that cannot be decoded"),
+        }
+    }
+}
+
+/// The dead letters of a stream.
+#[derive(Debug, Default)]
+struct Dead {
+    /// Sequence and publish time of their originals.
+    places: HashSet<(u64, i64)>,
+    /// Their events: one that was published again, or put back, is kept once.
+    events: HashSet<Event>,
+}
+
+impl Dead {
+    async fn read(dead_letters: &Stream, source: &str) -> anyhow::Result<Self> {
+        let mut dead = Self::default();
+        let mut reader = RangeReader::open(dead_letters, held_range(dead_letters).await?).await?;
+        let name = &dead_letters.cached_info().config.name;
+        while let Some(message) = reader.next().await? {
+            let Some(letter) = KeptLetter::read(name, &message) else {
+                continue;
+            };
+            let published_at_ns = letter.published_at_ns;
+            if letter.stream == source {
+                dead.places
+                    .insert((letter.stream_sequence, published_at_ns));
+            }
+            // Without its second part it is known by its place alone.
+            if let Ok(body) = letter.body(dead_letters).await {
+                let event = Event::of(&body, published_at_ns, letter.identity());
+                dead.events.insert(event);
+            }
+        }
+        Ok(dead)
+    }
+}
+
+/// Looks up events, each with whether it is a dead letter.
 async fn judge(
-    chunk: &mut HashSet<Uuid>,
+    chunk: &mut HashMap<Event, bool>,
     clickhouse: &ClickHouseClient,
-    dead: &HashSet<Uuid>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let event_ids: Vec<Uuid> = chunk.drain().collect();
+    let event_ids: Vec<Uuid> = chunk
+        .keys()
+        .filter_map(|event| match event {
+            Event::Decoded(key) => Some(key.event_id),
+            Event::Undecodable(..) => None,
+        })
+        .collect();
     let presence = clickhouse
         .presence(&event_ids)
         .await
         .context("clickhouse cannot be asked")?;
-    for event_id in event_ids {
-        let presence = presence.get(&event_id).copied().unwrap_or_default();
-        report.add(event_id, presence, dead.contains(&event_id));
+    for (event, is_dead) in chunk.drain() {
+        let presence = match &event {
+            Event::Decoded(key) => presence.get(key).copied(),
+            Event::Undecodable(..) => None,
+        };
+        report.add(&event, presence.unwrap_or_default(), is_dead);
     }
     Ok(())
 }
@@ -189,31 +270,31 @@ struct Report {
 #[derive(Debug, Default)]
 struct Finding {
     events: u64,
-    examples: Vec<Uuid>,
+    examples: Vec<String>,
 }
 
 impl Finding {
-    fn add(&mut self, event_id: Uuid) {
+    fn add(&mut self, event: &Event) {
         self.events += 1;
         if self.examples.len() < EXAMPLES_MAX {
-            self.examples.push(event_id);
+            self.examples.push(event.to_string());
         }
     }
 }
 
 impl Report {
-    fn add(&mut self, event_id: Uuid, presence: Presence, is_dead: bool) {
+    fn add(&mut self, event: &Event, presence: Presence, is_dead: bool) {
         let is_stored = presence.readable > 0;
         self.stored += u64::from(is_stored);
         self.dead += u64::from(is_dead);
         self.unmerged_copies += presence.copies.saturating_sub(presence.readable);
         match (is_stored, is_dead) {
-            (false, false) => self.lost.add(event_id),
-            (true, true) => self.in_both.add(event_id),
+            (false, false) => self.lost.add(event),
+            (true, true) => self.in_both.add(event),
             _ => {}
         }
         if presence.readable > 1 {
-            self.doubled.add(event_id);
+            self.doubled.add(event);
         }
     }
 
@@ -253,8 +334,8 @@ impl fmt::Display for Report {
             ("in both places", &self.in_both),
         ] {
             writeln!(f, "{name:<16} {}", finding.events)?;
-            for event_id in &finding.examples {
-                writeln!(f, "  {event_id}")?;
+            for event in &finding.examples {
+                writeln!(f, "  {event}")?;
             }
         }
         let verdict = if self.is_sound() {
@@ -277,7 +358,7 @@ mod tests {
         };
         for (copies, readable, dead) in cases {
             report.add(
-                Uuid::nil(),
+                &Event::Undecodable(Uuid::nil(), 0),
                 Presence {
                     copies: *copies,
                     readable: *readable,

@@ -5,7 +5,7 @@ pub(crate) mod http;
 mod service;
 mod world;
 
-pub(crate) use envelopes::{START_NS, numbered};
+pub(crate) use envelopes::{START_NS, envelope, numbered};
 pub(crate) use ponix_testkit::{Metrics, SOON};
 pub(crate) use service::{Service, ServiceBuilder};
 pub(crate) use world::World;
