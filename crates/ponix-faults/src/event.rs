@@ -7,6 +7,8 @@ use ponix_wire::envelope::v1::ProcessedEnvelope;
 use ponix_wire::{Message as _, Struct, Timestamp, Value, timestamp_from_ns, value};
 use uuid::Uuid;
 
+use crate::Pipeline;
+
 /// 2025-01-01T00:00:00Z; events lie behind it, so their times are the same in every run.
 const START_NS: i64 = 1_735_689_600 * 1_000_000_000;
 /// Events are spread over so many months, so that one INSERT makes several parts.
@@ -16,6 +18,8 @@ const MONTH_NS: i64 = 31 * 86_400 * 1_000_000_000;
 const KEY_MARK: &str = "ponix-key:";
 /// Devices whose rows the table refuses, see [`World::refuse_some_rows`](crate::World).
 pub(crate) const REFUSED_DEVICE: &str = "refused-";
+/// What makes a payload one that ends the process, with a failpoint that looks for it.
+pub const DEADLY_MARK: &str = "deadly-mark";
 
 /// What has to become of an event that was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub struct Event {
     pub fate: Fate,
     /// Where its identity comes from.
     pub identified_by: IdentifiedBy,
+    /// Whose event it is.
+    pub pipeline: Pipeline,
     subject_token: String,
     message_id: Option<Uuid>,
     payload: Bytes,
@@ -132,6 +138,48 @@ impl Event {
         event
     }
 
+    /// A good event of a pipeline, with its identity in the header.
+    pub fn good_of(pipeline: Pipeline, n: u64) -> Self {
+        Self::of(pipeline, n, None)
+    }
+
+    /// An event of a pipeline that must end in its dead letters, with its identity in the header.
+    pub fn poison_of(pipeline: Pipeline, n: u64, poison: Poison) -> Self {
+        Self::of(pipeline, n, Some(poison))
+    }
+
+    fn of(pipeline: Pipeline, n: u64, poison: Option<Poison>) -> Self {
+        let key = Uuid::now_v7();
+        let payload = match (pipeline, poison) {
+            (Pipeline::Envelopes, None) => return Self::good(n),
+            (Pipeline::Envelopes, Some(poison)) => return Self::poison(n, poison),
+            (Pipeline::Messages, poison) => line(n, key, poison),
+            (Pipeline::Readings, poison) => reading(n, key, poison),
+        };
+        Self {
+            key,
+            fate: poison.map_or(Fate::Stored, |_| Fate::DeadLetter),
+            identified_by: IdentifiedBy::Key,
+            pipeline,
+            subject_token: "reading".to_owned(),
+            message_id: Some(key),
+            payload: payload.into(),
+        }
+    }
+
+    /// An event whose payload a failpoint takes for one that ends the process; expected among the
+    /// dead letters.
+    pub fn deadly_of(pipeline: Pipeline, n: u64) -> Self {
+        let event = Self::good_of(pipeline, n).into_poison();
+        match pipeline {
+            Pipeline::Envelopes => event.marked(DEADLY_MARK),
+            Pipeline::Messages | Pipeline::Readings => Self {
+                payload: replaced(&event.payload, "device-", DEADLY_MARK),
+                ..event
+            },
+        }
+    }
+
     /// Adds text to a good event's data, where a planted fault looks for it.
     #[must_use]
     pub fn marked(mut self, mark: &str) -> Self {
@@ -162,10 +210,11 @@ impl Event {
         self
     }
 
-    /// The message that carries it, on a subject of this stream.
-    pub fn message(&self, stream: &str) -> OutgoingMessage {
+    /// The message that carries it.
+    pub fn message(&self) -> OutgoingMessage {
+        let prefix = self.pipeline.subject_prefix();
         OutgoingMessage {
-            subject: format!("{stream}.{}", self.subject_token),
+            subject: format!("{prefix}.{}", self.subject_token),
             id: self.message_id,
             headers: HeaderMap::new(),
             payload: self.payload.clone(),
@@ -177,6 +226,7 @@ impl Event {
             key,
             fate,
             identified_by: IdentifiedBy::Position,
+            pipeline: Pipeline::Envelopes,
             subject_token: envelope.end_device_id.clone(),
             message_id: None,
             payload: envelope.encode_to_vec().into(),
@@ -197,6 +247,55 @@ pub(crate) fn key_in(bytes: &[u8]) -> Option<Uuid> {
         .position(|window| window == KEY_MARK.as_bytes())?;
     let text = bytes.get(at + KEY_MARK.len()..)?.get(..36)?;
     Uuid::try_parse_ascii(text).ok()
+}
+
+/// A text line of the entity that the raw messages have.
+fn line(n: u64, key: Uuid, poison: Option<Poison>) -> String {
+    let device = device(n, poison);
+    let value = match poison {
+        Some(Poison::NotANumber) => "much".to_owned(),
+        Some(Poison::OutOfRange) => "2000000000".to_owned(),
+        _ => format!("{}.5", n % 1_000_000),
+    };
+    match poison {
+        Some(Poison::Undecodable) => format!("R|{KEY_MARK}{key}|too|many|values|of|all"),
+        Some(Poison::MissingField) => format!("R|{KEY_MARK}{key}||{value}"),
+        _ => format!("R|{KEY_MARK}{key}|{device}|{value}"),
+    }
+}
+
+/// A document of the declared pipeline.
+fn reading(n: u64, key: Uuid, poison: Option<Poison>) -> String {
+    let device = device(n, poison);
+    let year = match poison {
+        Some(Poison::OutOfRange) => 2455,
+        _ => 2026,
+    };
+    let value = match poison {
+        Some(Poison::NotANumber) => r#","value":"much""#.to_owned(),
+        Some(Poison::MissingField) => String::new(),
+        _ => format!(r#","value":{n}.5"#),
+    };
+    let end = match poison {
+        Some(Poison::Undecodable) => "",
+        _ => "}",
+    };
+    let (month, second) = (n % MONTHS + 1, n % 60);
+    format!(
+        r#"{{"id":"{key}","key":"{KEY_MARK}{key}","meter":"{device}","read_at":"{year}-0{month}-01T12:00:{second:02}Z"{value}{end}"#
+    )
+}
+
+fn device(n: u64, poison: Option<Poison>) -> String {
+    let kind = match poison {
+        Some(Poison::RefusedByClickHouse) => REFUSED_DEVICE,
+        _ => "device-",
+    };
+    format!("{kind}{}", n % 100)
+}
+
+fn replaced(payload: &[u8], text: &str, by: &str) -> Bytes {
+    String::from_utf8_lossy(payload).replace(text, by).into()
 }
 
 fn undecodable(key: Uuid) -> Bytes {

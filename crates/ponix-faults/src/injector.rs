@@ -42,18 +42,6 @@ impl<'a> FaultInjector<'a> {
         }
     }
 
-    /// All that faults can be injected into.
-    pub(crate) fn targets(&self) -> Vec<Target> {
-        let workers = (0..self.workers.len()).map(Target::Worker);
-        let others = [
-            Target::Nats,
-            Target::ClickHouse,
-            Target::NatsProxy,
-            Target::ClickHouseProxy,
-        ];
-        workers.chain(others).collect()
-    }
-
     /// Faults injected so far.
     pub(crate) fn counts(&self) -> FaultCounts {
         self.counts
@@ -88,6 +76,7 @@ impl<'a> FaultInjector<'a> {
             }
             Target::Nats => to_server(self.world.nats(), step).await,
             Target::ClickHouse => to_server(self.world.clickhouse(), step).await,
+            Target::Postgres => to_server(self.world.postgres(), step).await,
             Target::NatsProxy => to_proxy(self.world.nats_proxy(), step).await,
             Target::ClickHouseProxy => to_proxy(self.world.clickhouse_proxy(), step).await,
         }

@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
+use crate::Pipeline;
 use crate::event::{Event, Fate, IdentifiedBy};
 
 /// One event as the publisher knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
+    /// Whose event it is.
+    pub pipeline: Pipeline,
     /// What has to become of it, if it was accepted.
     pub fate: Fate,
     /// Where its identity comes from.
@@ -42,6 +45,7 @@ impl Ledger {
         self.entries().insert(
             event.key,
             Entry {
+                pipeline: event.pipeline,
                 fate: event.fate,
                 identified_by: event.identified_by,
                 acknowledged: None,
@@ -56,16 +60,6 @@ impl Ledger {
         }
     }
 
-    /// Says that these events, although accepted, are lost by what was done to the stream.
-    pub fn forget_acknowledgements(&self, keys: impl IntoIterator<Item = Uuid>) {
-        let mut entries = self.entries();
-        for key in keys {
-            if let Some(entry) = entries.get_mut(&key) {
-                entry.acknowledged = None;
-            }
-        }
-    }
-
     /// Counts.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
@@ -77,9 +71,11 @@ impl Ledger {
         totals
     }
 
-    /// A copy of all entries.
-    pub fn snapshot(&self) -> HashMap<Uuid, Entry> {
-        self.entries().clone()
+    /// A copy of a pipeline's entries.
+    pub fn of(&self, pipeline: Pipeline) -> HashMap<Uuid, Entry> {
+        let entries = self.entries();
+        let of_pipeline = entries.iter().filter(|(_, e)| e.pipeline == pipeline);
+        of_pipeline.map(|(key, entry)| (*key, *entry)).collect()
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<Uuid, Entry>> {

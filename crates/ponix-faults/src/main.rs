@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use ponix_faults::{RunOptions, random_run};
+use ponix_faults::{RunOptions, random_run, trace};
 use tracing_subscriber::EnvFilter;
 
 /// Injects faults into Ponix on real servers and judges what has become of each event.
@@ -29,9 +29,12 @@ struct Cli {
     /// Workers on the one consumer.
     #[arg(long, default_value_t = 3)]
     workers: usize,
-    /// Events a second.
+    /// Envelopes a second; half as many readings, a quarter as many raw messages.
     #[arg(long, default_value_t = 1_000)]
     rate: u64,
+    /// Prints the faults that the seed gives, and injects none.
+    #[arg(long)]
+    schedule: bool,
     /// Where the report is written as JSON; `.ponix/faults/seed-SEED.json` otherwise.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -66,6 +69,10 @@ async fn run(cli: &Cli) -> Result<bool> {
         workers: cli.workers,
         rate: cli.rate,
     };
+    if cli.schedule {
+        print!("{}", trace(options.seed, options.workers, options.length));
+        return Ok(true);
+    }
     eprintln!("faults: {} min with seed {}", cli.minutes, options.seed);
     let report = random_run(options, |line| eprintln!("faults: {line}")).await?;
     let default = || PathBuf::from(format!(".ponix/faults/seed-{}.json", report.seed));

@@ -202,6 +202,7 @@ mod tests {
 
     fn entry(fate: Fate, acknowledged: Option<u64>) -> Entry {
         Entry {
+            pipeline: crate::Pipeline::Envelopes,
             fate,
             identified_by: IdentifiedBy::Key,
             acknowledged,

@@ -23,12 +23,11 @@ const IN_FLIGHT: usize = 256;
 pub struct Publishing {
     publisher: Publisher,
     context: Context,
-    stream: String,
     ledger: Ledger,
 }
 
 impl Publishing {
-    pub(crate) async fn connect(url: &str, stream: &str, ledger: Ledger) -> Result<Self> {
+    pub(crate) async fn connect(url: &str, ledger: Ledger) -> Result<Self> {
         let config = NatsConfig {
             servers: url.split(',').map(str::to_owned).collect(),
             request_timeout: Duration::from_secs(2),
@@ -41,7 +40,6 @@ impl Publishing {
         Ok(Self {
             publisher: Publisher::new(client.clone(), &config, 2 * IN_FLIGHT, metrics),
             context: jetstream_context(client, &config),
-            stream: stream.to_owned(),
             ledger,
         })
     }
@@ -83,14 +81,14 @@ impl Publishing {
     /// The stream's refusal, or no PubAck in time.
     pub async fn publish_once(&self, event: Event) -> Result<PubAck, PublishError> {
         self.ledger.attempt(&event);
-        let ack = self.publisher.publish(event.message(&self.stream)).await?;
+        let ack = self.publisher.publish(event.message()).await?;
         self.ledger.acknowledge(event.key, ack.sequence);
         Ok(ack)
     }
 
     async fn publish_one(&self, event: Event, give_up: &CancellationToken) -> Result<()> {
         self.ledger.attempt(&event);
-        let message = event.message(&self.stream);
+        let message = event.message();
         let ack = match self.publisher.publish(message.clone()).await {
             Ok(ack) => Some(ack),
             Err(err) if err.class() == PublishErrorClass::Rejected => {

@@ -1,5 +1,6 @@
 //! The randomised run: workers and publishers at work while faults are injected.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,11 +14,17 @@ use crate::Worker;
 use crate::event::{Event, Poison};
 use crate::injector::{FaultCounts, FaultInjector};
 use crate::oracle::Judgement;
-use crate::schedule::schedule;
+use crate::pipeline::Pipeline;
+use crate::schedule::{Target, schedule};
 use crate::world::World;
 
-/// Publishers, each with a connection of its own.
-const PUBLISHERS: u64 = 2;
+/// Publishers, each with a connection of its own, and the part of the rate that is theirs.
+const PUBLISHERS: [(Pipeline, u64); 4] = [
+    (Pipeline::Envelopes, 2),
+    (Pipeline::Envelopes, 2),
+    (Pipeline::Messages, 4),
+    (Pipeline::Readings, 2),
+];
 /// Events are published in chunks, so many a second.
 const CHUNKS_PER_SECOND: u64 = 10;
 /// Time between two lines that tell how far it is.
@@ -36,7 +43,8 @@ pub struct RunOptions {
     pub seed: u64,
     /// Workers on the one consumer.
     pub workers: usize,
-    /// Events a second, as far as the servers let the publishers.
+    /// Envelopes a second, as far as the servers let the publishers; half as many readings, and a
+    /// quarter as many raw messages.
     pub rate: u64,
 }
 
@@ -55,8 +63,8 @@ pub struct RunReport {
     pub worker_exits: u64,
     /// Time from the last fault until everything was settled, in milliseconds.
     pub quiet_after_ms: u64,
-    /// What the oracle says.
-    pub judgement: Judgement,
+    /// What the oracle says of each pipeline.
+    pub judgements: BTreeMap<&'static str, Judgement>,
     /// Whether oracle and reconciler found nothing wrong.
     pub sound: bool,
     /// What the reconciler or a merge brought to light that the oracle did not; empty when sound.
@@ -65,7 +73,6 @@ pub struct RunReport {
 
 impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let judgement = &self.judgement;
         writeln!(f, "{:<36} {:>10}", "seed", self.seed)?;
         writeln!(f, "{:<36} {:>10}", "seconds", self.seconds)?;
         writeln!(f, "{:<36} {:>10}", "workers", self.workers)?;
@@ -75,19 +82,13 @@ impl fmt::Display for RunReport {
         for (name, count) in [
             ("faults injected", self.faults.values().sum()),
             ("workers that ended by themselves", self.worker_exits),
-            ("events attempted", judgement.attempted),
-            ("events acknowledged by PubAck", judgement.acknowledged),
-            ("poison among them", judgement.poison),
-            ("readable events", judgement.readable),
-            ("dead letters", judgement.dead),
-            ("physical duplicates", judgement.physical_duplicates),
             ("quiet after, ms", self.quiet_after_ms),
-            ("violations", judgement.violations),
         ] {
             writeln!(f, "{name:<36} {count:>10}")?;
         }
-        for example in &judgement.examples {
-            writeln!(f, "  {example}")?;
+        for (pipeline, judgement) in &self.judgements {
+            writeln!(f, "{pipeline}")?;
+            tell(f, judgement)?;
         }
         if !self.disagreement.is_empty() {
             writeln!(f, "{}", self.disagreement)?;
@@ -95,6 +96,24 @@ impl fmt::Display for RunReport {
         let result = if self.sound { "sound" } else { "NOT SOUND" };
         write!(f, "{:<36} {result:>10}", "result")
     }
+}
+
+fn tell(f: &mut fmt::Formatter<'_>, judgement: &Judgement) -> fmt::Result {
+    for (name, count) in [
+        ("events attempted", judgement.attempted),
+        ("events acknowledged by PubAck", judgement.acknowledged),
+        ("poison among them", judgement.poison),
+        ("readable events", judgement.readable),
+        ("dead letters", judgement.dead),
+        ("physical duplicates", judgement.physical_duplicates),
+        ("violations", judgement.violations),
+    ] {
+        writeln!(f, "  {name:<34} {count:>10}")?;
+    }
+    for example in &judgement.examples {
+        writeln!(f, "    {example}")?;
+    }
+    Ok(())
 }
 
 /// Injects faults into a world for a while, heals it, waits for quiet and judges. `say` gets a line now and
@@ -108,26 +127,42 @@ pub async fn random_run(
     say: impl Fn(&str) + Send + Sync,
 ) -> Result<RunReport> {
     let world = World::builder()
+        .all_pipelines()
         .nats_proxy()
         .clickhouse_proxy()
+        // Short, so that the janitor purges under the workers; the tables keep what it purges.
+        .env("PONIX_NATS_REPLAY_WINDOW_SECS", 5)
+        .env("PONIX_MESSAGES_HISTORY_SECS", 5)
+        .env("PONIX_NATS_JANITOR_INTERVAL_SECS", 1)
         .env("PONIX_STARTUP_TIMEOUT_SECS", 20)
         .env("PONIX_NATS_BATCH_SIZE", 500)
         .env("PONIX_NATS_BATCH_WAIT_SECS", 0.5)
         .env("PONIX_NATS_ACK_WAIT_SECS", 5)
         .start()
         .await?;
-    world.refuse_some_rows().await?;
     let workers = (0..options.workers).map(|_| world.start_worker(""));
     let workers = try_join_all(workers).await?;
+    world.refuse_some_rows().await?;
     say("servers and workers are up");
 
     let injector = FaultInjector::new(&world, &workers);
     let (over, healed) = (CancellationToken::new(), CancellationToken::new());
-    let publishers =
-        (0..PUBLISHERS).map(|number| publish(&world, number, options.rate, &over, &healed));
+    let publishers = PUBLISHERS
+        .iter()
+        .zip(0..)
+        .map(|((pipeline, share), number)| {
+            publish(
+                &world,
+                *pipeline,
+                number,
+                options.rate / share,
+                &over,
+                &healed,
+            )
+        });
     let keepers = (0..workers.len()).map(|number| injector.keep_alive(number, &healed));
     let work = async {
-        let schedules = injector.targets().into_iter().map(|target| {
+        let schedules = Target::all(options.workers).into_iter().map(|target| {
             let steps = schedule(options.seed, target, options.length);
             injector.carry_out(target, steps)
         });
@@ -150,7 +185,7 @@ pub async fn random_run(
     wait_for_quiet(&world, &workers, &say).await?;
     let quiet_after_ms = end.elapsed().as_millis() as u64;
     say("quiet, judging");
-    let judgement = world.judge().await?;
+    let judgements = world.judge_all().await?;
     say("asking the reconciler, merging and judging again");
     let disagreement = world.confirm().await.err();
     Ok(RunReport {
@@ -160,22 +195,26 @@ pub async fn random_run(
         faults: injector.counts(),
         worker_exits: exits.into_iter().sum(),
         quiet_after_ms,
-        sound: judgement.is_sound() && disagreement.is_none(),
+        sound: judgements.values().all(Judgement::is_sound) && disagreement.is_none(),
         disagreement: disagreement.map_or_else(String::new, |err| format!("{err:#}")),
-        judgement,
+        judgements: (judgements
+            .into_iter()
+            .map(|(of, judgement)| (of.name(), judgement)))
+        .collect(),
     })
 }
 
 /// Publishes until it is over, then waits for the PubAcks that are missing.
 async fn publish(
     world: &World,
+    pipeline: Pipeline,
     number: u64,
     rate: u64,
     over: &CancellationToken,
     healed: &CancellationToken,
 ) -> Result<()> {
     let publishing = world.another_publishing().await?;
-    let chunk = (rate / PUBLISHERS / CHUNKS_PER_SECOND).max(1);
+    let chunk = (rate / CHUNKS_PER_SECOND).max(1);
     let mut ticks = interval(Duration::from_millis(1_000 / CHUNKS_PER_SECOND));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let next = AtomicU64::new(number * 1_000_000_000);
@@ -185,7 +224,7 @@ async fn publish(
             ticks.tick().await;
             let from = next.fetch_add(chunk, Ordering::Relaxed);
             publishing
-                .publish_until((from..from + chunk).map(event), &give_up)
+                .publish_until((from..from + chunk).map(|n| event(pipeline, n)), &give_up)
                 .await?;
         }
         anyhow::Ok(())
@@ -199,19 +238,26 @@ async fn publish(
 }
 
 /// The kind of an event follows from its number.
-fn event(n: u64) -> Event {
-    match n % 3_000 {
+fn event(pipeline: Pipeline, n: u64) -> Event {
+    let poison = match n % 3_000 {
         // Few, as a batch that is refused by more than its share of rows is held for a human.
-        1_500 => Event::poison(n, Poison::RefusedByClickHouse),
-        50 | 1_050 | 2_050 => Event::poison(n, Poison::Undecodable),
-        150 | 1_150 => Event::poison(n, Poison::MissingField),
-        250 | 1_250 => Event::poison(n, Poison::NotANumber),
-        350 | 1_350 => Event::poison(n, Poison::OutOfRange),
-        450 | 2_450 => Event::anonymous_poison(n),
-        k if k % 10 == 3 => Event::with_header_alone(n),
-        k if k % 10 == 7 => Event::anonymous(n),
-        _ => Event::good(n),
-    }
+        1_500 => Poison::RefusedByClickHouse,
+        50 | 1_050 | 2_050 => Poison::Undecodable,
+        150 | 1_150 => Poison::MissingField,
+        250 | 1_250 => Poison::NotANumber,
+        350 | 1_350 => Poison::OutOfRange,
+        k => {
+            // Only envelopes can do without an identity in their message.
+            return match k {
+                _ if pipeline != Pipeline::Envelopes => Event::good_of(pipeline, n),
+                450 | 2_450 => Event::anonymous_poison(n),
+                _ if k % 10 == 3 => Event::with_header_alone(n),
+                _ if k % 10 == 7 => Event::anonymous(n),
+                _ => Event::good(n),
+            };
+        }
+    };
+    Event::poison_of(pipeline, n, poison)
 }
 
 async fn tell_progress(

@@ -15,6 +15,8 @@ pub enum Target {
     Nats,
     /// ClickHouse.
     ClickHouse,
+    /// PostgreSQL.
+    Postgres,
     /// The connections between workers and NATS.
     NatsProxy,
     /// The connections between workers and ClickHouse.
@@ -22,6 +24,18 @@ pub enum Target {
 }
 
 impl Target {
+    /// All targets of a run with so many workers.
+    pub fn all(workers: usize) -> Vec<Self> {
+        let others = [
+            Self::Nats,
+            Self::ClickHouse,
+            Self::Postgres,
+            Self::NatsProxy,
+            Self::ClickHouseProxy,
+        ];
+        (0..workers).map(Self::Worker).chain(others).collect()
+    }
+
     const fn is_proxy(self) -> bool {
         matches!(self, Self::NatsProxy | Self::ClickHouseProxy)
     }
@@ -33,6 +47,7 @@ impl Target {
             Self::ClickHouse => 2,
             Self::NatsProxy => 3,
             Self::ClickHouseProxy => 4,
+            Self::Postgres => 5,
             Self::Worker(number) => 100 + number as u64,
         }
     }
@@ -44,6 +59,7 @@ impl fmt::Display for Target {
             Self::Worker(number) => write!(f, "worker {number}"),
             Self::Nats => f.write_str("nats"),
             Self::ClickHouse => f.write_str("clickhouse"),
+            Self::Postgres => f.write_str("postgresql"),
             Self::NatsProxy => f.write_str("nats proxy"),
             Self::ClickHouseProxy => f.write_str("clickhouse proxy"),
         }
@@ -143,6 +159,24 @@ pub fn schedule(seed: u64, target: Target, length: Duration) -> Vec<Step> {
         steps.push(Step { at, fault, lasts });
         at += lasts;
     }
+}
+
+/// Everything that a run will do, a line each in the order of time.
+pub fn trace(seed: u64, workers: usize, length: Duration) -> String {
+    let steps = Target::all(workers).into_iter().flat_map(|target| {
+        let steps = schedule(seed, target, length);
+        steps.into_iter().map(move |step| (step.at, target, step))
+    });
+    let mut steps: Vec<_> = steps.collect();
+    steps.sort_by_key(|(at, target, _)| (*at, *target));
+    let line = |(at, target, step): (Duration, Target, Step)| {
+        let (at, lasts) = (at.as_millis(), step.lasts.as_millis());
+        format!(
+            "{at:>9} ms  {target}: {} for {lasts} ms\n",
+            step.fault.as_str()
+        )
+    };
+    steps.into_iter().map(line).collect()
 }
 
 #[cfg(test)]

@@ -1,29 +1,27 @@
 //! Servers, proxies, publishers and workers that belong together.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use ponix_clickhouse::{ClickHouseConfig, Client, Migrator};
 use ponix_nats::async_nats::jetstream::consumer::Info;
 use ponix_nats::async_nats::jetstream::stream::Stream;
-use ponix_nats::{DeadLetters, RangeReader, SequenceRange, StreamSettings, held_range};
+use ponix_nats::{DeadLetters, StreamSettings};
 use ponix_stack::{
-    ClickHouse, ClickHouseBuilder, Nats, NatsBuilder, NatsCluster, Proxy, eventually,
+    ClickHouse, ClickHouseBuilder, Nats, NatsBuilder, NatsCluster, Postgres, Proxy, eventually,
 };
+use tempfile::TempDir;
 
-use uuid::Uuid;
-
-use crate::event::{REFUSED_DEVICE, key_in};
+use crate::event::REFUSED_DEVICE;
 use crate::ledger::Ledger;
-use crate::oracle::{Findings, Found, Judgement, judge};
+use crate::oracle::Judgement;
+use crate::pipeline::{Pipeline, write_declarations};
 use crate::publishing::Publishing;
 use crate::worker::binary;
-use crate::{IdentifiedBy, SOON, Worker};
+use crate::{SOON, Worker};
 
-const STREAM: &str = "processed_envelopes";
-const CONSUMER: &str = "ponix-all-in-one";
 /// Long runs leave much to read and to merge.
 const QUERY_TIMEOUT: Duration = Duration::from_mins(5);
 /// Reading a whole stream takes its time.
@@ -56,10 +54,18 @@ pub struct WorldBuilder {
     clickhouse: ClickHouseBuilder,
     nats_proxy: bool,
     clickhouse_proxy: bool,
+    all_pipelines: bool,
     env: BTreeMap<String, String>,
 }
 
 impl WorldBuilder {
+    /// Has every pipeline, and PostgreSQL, beside the one of the envelopes.
+    #[must_use]
+    pub fn all_pipelines(mut self) -> Self {
+        self.all_pipelines = true;
+        self
+    }
+
     /// Puts the NATS server into this folder.
     #[must_use]
     pub fn nats_folder(mut self, folder: impl Into<PathBuf>) -> Self {
@@ -136,8 +142,13 @@ impl WorldBuilder {
             ..ClickHouseConfig::default()
         })?;
         let ledger = Ledger::default();
-        let publishing = Publishing::connect(&nats.url(), STREAM, ledger.clone()).await?;
+        let publishing = Publishing::connect(&nats.url(), ledger.clone()).await?;
         let mut env = self.env;
+        let others = if self.all_pipelines {
+            Some(OtherPipelines::start(&mut env).await?)
+        } else {
+            None
+        };
         let nats_url = nats_proxy.as_ref().map(|proxy| proxy.url("nats"));
         env.insert(
             "PONIX_NATS_URL".into(),
@@ -154,6 +165,7 @@ impl WorldBuilder {
             store,
             publishing,
             ledger,
+            others,
             env,
         };
         world.make_tables_and_stream().await?;
@@ -171,7 +183,44 @@ pub struct World {
     store: Client,
     publishing: Publishing,
     ledger: Ledger,
+    others: Option<OtherPipelines>,
     env: BTreeMap<String, String>,
+}
+
+/// What the pipelines beside the envelopes' need.
+#[derive(Debug)]
+struct OtherPipelines {
+    postgres: Postgres,
+    /// Their entities and documents.
+    _declarations: TempDir,
+}
+
+impl OtherPipelines {
+    /// Starts PostgreSQL, and tells the workers.
+    async fn start(env: &mut BTreeMap<String, String>) -> Result<Self> {
+        let postgres = Postgres::start().await?;
+        let folder = tempfile::tempdir()?;
+        let (entities, pipelines) = (
+            folder.path().join("entities"),
+            folder.path().join("pipelines"),
+        );
+        let ack_wait = env["PONIX_NATS_ACK_WAIT_SECS"].clone();
+        write_declarations(&entities, &pipelines, &format!("{ack_wait}s"))?;
+        for (name, value) in [
+            ("PONIX_POSTGRES_URL", postgres.url()),
+            ("PONIX_ENTITIES_DIR", entities.display().to_string()),
+            ("PONIX_PIPELINES_DIR", pipelines.display().to_string()),
+            ("PONIX_MESSAGES_BATCH_SIZE", "100".to_owned()),
+            ("PONIX_MESSAGES_NAK_DELAY_SECS", "0.2".to_owned()),
+            ("PONIX_MESSAGES_ACK_WAIT_SECS", ack_wait),
+        ] {
+            env.insert(name.to_owned(), value);
+        }
+        Ok(Self {
+            postgres,
+            _declarations: folder,
+        })
+    }
 }
 
 impl World {
@@ -183,6 +232,7 @@ impl World {
             clickhouse: ClickHouse::builder(),
             nats_proxy: false,
             clickhouse_proxy: false,
+            all_pipelines: false,
             env: BTreeMap::new(),
         };
         builder
@@ -231,6 +281,22 @@ impl World {
         &self.clickhouse
     }
 
+    /// PostgreSQL.
+    ///
+    /// # Panics
+    /// Not all pipelines were asked for.
+    pub fn postgres(&self) -> &Postgres {
+        &self.others.as_ref().expect("all pipelines").postgres
+    }
+
+    /// The pipelines that the workers run.
+    pub fn pipelines(&self) -> &'static [Pipeline] {
+        match self.others {
+            Some(_) => &Pipeline::ALL,
+            None => &[Pipeline::Envelopes],
+        }
+    }
+
     /// The proxy between the workers and NATS.
     ///
     /// # Panics
@@ -259,7 +325,7 @@ impl World {
     /// # Errors
     /// NATS does not answer.
     pub async fn another_publishing(&self) -> Result<Publishing> {
-        Publishing::connect(&self.nats.url(), STREAM, self.ledger.clone()).await
+        Publishing::connect(&self.nats.url(), self.ledger.clone()).await
     }
 
     /// What was published.
@@ -318,18 +384,24 @@ impl World {
         Ok((status.code(), command.process().log()?))
     }
 
-    /// Has the table refuse rows of the devices that [`Poison::RefusedByClickHouse`] uses.
+    /// Has every table refuse rows of the devices that [`Poison::RefusedByClickHouse`] uses.
     ///
     /// # Errors
     /// ClickHouse does not answer.
     ///
     /// [`Poison::RefusedByClickHouse`]: crate::Poison::RefusedByClickHouse
     pub async fn refuse_some_rows(&self) -> Result<()> {
-        self.execute(&format!(
-            "ALTER TABLE processed_envelopes ADD CONSTRAINT planted \
-             CHECK NOT startsWith(end_device_id, '{REFUSED_DEVICE}')"
-        ))
-        .await
+        for pipeline in self.pipelines() {
+            let check = match pipeline {
+                Pipeline::Messages => format!("(device NOT LIKE '{REFUSED_DEVICE}%')"),
+                Pipeline::Readings => format!("NOT startsWith(meter, '{REFUSED_DEVICE}')"),
+                Pipeline::Envelopes => format!("NOT startsWith(end_device_id, '{REFUSED_DEVICE}')"),
+            };
+            let table = pipeline.table();
+            let add = format!("ALTER TABLE {table} ADD CONSTRAINT planted CHECK {check}");
+            self.execute_on(*pipeline, &add).await?;
+        }
+        Ok(())
     }
 
     /// Has the table take all rows again.
@@ -346,8 +418,7 @@ impl World {
     /// # Errors
     /// NATS does not answer, or there is none.
     pub async fn stream(&self) -> Result<Stream> {
-        let stream = self.publishing.context().get_stream(STREAM).await;
-        stream.context("the stream")
+        self.stream_of(Pipeline::Envelopes).await
     }
 
     /// The stream of the dead letters.
@@ -355,9 +426,7 @@ impl World {
     /// # Errors
     /// NATS does not answer, or there is none.
     pub async fn dead_letter_stream(&self) -> Result<Stream> {
-        let name = dead_letters().name;
-        let stream = self.publishing.context().get_stream(name).await;
-        stream.context("the stream of the dead letters")
+        self.stream_named(&dead_letters().name).await
     }
 
     /// The workers' consumer.
@@ -365,8 +434,7 @@ impl World {
     /// # Errors
     /// NATS does not answer, or there is none.
     pub async fn consumer(&self) -> Result<Info> {
-        let info = self.stream().await?.consumer_info(CONSUMER).await;
-        info.context("the consumer")
+        self.consumer_of(Pipeline::Envelopes).await
     }
 
     /// Waits until every message is settled.
@@ -383,9 +451,15 @@ impl World {
     /// Not in time.
     pub async fn settled_within(&self, timeout: Duration) -> Result<()> {
         eventually("every message to be settled", timeout, || async {
-            let info = self.consumer().await?;
-            let left = (info.num_pending, info.num_ack_pending);
-            ensure!(left == (0, 0), "{} pending, {} not settled", left.0, left.1);
+            for pipeline in self.pipelines() {
+                let info = self.consumer_of(*pipeline).await?;
+                let left = (info.num_pending, info.num_ack_pending);
+                let (pending, open) = left;
+                ensure!(
+                    left == (0, 0),
+                    "{pipeline}: {pending} pending, {open} not settled"
+                );
+            }
             Ok(())
         })
         .await
@@ -421,6 +495,52 @@ impl World {
         Ok(tokio::time::timeout(QUERY_TIMEOUT, query).await??)
     }
 
+    /// Two texts of every row.
+    pub(crate) async fn pairs(&self, sql: &str) -> Result<Vec<(String, String)>> {
+        let query = self.store.raw().query_raw(sql).fetch_all();
+        Ok(tokio::time::timeout(QUERY_TIMEOUT, query).await??)
+    }
+
+    /// A connection to PostgreSQL.
+    pub(crate) async fn postgres_client(&self) -> Result<tokio_postgres::Client> {
+        let url = self.postgres().url();
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// Has a pipeline's table refuse every row, as after a constraint that was added by mistake.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn refuse_rows_of(&self, pipeline: Pipeline) -> Result<()> {
+        let check = match pipeline {
+            Pipeline::Messages => "(value < 0) NOT VALID",
+            Pipeline::Readings => "value < 0",
+            Pipeline::Envelopes => "end_device_id = ''",
+        };
+        let table = pipeline.table();
+        let add = format!("ALTER TABLE {table} ADD CONSTRAINT mistaken CHECK {check}");
+        self.execute_on(pipeline, &add).await
+    }
+
+    /// Takes the constraint away again.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn take_rows_of(&self, pipeline: Pipeline) -> Result<()> {
+        let table = pipeline.table();
+        let drop = format!("ALTER TABLE {table} DROP CONSTRAINT mistaken");
+        self.execute_on(pipeline, &drop).await
+    }
+
+    async fn execute_on(&self, pipeline: Pipeline, sql: &str) -> Result<()> {
+        match pipeline {
+            Pipeline::Messages => Ok(self.postgres_client().await?.batch_execute(sql).await?),
+            Pipeline::Envelopes | Pipeline::Readings => self.execute(sql).await,
+        }
+    }
+
     /// Executes a statement.
     ///
     /// # Errors
@@ -430,40 +550,32 @@ impl World {
         Ok(tokio::time::timeout(QUERY_TIMEOUT, query).await??)
     }
 
-    /// Asks the servers for everything and judges it.
-    ///
-    /// # Errors
-    /// A server does not answer.
-    pub async fn judge(&self) -> Result<Judgement> {
-        let entries = self.ledger.snapshot();
-        let info = self.consumer().await?;
-        let anonymous = entries
-            .values()
-            .any(|entry| entry.identified_by == IdentifiedBy::Position);
-        let findings = Findings {
-            readable: self.readable_events().await?,
-            dead: self.dead_letters().await?,
-            rows: self.rows().await?,
-            pending: info.num_pending,
-            ack_pending: info.num_ack_pending as u64,
-            position_identities: if anonymous {
-                self.position_identities().await?
-            } else {
-                HashMap::new()
-            },
-        };
-        Ok(judge(&entries, &findings))
-    }
-
     /// Judges, and [confirms](Self::confirm) the judgement.
     ///
     /// # Errors
     /// The oracle finds something wrong, or its judgement is not confirmed.
     pub async fn expect_sound(&self) -> Result<Judgement> {
-        let judgement = self.judge().await?;
-        ensure!(judgement.is_sound(), "not sound: {judgement}");
+        let judgements = self.judge_all().await?;
+        for (pipeline, judgement) in &judgements {
+            ensure!(
+                judgement.is_sound(),
+                "{pipeline} are not sound: {judgement}"
+            );
+        }
         self.confirm().await?;
-        Ok(judgement)
+        Ok(judgements[&Pipeline::Envelopes].clone())
+    }
+
+    /// Judges every pipeline.
+    ///
+    /// # Errors
+    /// A server does not answer.
+    pub async fn judge_all(&self) -> Result<BTreeMap<Pipeline, Judgement>> {
+        let mut judgements = BTreeMap::new();
+        for pipeline in self.pipelines() {
+            judgements.insert(*pipeline, self.judge_pipeline(*pipeline).await?);
+        }
+        Ok(judgements)
     }
 
     /// Asks the reconciler too; then merges everything and judges again.
@@ -476,29 +588,22 @@ impl World {
             code == Some(0),
             "the reconciler ends with {code:?}: {report}"
         );
-        self.execute("OPTIMIZE TABLE processed_envelopes FINAL")
-            .await?;
-        let merged = self.judge().await?;
-        ensure!(merged.is_sound(), "not sound once merged: {merged}");
-        ensure!(
-            merged.physical_duplicates == 0,
-            "copies are left once all parts are merged: {merged}"
-        );
-        Ok(())
-    }
-
-    /// Keys of the messages that the stream holds.
-    ///
-    /// # Errors
-    /// NATS does not answer.
-    pub async fn keys_in_stream(&self) -> Result<HashSet<Uuid>> {
-        let stream = self.stream().await?;
-        let mut keys = HashSet::new();
-        let mut reader = RangeReader::open(&stream, held_range(&stream).await?).await?;
-        while let Some(delivery) = reader.next().await? {
-            keys.extend(key_in(delivery.payload()));
+        for pipeline in self.pipelines() {
+            if *pipeline != Pipeline::Messages {
+                let optimize = format!("OPTIMIZE TABLE {} FINAL", pipeline.table());
+                self.execute(&optimize).await?;
+            }
+            let merged = self.judge_pipeline(*pipeline).await?;
+            ensure!(
+                merged.is_sound(),
+                "{pipeline} are not sound once merged: {merged}"
+            );
+            ensure!(
+                merged.physical_duplicates == 0,
+                "{pipeline}: copies are left once all parts are merged: {merged}"
+            );
         }
-        Ok(keys)
+        Ok(())
     }
 
     async fn make_tables_and_stream(&self) -> Result<()> {
@@ -523,62 +628,12 @@ impl World {
         }
         Ok(())
     }
-
-    async fn readable_events(&self) -> Result<Vec<Found>> {
-        let sql = "SELECT toString(event_id), toString(data.key) FROM envelopes";
-        let query = self
-            .store
-            .raw()
-            .query_raw(sql)
-            .fetch_all::<(String, String)>();
-        let rows = tokio::time::timeout(QUERY_TIMEOUT, query).await??;
-        let found = |(event_id, key): (String, String)| {
-            Ok(Found {
-                identity: event_id.parse()?,
-                key: key_in(key.as_bytes()),
-            })
-        };
-        rows.into_iter().map(found).collect()
-    }
-
-    async fn dead_letters(&self) -> Result<Vec<Found>> {
-        let stream = self.dead_letter_stream().await?;
-        let mut found = Vec::new();
-        let mut reader = RangeReader::open(&stream, held_range(&stream).await?).await?;
-        while let Some(letter) = reader.next().await? {
-            let identity = letter.subject().rsplit('.').next().unwrap_or_default();
-            found.push(Found {
-                identity: identity.parse()?,
-                key: key_in(letter.payload()),
-            });
-        }
-        let messages = stream.get_info().await?.state.messages;
-        ensure!(
-            found.len() as u64 == messages,
-            "{} of {messages} dead letters read",
-            found.len()
-        );
-        Ok(found)
-    }
-
-    /// Identities that follow from the places in the stream, by the key of the message there.
-    async fn position_identities(&self) -> Result<HashMap<Uuid, Uuid>> {
-        let stream = self.stream().await?;
-        let range: SequenceRange = held_range(&stream).await?;
-        let mut identities = HashMap::new();
-        let mut reader = RangeReader::open(&stream, range).await?;
-        while let Some(delivery) = reader.next().await? {
-            if let Some(key) = key_in(delivery.payload()) {
-                identities.insert(key, delivery.identity());
-            }
-        }
-        Ok(identities)
-    }
 }
 
 /// The names; the sizes are those that the workers are told.
 fn stream() -> StreamSettings {
-    StreamSettings::new(STREAM, vec![format!("{STREAM}.>")])
+    let name = Pipeline::Envelopes.stream();
+    StreamSettings::new(name, vec![format!("{name}.>")])
 }
 
 fn dead_letters() -> StreamSettings {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ponix_faults::{Event, Poison, World};
-use ponix_stack::eventually;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use crate::support::{good, poison, size};
@@ -109,36 +108,6 @@ async fn a_worker_killed_at_random_leaves_at_most_what_was_in_flight() -> Result
         judgement.physical_duplicates <= most,
         "more than {most}: {judgement}"
     );
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_payload_that_ends_the_process_takes_no_other_along() -> Result<()> {
-    let world = World::builder()
-        .env("PONIX_NATS_BATCHES_IN_FLIGHT", 1)
-        .start()
-        .await?;
-    let killer = Event::good(0).marked("deadly-mark").into_poison();
-    world.publishing().publish(good(30)).await?;
-    world.publishing().publish([killer]).await?;
-    world.publishing().publish(good(30)).await?;
-    let worker = world
-        .launch_worker("abort_on_payload=return(deadly-mark)", &[])
-        .await?;
-    let alive = || async {
-        if !worker.process().is_running() {
-            worker.process().start()?;
-        }
-        let left = world.consumer().await?;
-        ensure!(
-            (left.num_pending, left.num_ack_pending) == (0, 0),
-            "not settled"
-        );
-        Ok(())
-    };
-    eventually("the killer to be rejected", ponix_faults::SOON, alive).await?;
-    let judgement = world.expect_sound().await?;
-    assert_eq!((judgement.readable, judgement.dead), (60, 1), "{judgement}");
     Ok(())
 }
 

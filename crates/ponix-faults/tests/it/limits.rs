@@ -175,6 +175,10 @@ async fn a_full_stream_refuses_publishers_and_recovers_by_itself() -> Result<()>
     .await?;
     world.settled().await?;
     let judgement = world.expect_sound().await?;
+    // Those that were accepted, and the one or more that found room again.
+    ensure!(judgement.acknowledged > accepted, "{judgement}");
+    ensure!(judgement.readable >= judgement.acknowledged, "{judgement}");
+    assert_eq!(judgement.dead, 0, "{judgement}");
     println!("{accepted} accepted until it was full; {judgement}");
     Ok(())
 }

@@ -9,5 +9,7 @@ mod disks;
 mod lifecycle;
 mod limits;
 mod outages;
+mod pipelines;
 mod planted_bugs;
+mod seeds;
 mod support;
