@@ -14,6 +14,7 @@ use ponix_pipeline::{
     ClickhouseSink, Decode as _, DecodeFormat, Delivery, LoadErrors, Message, Pipeline,
     PostgresSink, RecordDecoder, Schema, Sink, UnknownFields,
 };
+use ponix_postgres::table as postgres;
 use ponix_postgres::{EntitiesError, ErrorKind as PostgresErrorKind, MessageSink, Postgres};
 use ponix_runner::Startup;
 use tokio::time::Instant;
@@ -75,7 +76,11 @@ pub(crate) async fn start(
 }
 
 fn makes_table(pipeline: &Pipeline) -> bool {
-    matches!(&pipeline.sink, Sink::Clickhouse(table) if table.schema != Schema::Require)
+    match &pipeline.sink {
+        Sink::Clickhouse(table) => table.schema != Schema::Require,
+        Sink::Postgres(PostgresSink::Table { columns, .. }) => columns.is_some(),
+        _ => false,
+    }
 }
 
 async fn start_one(
@@ -105,7 +110,12 @@ async fn start_one(
             let decoder = MessageDecoder::new(catalog);
             pipeline::start(&source, &streams, decoder, sink, startup, nats, parts).await
         }
-        other => bail!("sinks like this are not supported yet: {other:?}"),
+        Sink::Postgres(PostgresSink::Table { .. }) => {
+            let decoder = RecordDecoder::new(declared)?;
+            let sink = postgres_table(declared, stores).await?;
+            pipeline::start(&source, &streams, decoder, sink, startup, nats, parts).await
+        }
+        other => bail!("this program knows no sink like {other:?}"),
     }
 }
 
@@ -116,6 +126,10 @@ fn target(config: &Config, declared: &Pipeline) -> Option<String> {
             let database = sink.database.clone();
             let database = database.unwrap_or_else(|| config.clickhouse.client().database);
             Some(format!("clickhouse {database}.{}", sink.table))
+        }
+        Sink::Postgres(PostgresSink::Table { table, .. }) => {
+            let database = config.postgres.target()?;
+            Some(format!("{database}.{table}"))
         }
         Sink::Postgres(_) => config.postgres.target(),
         _ => None,
@@ -264,6 +278,42 @@ async fn postgres_sink(catalog: &Arc<Catalog>, stores: &Stores<'_>) -> anyhow::R
     )
     .await?;
     Ok(MessageSink::new(postgres.clone(), Arc::clone(catalog)))
+}
+
+async fn postgres_table(
+    declared: &Pipeline,
+    stores: &Stores<'_>,
+) -> anyhow::Result<postgres::TableSink> {
+    let pool = stores.postgres.context("PONIX_POSTGRES_URL is not set")?;
+    let config = postgres_table_config(&declared.sink).context("no table of PostgreSQL")?;
+    until_ready(
+        "postgresql table",
+        stores.deadline,
+        |err: &postgres::TableError| err.kind() == PostgresErrorKind::Transient,
+        || postgres::TableSink::prepare(pool.clone(), config.clone()),
+    )
+    .await
+}
+
+/// Returns what a document says of its table of PostgreSQL; `None` for another sink.
+pub(crate) fn postgres_table_config(sink: &Sink) -> Option<postgres::TableConfig> {
+    let Sink::Postgres(PostgresSink::Table {
+        table,
+        columns,
+        unknown_fields,
+    }) = sink
+    else {
+        return None;
+    };
+    Some(postgres::TableConfig {
+        table: table.clone(),
+        columns: columns.clone(),
+        unknown_fields: match unknown_fields {
+            UnknownFields::Reject => postgres::UnknownFields::Reject,
+            UnknownFields::JsonColumn => postgres::UnknownFields::JsonColumn,
+            UnknownFields::Ignore => postgres::UnknownFields::Ignore,
+        },
+    })
 }
 
 /// Adds the doors of the pipelines that have one.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use self::table::Table;
 use crate::cli::{self, PipelinesCommand};
+use crate::declared::postgres_table_config;
 
 /// Does it, without any server; the outcome is a wrong configuration when the documents are wrong.
 pub(crate) fn run(command: &PipelinesCommand) -> Outcome {
@@ -88,7 +89,7 @@ fn summary(pipeline: &Pipeline) -> String {
     let source = &pipeline.source;
     let sink = match &pipeline.sink {
         Sink::Clickhouse(table) => format!("ClickHouse table {}", table.table),
-        Sink::Postgres(PostgresSink::Table { table }) => format!("PostgreSQL table {table}"),
+        Sink::Postgres(PostgresSink::Table { table, .. }) => format!("PostgreSQL table {table}"),
         _ => "PostgreSQL tables of entities".to_owned(),
     };
     let transform = pipeline
@@ -147,13 +148,21 @@ fn test(pipelines: &[Pipeline]) -> Outcome {
 
 fn ddl(pipelines: &[Pipeline]) -> Outcome {
     for pipeline in pipelines {
+        let of_postgres = postgres_table_config(&pipeline.sink);
         let text = match (&pipeline.sink, Table::ddl(pipeline)) {
             (_, Some(ddl)) => format!("-- {}\n{ddl}\n", pipeline.name),
             (Sink::Clickhouse(table), None) => {
                 let (name, table) = (&pipeline.name, &table.table);
                 format!("-- {name}: declares no columns, those of {table} are used\n")
             }
-            _ => format!("-- {}: see `entities ddl`\n", pipeline.name),
+            _ => match of_postgres.map(|table| (table.ddl(), table.table)) {
+                Some((Some(ddl), _)) => format!("-- {}\n{ddl}", pipeline.name),
+                Some((None, table)) => {
+                    let name = &pipeline.name;
+                    format!("-- {name}: declares no columns, those of {table} are used\n")
+                }
+                None => format!("-- {}: see `entities ddl`\n", pipeline.name),
+            },
         };
         cli::line(&text);
     }

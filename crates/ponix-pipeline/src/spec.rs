@@ -257,6 +257,10 @@ pub enum PostgresSink {
     Table {
         /// Its name, perhaps behind that of its schema and a dot.
         table: String,
+        /// Columns, name and type, where it is to be made or extended; `None` for those that it has.
+        columns: Option<Vec<(String, String)>>,
+        /// What becomes of fields that no column takes.
+        unknown_fields: UnknownFields,
     },
 }
 

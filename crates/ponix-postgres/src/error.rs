@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::{PoolError, TimeoutType};
-use ponix_sink::RefusedAlike;
+use ponix_sink::{ErrorClass, RefusedAlike};
 use tokio_postgres::error::{DbError, SqlState};
 
 /// The longest text of the server that is kept, in bytes.
@@ -16,6 +16,15 @@ pub enum ErrorKind {
     Transient,
     /// Nothing passes until somebody mends the schema, the permissions or the configuration.
     Fatal,
+}
+
+impl From<ErrorKind> for ErrorClass {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Transient => Self::Transient,
+            ErrorKind::Fatal => Self::Fatal,
+        }
+    }
 }
 
 /// An operation that brought no success.

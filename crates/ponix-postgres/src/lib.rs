@@ -14,6 +14,7 @@ mod sink;
 mod status;
 mod storable_time;
 mod store;
+pub mod table;
 mod tls;
 mod write;
 

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use ponix_entities::Catalog;
-use ponix_sink::{
-    Attempt, BoxError, ErrorClass, Rejection, RowOutcome, Sink, StoredRows, WriteError,
-};
+use ponix_sink::{Attempt, BoxError, Rejection, RowOutcome, Sink, WriteError};
 
 use crate::write::MessageRow;
-use crate::{ErrorKind, MessageOutcome, Postgres, StoreError};
+use crate::{MessageOutcome, Postgres};
 
 /// Is told of every batch that is committed.
 type OnCommit = Arc<dyn Fn(&[MessageRow], &[MessageOutcome]) + Send + Sync>;
@@ -63,7 +61,6 @@ impl Sink for MessageSink {
             .postgres
             .write_guarded(&self.catalog, rows, Some(attempt))
             .await;
-        let stored = || StoredRows::none(rows.len());
         match written {
             Ok(written) => {
                 if let Some(tell) = &self.on_commit {
@@ -71,18 +68,7 @@ impl Sink for MessageSink {
                 }
                 Ok(written.into_iter().map(RowOutcome::from).collect())
             }
-            Err(StoreError::RefusedAlike(source)) => Err(WriteError::RefusedAlike {
-                stored: stored(),
-                source,
-            }),
-            Err(error) => Err(WriteError::Unusable {
-                stored: stored(),
-                class: match error.kind() {
-                    ErrorKind::Transient => ErrorClass::Transient,
-                    ErrorKind::Fatal => ErrorClass::Fatal,
-                },
-                source: error.into(),
-            }),
+            Err(error) => Err(error.nothing_written(rows.len())),
         }
     }
 

@@ -19,6 +19,7 @@ mod control;
 mod rows;
 mod suspects;
 
+pub(crate) use self::control::ask_again;
 use self::control::control;
 
 /// A message to be written.

@@ -253,10 +253,22 @@ pub(crate) struct Postgres {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub(crate) entities: Option<Spanned<String>>,
-    /// The table; its columns are read from the database.
+    /// The table, perhaps behind its schema and a dot.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub(crate) table: Option<Spanned<String>>,
+    /// Its columns, each with its type as PostgreSQL writes it. With `schema: require` they are the
+    /// table's, and must not be said.
+    #[serde(default)]
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    pub(crate) columns: Option<Spanned<Ordered<Spanned<String>>>>,
+    /// What becomes of fields that no column takes; `json_column` is one of type json or jsonb.
+    #[serde(default)]
+    pub(crate) unknown_fields: UnknownFields,
+    /// Whose the table is: `require` or `create`.
+    #[serde(default)]
+    #[schemars(with = "Schema")]
+    pub(crate) schema: Option<Spanned<Schema>>,
 }
 
 /// How much is in work at a time.

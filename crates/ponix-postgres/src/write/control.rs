@@ -22,9 +22,18 @@ pub(super) async fn control(
     let Some(declared) = catalog.tables().find(|own| own.name == table) else {
         return Ok(Control::Unknown);
     };
-    let (table, id) = (quoted(&declared.name), quoted(&declared.id_column));
+    ask_again(transaction, &quoted(&declared.name), &declared.id_column).await
+}
+
+/// As [`control`], of a table whose name is quoted already, by one of its columns.
+pub(crate) async fn ask_again(
+    transaction: &mut Transaction<'_>,
+    table: &str,
+    column: &str,
+) -> Result<Control, StoreError> {
+    let column = quoted(column);
     let sql = format!(
-        "UPDATE {table} SET {id} = {id} WHERE {id} = (SELECT {id} FROM {table} \
+        "UPDATE {table} SET {column} = {column} WHERE ctid = (SELECT ctid FROM {table} \
          WHERE xmin::text <> pg_current_xact_id()::xid::text LIMIT 1)"
     );
     let savepoint = transaction.savepoint("control").await?;

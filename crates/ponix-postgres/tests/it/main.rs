@@ -9,4 +9,5 @@ mod migrating;
 mod partitions;
 mod statuses;
 mod support;
+mod table;
 mod writing;

@@ -94,10 +94,7 @@ impl Check<'_> {
                 );
             }
         }
-        columns
-            .iter()
-            .map(|(name, text)| (name.value.clone(), text.value.trim().to_owned()))
-            .collect()
+        pairs(columns)
     }
 
     fn identity(&mut self, table: &Clickhouse, columns: Option<&[(String, String)]>) {
@@ -139,7 +136,9 @@ impl Check<'_> {
     }
 
     fn postgres(&mut self, tables: &Spanned<Postgres>) -> PostgresSink {
-        let Postgres { entities, table } = &tables.value;
+        let Postgres {
+            entities, table, ..
+        } = &tables.value;
         match (entities, table) {
             (Some(dir), None) => PostgresSink::Entities {
                 dir: Some(self.file(dir)),
@@ -150,14 +149,53 @@ impl Check<'_> {
                     let part = Spanned::new(part.to_owned(), name.referenced, name.defined);
                     self.identifier(&part, "table");
                 }
+                self.postgres_columns(&tables.value);
+                let columns = tables
+                    .value
+                    .columns
+                    .as_ref()
+                    .map(|columns| pairs(&columns.value.0));
                 PostgresSink::Table {
                     table: name.value.clone(),
+                    columns,
+                    unknown_fields: tables.value.unknown_fields,
                 }
             }
             _ => {
                 self.complaints
                     .at(tables, "postgres needs just one of entities, table");
                 PostgresSink::Entities { dir: None }
+            }
+        }
+    }
+
+    fn postgres_columns(&mut self, table: &Postgres) {
+        if let Some(schema) = &table.schema {
+            let wrong = match schema.value {
+                Schema::Evolve => {
+                    "a table of PostgreSQL is not evolved by what comes: add the columns to the document, with schema: create"
+                }
+                Schema::Create if table.columns.is_none() => "schema: create needs columns",
+                _ => "",
+            };
+            if !wrong.is_empty() {
+                self.complaints.at(schema, wrong);
+            }
+        }
+        let is_required = table
+            .schema
+            .as_ref()
+            .is_none_or(|schema| schema.value == Schema::Require);
+        if let Some(columns) = table.columns.as_ref().filter(|_| is_required) {
+            let wrong =
+                "columns are those of the table; say schema: create to have it made from these";
+            self.complaints.at(columns, wrong);
+        }
+        for (name, column_type) in table.columns.iter().flat_map(|columns| &columns.value.0) {
+            self.identifier(name, "column");
+            if column_type.value.trim().is_empty() {
+                let complaint = format!("column {:?} has no type", name.value);
+                self.complaints.at(column_type, complaint);
             }
         }
     }
@@ -175,4 +213,12 @@ impl Check<'_> {
             );
         }
     }
+}
+
+/// Returns names and types without their places.
+fn pairs(columns: &[(Spanned<String>, Spanned<String>)]) -> Vec<(String, String)> {
+    let plain = |(name, text): &(Spanned<String>, Spanned<String>)| {
+        (name.value.clone(), text.value.trim().to_owned())
+    };
+    columns.iter().map(plain).collect()
 }
