@@ -79,8 +79,8 @@ impl Reading {
         if let (Some(service), Some(ingest)) = (&service, &ingest) {
             problems.extend(ingest.check_end(service));
         }
-        if let (Some(service), Some(postgres)) = (&service, &postgres) {
-            problems.extend(postgres.check(service.entities_dir.as_deref()));
+        if let (Some(service), Some(postgres), Some(messages)) = (&service, &postgres, &messages) {
+            problems.extend(postgres.check(service, messages.enabled));
         }
         let config = match (service, nats, clickhouse, ingest, messages, postgres) {
             (

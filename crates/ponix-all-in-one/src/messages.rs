@@ -56,9 +56,10 @@ pub(crate) async fn prepare_store(
         return Ok(None);
     };
     startup.phase("entities");
+    // Without a folder only declared pipelines write there.
     let dir = config.service.entities_dir.as_deref();
-    let dir = dir.context("PONIX_ENTITIES_DIR is not set")?;
-    let catalog = Catalog::load(dir).context("PONIX_ENTITIES_DIR")?;
+    let catalog = dir.map(Catalog::load).transpose();
+    let catalog = catalog.context("PONIX_ENTITIES_DIR")?.unwrap_or_default();
 
     let postgres =
         Postgres::connect(client, metrics).context("the postgresql configuration is wrong")?;

@@ -1,6 +1,5 @@
 //! Variables of PostgreSQL.
 
-use std::path::Path;
 use std::time::Duration;
 
 use ponix_postgres::PostgresConfig;
@@ -37,15 +36,16 @@ variables! {
 
 impl PostgresVariables {
     /// Checks what concerns several variables.
-    pub(super) fn check(&self, entities_dir: Option<&Path>) -> Vec<Problem> {
+    pub(super) fn check(&self, service: &super::ServiceVariables, messages: bool) -> Vec<Problem> {
         let mut problems = Vec::new();
         let Some(client) = self.client() else {
             return problems;
         };
-        if entities_dir.is_none() {
+        let only_declared = !messages && service.pipelines_dir.is_some();
+        if service.entities_dir.is_none() && !only_declared {
             problems.push(Problem::new(
                 "PONIX_ENTITIES_DIR",
-                "is not set, and PONIX_POSTGRES_URL is: name the folder of the entities",
+                "is not set, and PONIX_POSTGRES_URL is: name the folder of the entities, or set PONIX_MESSAGES_ENABLED=false where declared pipelines alone write there",
             ));
         }
         if let Err(err) = client.check() {

@@ -230,3 +230,70 @@ async fn wrong_documents_are_a_wrong_configuration_told_at_once() {
         assert!(printed.contains(expected), "{expected}: {printed}");
     }
 }
+
+const INTO_POSTGRES: &str = "
+  http: {path: /v1/readings}
+  decode: {format: json}
+  sink:
+    postgres:
+      table: readings
+      columns: {meter: text NOT NULL, read_at: timestamptz NOT NULL, value: double precision, data: jsonb}
+      unknown_fields: json_column
+      schema: create
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readings_may_go_into_a_table_of_postgresql_each_once() {
+    let world = World::new("declared_postgres").await;
+    let postgres = ponix_stack::Postgres::start().await.unwrap();
+    let folder = folder("pg_readings", INTO_POSTGRES);
+    let start = || {
+        service(&world, &folder)
+            .env("PONIX_POSTGRES_URL", postgres.url())
+            .env("PONIX_MESSAGES_ENABLED", false)
+            .env("PONIX_CLICKHOUSE_ENABLED", false)
+    };
+    let first = start().start_ready().await;
+    let lines: Vec<_> = (0..50).map(reading).collect();
+    let (status, _) = post(&first, &lines.join("\n")).await;
+    assert_eq!(status, 202);
+    let wrong = reading(50).replace("50.5", "\"fifty\"");
+    assert_eq!(post(&first, &wrong).await.0, 202);
+    let number = async |sql: &str| {
+        let connected = tokio_postgres::connect(&postgres.url(), tokio_postgres::NoTls).await;
+        let (client, connection) = connected?;
+        tokio::spawn(connection);
+        let row = client.query_one(sql, &[]).await?;
+        anyhow::Ok(row.try_get::<_, i64>(0)?)
+    };
+    eventually("fifty readings", SOON, async || {
+        let rows = number("SELECT count(*) FROM readings").await?;
+        ensure!(rows == 50, "{rows} rows");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    first.kill().await;
+    let again = start().start_ready().await;
+    let (status, _) = post(&again, &reading(51)).await;
+    assert_eq!(status, 202);
+    eventually("one more, and none twice", SOON, async || {
+        let rows = number("SELECT count(*) FROM readings").await?;
+        ensure!(rows == 51, "{rows} rows");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let site = "SELECT count(*) FROM readings WHERE data->>'site' = 'north' AND value = 7.5";
+    assert_eq!(number(site).await.unwrap(), 1);
+    let metrics = again.metrics_when("settled", |m| m.balance().1 > 0).await;
+    drop(metrics);
+    let dead = world
+        .context()
+        .await
+        .get_stream("pg_readings_dlq")
+        .await
+        .unwrap();
+    assert_eq!(dead.get_info().await.unwrap().state.messages, 1);
+    again.stop().await;
+}
