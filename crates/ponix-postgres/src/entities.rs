@@ -112,6 +112,9 @@ impl Postgres {
         tables: &[&str],
         ddl: &str,
     ) -> Result<Vec<String>, EntitiesError> {
+        if tables.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut session = self.session().await?;
         lock(&session, Lock::Tables).await?;
         let mut transaction = session.transaction().await?;

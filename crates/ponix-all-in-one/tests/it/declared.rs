@@ -246,7 +246,7 @@ const INTO_POSTGRES: &str = "
 async fn readings_may_go_into_a_table_of_postgresql_each_once() {
     let world = World::new("declared_postgres").await;
     let postgres = ponix_stack::Postgres::start().await.unwrap();
-    let folder = folder("pg_readings", INTO_POSTGRES);
+    let folder = folder("pg-readings", INTO_POSTGRES);
     let start = || {
         service(&world, &folder)
             .env("PONIX_POSTGRES_URL", postgres.url())
@@ -291,7 +291,7 @@ async fn readings_may_go_into_a_table_of_postgresql_each_once() {
     let dead = world
         .context()
         .await
-        .get_stream("pg_readings_dlq")
+        .get_stream("pg-readings_dlq")
         .await
         .unwrap();
     assert_eq!(dead.get_info().await.unwrap().state.messages, 1);
