@@ -91,7 +91,7 @@ async fn one_is_put_back_with_another_body_and_the_rest_discarded() -> Result<()
         .unwrap();
     let sequence = missing["sequence"].to_string();
     // An envelope is no text: what it was wrong in is taken from what a good event looks like.
-    let good = Event::good(7).message("x").payload;
+    let good = Event::good(7).message().payload;
     let folder = std::env::temp_dir().join(format!("ponix-cli-{}", std::process::id()));
     std::fs::write(&folder, &good)?;
     let file = folder.display().to_string();
