@@ -125,10 +125,7 @@ impl Janitor {
             return Ok(None);
         };
         let now_there = message_from(&self.stream, landmark.sequence).await?;
-        let is_another = now_there.is_some_and(|(sequence, time_ns)| {
-            sequence == landmark.sequence && time_ns != landmark.published_at_ns
-        });
-        Ok(is_another.then(|| {
+        Ok(landmark.was_lost(now_there).then(|| {
             format!("nothing is purged from stream {name} now: its tail was lost, and the consumers may have to be set back first")
         }))
     }
@@ -253,7 +250,7 @@ fn short_of_space(observation: &Observation) -> Option<u64> {
 
 /// Returns the first sequence to keep: behind the lowest ack floor, and not before `wanted`.
 /// Without a durable consumer nothing is known to be settled.
-fn first_kept(floor: Option<u64>, wanted: u64) -> Option<u64> {
+pub(crate) fn first_kept(floor: Option<u64>, wanted: u64) -> Option<u64> {
     if failpoint::is_planted("bug_janitor_above_ack_floor") {
         return Some(wanted);
     }

@@ -54,7 +54,7 @@ impl Observation {
     /// Returns the names of the consumers whose position lies beyond the end of the stream.
     pub(crate) fn beyond(&self) -> impl Iterator<Item = &str> {
         let last = self.state.last_sequence;
-        let beyond = move |c: &&Info| position::position(c) > last;
+        let beyond = move |c: &&Info| position::is_beyond(position::position(c), last);
         self.durables.iter().filter(beyond).map(|c| c.name.as_str())
     }
 

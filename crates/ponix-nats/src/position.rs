@@ -22,6 +22,26 @@ pub(crate) struct Landmark {
     pub(crate) published_at_ns: i64,
 }
 
+impl Landmark {
+    /// Tells whether the first message that is there now at its sequence, or behind it, has its
+    /// sequence and is another one: it was lost.
+    pub(crate) fn was_lost(self, now_there: Option<(u64, i64)>) -> bool {
+        now_there.is_some_and(|(sequence, time_ns)| {
+            sequence == self.sequence && time_ns != self.published_at_ns
+        })
+    }
+}
+
+/// Tells whether a position lies beyond the last message: what comes next would be skipped.
+pub(crate) fn is_beyond(position: u64, last: u64) -> bool {
+    position > last
+}
+
+/// Returns where a consumer that would skip messages has to begin again.
+pub(crate) fn begin_again_at(first_skipped: u64, ack_floor: u64) -> u64 {
+    first_skipped.min(ack_floor + 1)
+}
+
 /// Returns the highest sequence that the consumer takes for delivered.
 pub(crate) fn position(consumer: &Info) -> u64 {
     let delivered = consumer.delivered.stream_sequence;
@@ -42,22 +62,19 @@ pub(crate) async fn first_skipped(
 ) -> Result<Option<u64>, HistoryError> {
     // Asked after the consumer, so that a position within the stream never seems to be beyond it.
     let last = held_range(stream).await?.last;
-    if position(consumer) > last {
+    if is_beyond(position(consumer), last) {
         return Ok(Some(last + 1));
     }
     let Some(landmark) = landmark else {
         return Ok(None);
     };
-    match message_from(stream, landmark.sequence).await? {
-        Some((sequence, time_ns))
-            if sequence == landmark.sequence && time_ns != landmark.published_at_ns =>
-        {
-            first_since(stream, landmark.published_at_ns + 1)
-                .await
-                .map(Some)
-        }
-        _ => Ok(None),
+    let now_there = message_from(stream, landmark.sequence).await?;
+    if !landmark.was_lost(now_there) {
+        return Ok(None);
     }
+    first_since(stream, landmark.published_at_ns + 1)
+        .await
+        .map(Some)
 }
 
 /// Makes the consumer again, to begin at what it would skip, or before it at what is not settled.
@@ -74,7 +91,7 @@ pub(crate) async fn set_back(
     first_skipped: u64,
 ) -> Result<u64, HistoryError> {
     let cannot = |source| HistoryError::new(stream, "its consumer cannot be set back", source);
-    let start_sequence = first_skipped.min(consumer.ack_floor.stream_sequence + 1);
+    let start_sequence = begin_again_at(first_skipped, consumer.ack_floor.stream_sequence);
     let mut config =
         pull::Config::try_from_consumer_config(consumer.config.clone()).map_err(cannot)?;
     config.deliver_policy = DeliverPolicy::ByStartSequence { start_sequence };
