@@ -7,6 +7,8 @@
 mod hold;
 mod intake;
 #[cfg(test)]
+mod interleavings;
+#[cfg(test)]
 mod model;
 mod open;
 mod pull;
