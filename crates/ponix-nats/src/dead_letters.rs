@@ -245,16 +245,19 @@ impl Letter<'_> {
     }
 }
 
-/// Returns a UUIDv8 from BLAKE3 over id, subject, organization and body: the same for an event that
-/// is published again, another for another event with the same id.
+/// Returns a UUIDv8 from BLAKE3 over id, subject, organization, count of replays and body: the same
+/// for an event that is published again, another for another event with the same id, and for one that
+/// was put back from the dead letters: the letter it was put back from goes once it is on its way.
 fn fingerprint(id: Uuid, delivery: &Delivery) -> Uuid {
-    let organization = delivery
-        .headers()
-        .and_then(|headers| headers.get(header::ORGANIZATION))
-        .map_or("", HeaderValue::as_str);
+    let text = |name: &'static str| {
+        let headers = delivery.headers();
+        let value = headers.and_then(|headers| headers.get(name));
+        value.map_or("", HeaderValue::as_str)
+    };
+    let (organization, replays) = (text(header::ORGANIZATION), text(header::RETRY_COUNT));
     let mut hasher = blake3::Hasher::new();
     hasher.update(id.as_bytes());
-    for part in [delivery.subject(), organization] {
+    for part in [delivery.subject(), organization, replays] {
         // With its length, so that no other parts give the same bytes.
         hasher.update(&(part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());

@@ -105,3 +105,28 @@ async fn a_letter_in_two_parts_goes_back_whole() {
     };
     assert_eq!(letter.body(&stream).await.unwrap(), body);
 }
+
+/// A worker may be done with a letter that was put back before the letter is removed: what is dead
+/// again must not be taken for the letter that is there.
+#[tokio::test]
+async fn a_letter_that_dies_again_is_kept_beside_the_one_it_came_from() {
+    let scene = Scene::shared("put-back-early").await;
+    let message = scene.message("device", "wrong");
+    scene.publisher.publish(message).await.unwrap();
+    let running = scene.start(quick(), &all_dead()).await;
+    scene.settled().await;
+    let (stream, first) = letters(&scene).await;
+    let [letter] = &first[..] else {
+        panic!("{first:?}")
+    };
+    let body = letter.body(&stream).await.unwrap();
+    let ack = scene.publisher.publish(letter.message(body)).await.unwrap();
+    scene.settled().await;
+    stream.delete_message(letter.sequence).await.unwrap();
+    running.stop().await;
+    let (_, left) = letters(&scene).await;
+    let [left] = &left[..] else {
+        panic!("the event is lost: {left:?}")
+    };
+    assert_eq!(left.stream_sequence, ack.sequence);
+}
