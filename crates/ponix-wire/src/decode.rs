@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::timestamp::storable_ns;
 use crate::transcode::{DATA_DEPTH_MAX, Pieces, Reason, TranscodeError, struct_to_json};
 use crate::wire::{MESSAGE_DEPTH_MAX, Reader, WireError, WireType};
-use crate::{DecodeError, ID_BYTES_MAX};
+use crate::{DecodeError, ID_BYTES_MAX, json_envelope};
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +32,9 @@ pub struct DecodedEnvelope {
     pub event_id: Option<Uuid>,
 }
 
-/// Decodes a payload of type `envelope.v1.ProcessedEnvelope` and checks it.
+/// Decodes a payload of type `envelope.v1.ProcessedEnvelope`, or the same as a JSON object, and
+/// checks it. JSON has the fields under the same names, and is checked as over HTTP; times are RFC
+/// 3339, and without `processed_at` it is the publish time.
 ///
 /// `published_at_ns` is the time JetStream took the message, in nanoseconds since
 /// 1970-01-01T00:00:00Z. It bounds `occurred_at`; no clock is read, so the verdict is the same on
@@ -44,7 +46,7 @@ pub struct DecodedEnvelope {
 /// without a kind is null. Beyond prost, an envelope is accepted only if
 ///
 /// - `organization_id` and `end_device_id` have 1 to [`ID_BYTES_MAX`] bytes, and `occurred_at`,
-///   `processed_at` and `data` are there;
+///   `processed_at` are there; no `data` is `{}`;
 /// - `occurred_at` and `processed_at` are from 1970-01-01 to the end of `DateTime64(9)` in 2262,
 ///   and `occurred_at` is at most [`OCCURRED_AT_AHEAD_MAX_NS`] after the publish time;
 /// - `event_id` is empty or a UUID: hyphenated, 32 digits, braced or as URN. The nil UUID counts
@@ -63,12 +65,20 @@ pub fn decode_envelope(
     payload: &[u8],
     published_at_ns: i64,
 ) -> Result<DecodedEnvelope, DecodeError> {
+    if json_envelope::is_json(payload) {
+        let payload = json_envelope::protobuf_of(payload, published_at_ns)?;
+        return decode_protobuf(&payload, published_at_ns);
+    }
+    decode_protobuf(payload, published_at_ns)
+}
+
+fn decode_protobuf(payload: &[u8], published_at_ns: i64) -> Result<DecodedEnvelope, DecodeError> {
     let fields = Fields::read(payload)?;
     let organization_id = identifier("organization_id", fields.organization_id)?;
     let end_device_id = identifier("end_device_id", fields.end_device_id)?;
     let occurred_at_ns = time("occurred_at", fields.occurred_at)?;
     let processed_at_ns = time("processed_at", fields.processed_at)?;
-    let data = fields.data.ok_or(DecodeError::Missing { field: "data" })?;
+    let data = fields.data.unwrap_or_else(|| Pieces::new(&[]));
     let event_id = identity(fields.event_id)?;
 
     check_ahead(occurred_at_ns, published_at_ns)?;

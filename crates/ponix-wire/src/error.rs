@@ -1,6 +1,7 @@
 //! Errors of decoding an envelope and of building one.
 
-use crate::WireError;
+use crate::json::MISSING;
+use crate::{JsonError, WireError};
 
 /// Why a payload is no envelope that can be stored.
 ///
@@ -18,6 +19,12 @@ pub enum DecodeError {
         #[source]
         source: WireError,
     },
+    /// The text is no envelope in JSON.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// A value of an envelope in JSON cannot be taken.
+    #[error(transparent)]
+    JsonValue(#[from] ConversionError),
     /// A required field is absent or empty.
     #[error("{field} is missing")]
     Missing {
@@ -101,7 +108,15 @@ impl DecodeError {
     pub fn kind(&self) -> DecodeErrorKind {
         match self {
             Self::Malformed { .. } => DecodeErrorKind::Decode,
-            Self::Missing { .. } => DecodeErrorKind::MissingField,
+            Self::Json(JsonError::NotUtf8 { .. } | JsonError::Text { .. }) => {
+                DecodeErrorKind::Decode
+            }
+            Self::Json(JsonError::Value { reason, .. }) if *reason == MISSING => {
+                DecodeErrorKind::MissingField
+            }
+            Self::Missing { .. } | Self::JsonValue(ConversionError::Missing { .. }) => {
+                DecodeErrorKind::MissingField
+            }
             _ => DecodeErrorKind::Value,
         }
     }

@@ -16,6 +16,9 @@ use crate::{DATA_DEPTH_MAX, INTEGER_EXACT_MAX};
 /// More of a name than this is not shown in an error, in characters: names come from outside.
 const NAME_SHOWN_CHARS_MAX: usize = 60;
 
+/// The reason of a member that is not there.
+pub const MISSING: &str = "is missing";
+
 /// What a text may hold, beyond being JSON of at most [`DATA_DEPTH_MAX`] levels in which no object
 /// has two members of one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,14 @@ pub enum JsonError {
     Text {
         /// What is wrong, with line and column.
         message: String,
+    },
+    /// A member has a name that is not known.
+    #[error("{field} is not known, did you mean {nearest}?")]
+    Unknown {
+        /// The name, cut where it is long.
+        field: String,
+        /// The known one that is most like it.
+        nearest: &'static str,
     },
     /// A value cannot be taken.
     #[error("{field} {reason}")]
@@ -145,6 +156,20 @@ impl JsonReader {
         name: &'static str,
     ) -> impl DeserializeSeed<'de, Value = T> + 'a {
         At::<T>::new(self, Some(Segment::Member(name)))
+    }
+
+    /// Returns the error of a seed that finds a member that is none of the known ones.
+    pub(crate) fn unknown<E: serde::de::Error>(&self, name: &str, known: &[&'static str]) -> E {
+        let likeness = |known: &&&str| strsim::damerau_levenshtein(known, name);
+        let nearest = known.iter().min_by_key(likeness).copied();
+        let field = name.chars().take(NAME_SHOWN_CHARS_MAX);
+        self.problem.replace(Some(JsonError::Unknown {
+            field: field
+                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+                .collect(),
+            nearest: nearest.unwrap_or_default(),
+        }));
+        E::custom("an unknown member")
     }
 
     /// Returns the error of a seed that finds one of its members wrong.

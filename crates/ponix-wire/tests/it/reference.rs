@@ -61,7 +61,10 @@ fn reference(payload: &[u8], published_at_ns: i64) -> Option<ProcessedEnvelope> 
         && i128::from(occurred_at_ns) - i128::from(published_at_ns)
             <= i128::from(OCCURRED_AT_AHEAD_MAX_NS)
         && (envelope.event_id.is_empty() || uuid::Uuid::parse_str(&envelope.event_id).is_ok())
-        && struct_is_storable(envelope.data.as_ref()?, DATA_DEPTH_MAX);
+        && envelope
+            .data
+            .as_ref()
+            .is_none_or(|data| struct_is_storable(data, DATA_DEPTH_MAX));
     accepted.then_some(envelope)
 }
 

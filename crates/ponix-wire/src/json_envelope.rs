@@ -1,0 +1,288 @@
+//! An envelope written as JSON, over HTTP and NATS alike.
+
+use std::fmt;
+
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use uuid::Uuid;
+
+use crate::envelope::v1::ProcessedEnvelope;
+use crate::json::MISSING;
+use crate::{
+    DecodeError, EnvelopeBuilder, JsonError, JsonReader, JsonRules, Message as _, check_envelope,
+    timestamp_from_ns, timestamp_from_rfc3339,
+};
+
+/// Members of the objects in one envelope that comes over NATS at most, as over HTTP by default.
+const MEMBERS_MAX: usize = 1_000;
+
+/// The members of an envelope in JSON, as they were written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JsonEnvelope {
+    /// The organization, where it is named.
+    pub organization_id: Option<String>,
+    /// The end device.
+    pub end_device_id: String,
+    /// When the event happened, RFC 3339.
+    pub occurred_at: String,
+    /// When the envelope was made, RFC 3339.
+    pub processed_at: Option<String>,
+    /// The readings; empty where there are none.
+    pub data: Struct,
+    /// The identity, where it was given.
+    pub event_id: Option<String>,
+}
+
+impl JsonEnvelope {
+    /// Reads a text; its objects may have so many members, all together.
+    ///
+    /// # Errors
+    /// What is wrong, with the field.
+    pub fn read(text: &[u8], members_max: usize) -> Result<Self, JsonError> {
+        let reader = JsonReader::new(JsonRules {
+            members_max,
+            large_integers: false,
+            nul: true,
+        });
+        reader.read(text, Seed(&reader))
+    }
+}
+
+/// Tells whether a payload is meant as JSON: as protobuf it would begin with a group, which no
+/// envelope has.
+pub(crate) fn is_json(payload: &[u8]) -> bool {
+    let Some((b'{', rest)) = payload.split_first() else {
+        return false;
+    };
+    matches!(rest.trim_ascii_start().first(), None | Some(b'"' | b'}'))
+}
+
+/// Makes of an envelope in JSON what its producer would have sent in protobuf; a text without
+/// `processed_at` was made when it was published.
+///
+/// # Errors
+/// The first thing wrong.
+pub(crate) fn protobuf_of(payload: &[u8], published_at_ns: i64) -> Result<Vec<u8>, DecodeError> {
+    let read = JsonEnvelope::read(payload, MEMBERS_MAX)?;
+    let organization = read.organization_id.unwrap_or_default();
+    let occurred_at = timestamp_from_rfc3339("occurred_at", &read.occurred_at)?;
+    let processed_at = match &read.processed_at {
+        Some(text) => timestamp_from_rfc3339("processed_at", text)?,
+        None => timestamp_from_ns(published_at_ns),
+    };
+    let builder = EnvelopeBuilder::new(organization, read.end_device_id, occurred_at, read.data);
+    let mut envelope: ProcessedEnvelope = builder.event_id(Uuid::nil()).build(processed_at)?;
+    envelope.event_id = read.event_id.unwrap_or_default();
+    check_envelope(&envelope, published_at_ns)?;
+    Ok(envelope.encode_to_vec())
+}
+
+struct Seed<'a>(&'a JsonReader);
+
+/// The name of a member.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Member {
+    OrganizationId,
+    EndDeviceId,
+    OccurredAt,
+    ProcessedAt,
+    Data,
+    EventId,
+    Other(String),
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = JsonEnvelope;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<JsonEnvelope, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = JsonEnvelope;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object that is an envelope")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonEnvelope, A::Error> {
+        let reader = self.0;
+        let mut texts: [Option<Option<String>>; 5] = Default::default();
+        let mut data = None;
+        while let Some(member) = map.next_key::<Member>()? {
+            let index = match member {
+                Member::OrganizationId => 0,
+                Member::EndDeviceId => 1,
+                Member::OccurredAt => 2,
+                Member::ProcessedAt => 3,
+                Member::EventId => 4,
+                Member::Data if data.is_some() => return Err(A::Error::duplicate_field("data")),
+                Member::Data => {
+                    data = Some(map.next_value_seed(reader.member("data"))?);
+                    continue;
+                }
+                Member::Other(name) => return Err(reader.unknown(&name, &NAMES)),
+            };
+            if texts[index].is_some() {
+                return Err(A::Error::duplicate_field(NAMES[index]));
+            }
+            texts[index] = Some(map.next_value_seed(Text(reader, NAMES[index]))?);
+        }
+        let [
+            organization_id,
+            end_device_id,
+            occurred_at,
+            processed_at,
+            event_id,
+        ] = texts.map(Option::flatten);
+        let missing = |member| reader.refuse(member, MISSING);
+        Ok(JsonEnvelope {
+            organization_id,
+            end_device_id: end_device_id.ok_or_else(|| missing("end_device_id"))?,
+            occurred_at: occurred_at.ok_or_else(|| missing("occurred_at"))?,
+            processed_at,
+            data: match data.map(|data: Value| data.kind) {
+                Some(Some(Kind::StructValue(data))) => data,
+                Some(_) => return Err(reader.refuse("data", "is not an object")),
+                None => Struct::default(),
+            },
+            event_id,
+        })
+    }
+}
+
+/// The names of the members, the texts first.
+const NAMES: [&str; 6] = [
+    "organization_id",
+    "end_device_id",
+    "occurred_at",
+    "processed_at",
+    "event_id",
+    "data",
+];
+
+/// Reads a member that is a text or null.
+struct Text<'a>(&'a JsonReader, &'static str);
+
+impl<'de> DeserializeSeed<'de> for Text<'_> {
+    type Value = Option<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Text<'_> {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Some(text.to_owned()))
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Self::Value, E> {
+        Err(self.0.refuse(self.1, NO_TEXT))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Self::Value, E> {
+        Err(self.0.refuse(self.1, NO_TEXT))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Self::Value, E> {
+        Err(self.0.refuse(self.1, NO_TEXT))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Self::Value, E> {
+        Err(self.0.refuse(self.1, NO_TEXT))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
+        Err(self.0.refuse(self.1, NO_TEXT))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
+        Err(self.0.refuse(self.1, NO_TEXT))
+    }
+}
+
+/// The reason of a member that is another kind of value.
+const NO_TEXT: &str = "is not a text: write it in quotes";
+
+#[cfg(test)]
+mod tests {
+    use crate::{DecodeErrorKind, decode_envelope};
+
+    const NOW_NS: i64 = 1_772_366_400_000_000_000;
+
+    #[test]
+    fn json_is_an_envelope_too() {
+        let text = br#"{"organization_id":"acme","end_device_id":"a",
+            "occurred_at":"2026-03-01T12:00:00Z","data":{"t":21.5},
+            "event_id":"0190f3a8-0000-7000-8000-000000000001"}"#;
+        let decoded = decode_envelope(text, NOW_NS).unwrap();
+        assert_eq!(decoded.organization_id, "acme");
+        assert_eq!(decoded.occurred_at_ns, NOW_NS);
+        assert_eq!(decoded.processed_at_ns, NOW_NS);
+        assert_eq!(decoded.data_json, r#"{"t":21.5}"#);
+        assert!(decoded.event_id.is_some());
+        let least = br#"{"organization_id":"acme","end_device_id":"a","occurred_at":"2026-03-01T12:00:00Z"}"#;
+        let least = decode_envelope(least, NOW_NS).unwrap();
+        assert_eq!((least.data_json.as_str(), least.event_id), ("{}", None));
+    }
+
+    #[test]
+    fn json_is_refused_by_its_field() {
+        use DecodeErrorKind::{Decode, MissingField, Value};
+        let rest = r#""end_device_id":"a","occurred_at":"2026-03-01T12:00:00Z""#;
+        for (text, kind, said) in [
+            ("{".to_owned(), Decode, "EOF while parsing"),
+            ("{}".to_owned(), MissingField, "end_device_id is missing"),
+            (
+                r#"{"device_id":"a"}"#.to_owned(),
+                Value,
+                "device_id is not known, did you mean end_device_id?",
+            ),
+            (
+                r#"{"end_device_id":7}"#.to_owned(),
+                Value,
+                "end_device_id is not a text: write it in quotes",
+            ),
+            (
+                format!("{{{rest}}}"),
+                MissingField,
+                "organization_id is missing",
+            ),
+            (
+                format!(r#"{{"organization_id":"o",{rest},"data":{{"n":9007199254740993}}}}"#),
+                Value,
+                "data.n is an integer beyond ±2^53",
+            ),
+            (
+                format!(r#"{{"organization_id":"o",{rest},"event_id":"7"}}"#),
+                Value,
+                "event_id is not a UUID",
+            ),
+            (
+                r#"{"organization_id":"o","end_device_id":"a","occurred_at":"2026-03-01 12:00"}"#
+                    .to_owned(),
+                Value,
+                "occurred_at is not an RFC 3339 date and time",
+            ),
+        ] {
+            let error = decode_envelope(text.as_bytes(), NOW_NS).unwrap_err();
+            assert_eq!(error.kind(), kind, "{text}: {error}");
+            assert!(error.to_string().contains(said), "{text}: {error}");
+        }
+    }
+}
