@@ -10,6 +10,7 @@ use crate::document::EntityType;
 use crate::field::Field;
 use crate::load;
 use crate::loader::LoadErrors;
+use crate::message::{MessageError, shown_name};
 use crate::table::{Table, TableIndex};
 
 /// All declared entities.
@@ -19,6 +20,8 @@ pub struct Catalog {
     pub(crate) entities: Vec<Entity>,
     pub(crate) by_name: HashMap<String, usize>,
     pub(crate) by_prefix: HashMap<String, usize>,
+    /// The entity of JSON messages that name none.
+    pub(crate) default: Option<usize>,
 }
 
 /// One declared entity.
@@ -105,15 +108,73 @@ impl Catalog {
         &self.entities[index.0].table
     }
 
-    /// Tells which entity a message is of, without reading all of it: by its prefix, by `hint`, or
-    /// by the member `entity_type`.
-    pub fn identify(&self, format: Format, payload: &[u8], hint: Option<&str>) -> Option<&str> {
-        let found = match (hint, format) {
-            (Some(hint), _) => self.by_name.get(hint),
-            (None, Format::Line) => self.by_prefix.get(prefix_of(payload)?),
-            (None, Format::Json) => self.by_name.get(&entity_type_of(payload)?),
+    /// Sets the entity of JSON messages that name none.
+    ///
+    /// # Errors
+    /// There is no such entity.
+    pub fn with_default(mut self, name: &str) -> Result<Self, MessageError> {
+        self.default = Some(self.position(name)?);
+        Ok(self)
+    }
+
+    /// Tells which entity a message is of, without reading all of it: by `hint`, by its prefix, or
+    /// by the member `entity_type`. Names count in any case.
+    ///
+    /// # Errors
+    /// There is none; the reason has those that are known.
+    pub fn identify(
+        &self,
+        format: Format,
+        payload: &[u8],
+        hint: Option<&str>,
+    ) -> Result<&str, MessageError> {
+        let named = match (hint, format) {
+            (Some(hint), _) => self.position(hint),
+            (None, Format::Line) => self.position_of_prefix(prefix_of(payload).unwrap_or_default()),
+            (None, Format::Json) => match entity_type_of(payload) {
+                Some(name) => self.position(&name),
+                None => self.default_position(),
+            },
         };
-        found.map(|index| self.entities[*index].name.as_str())
+        named.map(|index| self.entities[index].name.as_str())
+    }
+
+    /// The position of the entity of a name, in any case.
+    pub(crate) fn position(&self, name: &str) -> Result<usize, MessageError> {
+        let same = |entity: &Entity| entity.name.eq_ignore_ascii_case(name);
+        let found = self.by_name.get(name).copied();
+        found
+            .or_else(|| self.entities.iter().position(same))
+            .ok_or_else(|| {
+                let (name, known) = (shown_name(name), self.names());
+                let reason = format!("there is no entity {name:?}, known are {known}");
+                MessageError::at("entity_type", reason)
+            })
+    }
+
+    /// The position of the entity of JSON messages that name none.
+    pub(crate) fn default_position(&self) -> Result<usize, MessageError> {
+        self.default.ok_or_else(|| {
+            let reason = format!("is missing, known are {}", self.names());
+            MessageError::at("entity_type", reason)
+        })
+    }
+
+    /// The position of the entity of a prefix.
+    pub(crate) fn position_of_prefix(&self, prefix: &str) -> Result<usize, MessageError> {
+        self.by_prefix.get(prefix).copied().ok_or_else(|| {
+            let known = self.entities.iter().filter_map(Entity::prefix);
+            let known = known.collect::<Vec<_>>().join(", ");
+            MessageError::new(format!(
+                "no entity has the prefix {:?}, known are {known}",
+                shown_name(prefix)
+            ))
+        })
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self.entities.iter().map(Entity::name).collect();
+        names.join(", ")
     }
 }
 

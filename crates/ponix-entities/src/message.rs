@@ -115,11 +115,9 @@ impl Catalog {
         })?;
         let text = text.trim_end_matches(['\r', '\n']);
         let (prefix, values) = text.split_once('|').unwrap_or((text, ""));
-        let index = *self.by_prefix.get(prefix).ok_or_else(|| {
-            MessageError::new(format!("no entity has the prefix {:?}", shown_name(prefix)))
-        })?;
+        let index = self.position_of_prefix(prefix)?;
         let entity = &self.entities[index];
-        if hint.is_some_and(|hint| hint != entity.name) {
+        if hint.is_some_and(|hint| !hint.eq_ignore_ascii_case(&entity.name)) {
             return Err(MessageError::new("the line's prefix is of another entity").of(entity));
         }
         let values = entity.values_of_line(values);
@@ -154,18 +152,15 @@ impl Catalog {
     ) -> Result<usize, MessageError> {
         let wrong = |reason: &str| Err(MessageError::at("entity_type", reason));
         let name = match (hint, named) {
-            (Some(hint), Some(Json::String(named))) if hint != named => {
+            (Some(hint), Some(Json::String(named))) if !hint.eq_ignore_ascii_case(named) => {
                 return wrong("is another entity than the request's");
             }
             (Some(hint), _) => hint,
             (None, Some(Json::String(named))) => named,
             (None, Some(_)) => return wrong("is not a text"),
-            (None, None) => return wrong("is missing"),
+            (None, None) => return self.default_position(),
         };
-        self.by_name.get(name).copied().ok_or_else(|| {
-            let reason = format!("there is no entity {:?}", shown_name(name));
-            MessageError::at("entity_type", reason)
-        })
+        self.position(name)
     }
 
     /// The message's own row, and those derived from it.

@@ -63,7 +63,7 @@ fn line_items_of_an_order_are_rows_of_their_own() {
 
 #[test]
 fn messages_are_told_apart_without_being_read() {
-    let name = |format, message: &str, hint| TPCH.identify(format, message.as_bytes(), hint);
+    let name = |format, message: &str, hint| TPCH.identify(format, message.as_bytes(), hint).ok();
     assert_eq!(name(Format::Line, ORDER, None), Some("Order"));
     assert_eq!(name(Format::Line, "L", None), Some("OrderLineItem"));
     assert_eq!(name(Format::Line, "X|1", None), None);
@@ -71,6 +71,47 @@ fn messages_are_told_apart_without_being_read() {
     assert_eq!(name(Format::Json, "{}", Some("Customer")), Some("Customer"));
     assert_eq!(name(Format::Json, "{}", None), None);
     assert_eq!(name(Format::Json, "{", None), None);
+    // Names count in any case.
+    assert_eq!(name(Format::Json, "{}", Some("customer")), Some("Customer"));
+    let lower = order("").replace("\"Order\"", "\"order\"");
+    let parsed = TPCH.parse(Format::Json, lower.as_bytes(), Some("ORDER"));
+    assert_eq!(parsed.unwrap().entity, "Order");
+    let told = |payload: &str| TPCH.identify(Format::Json, payload.as_bytes(), None);
+    let unknown = told(r#"{"entity_type":"Nothing"}"#)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        unknown.contains("known are") && unknown.contains("Customer"),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn a_message_that_names_no_entity_is_of_the_default_one() {
+    let message = br#"{"order_id":"123","total":100.50}"#;
+    let told = TPCH.parse(Format::Json, message, None).unwrap_err();
+    assert!(
+        told.to_string()
+            .starts_with("entity_type: is missing, known are"),
+        "{told}"
+    );
+    let catalog = TPCH.clone().with_default("simpleorder").unwrap();
+    assert_eq!(
+        catalog.identify(Format::Json, message, None).unwrap(),
+        "SimpleOrder"
+    );
+    let parsed = catalog.parse(Format::Json, message, None).unwrap();
+    assert_eq!(parsed.entity, "SimpleOrder");
+    assert!(TPCH.clone().with_default("Nothing").is_err());
+}
+
+#[test]
+fn a_line_with_plain_words_is_an_order() {
+    let line = b"O|123|456|F|123.45|2024-01-01|urgent|clerk1|1|comment";
+    assert_eq!(
+        TPCH.parse(Format::Line, line, None).unwrap().entity,
+        "Order"
+    );
 }
 
 #[test]

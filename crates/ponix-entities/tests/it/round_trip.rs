@@ -128,7 +128,7 @@ proptest! {
             for row in &parsed.rows {
                 prop_assert_eq!(row.values.len(), catalog.table(row.table).columns.len());
             }
-            let named = catalog.identify(format, &message, None);
+            let named = catalog.identify(format, &message, None).ok();
             prop_assert_eq!(named, Some(parsed.entity.as_str()));
         }
     }
