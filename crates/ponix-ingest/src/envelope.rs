@@ -4,14 +4,12 @@ use bytes::Bytes;
 use ponix_nats::{OutgoingMessage, envelope_message};
 use ponix_wire::envelope::v1::ProcessedEnvelope;
 use ponix_wire::{
-    EnvelopeBuilder, JsonReader, JsonRules, Message as _, Struct, Timestamp, Value, check_envelope,
-    timestamp_from_ns, timestamp_from_rfc3339, value::Kind,
+    EnvelopeBuilder, JsonEnvelope, Message as _, Timestamp, check_envelope, timestamp_from_ns,
+    timestamp_from_rfc3339,
 };
-use serde::Deserialize;
-use serde::de::DeserializeSeed;
 use uuid::Uuid;
 
-use crate::error::{ApiError, MISSING};
+use crate::error::ApiError;
 use crate::identity::{id_of_key, own_id};
 use crate::memory::content_hash;
 use crate::submission::{Checked, Encode};
@@ -26,6 +24,8 @@ pub(crate) struct EnvelopeEncoder<'a> {
     pub(crate) subject_prefix: &'a str,
     /// Whose credential it is.
     pub(crate) organization: &'a str,
+    /// Whether there is a credential: without one, an event may name any organization.
+    pub(crate) with_key: bool,
     /// Stands for the id of an envelope that has none.
     pub(crate) idempotency_key: Option<&'a str>,
     pub(crate) keys_max: usize,
@@ -43,16 +43,17 @@ impl Encode for EnvelopeEncoder<'_> {
             encoder: self,
             fallback_id: self.idempotency_key.map(by_key),
         };
-        let (given, message) = if self.protobuf {
+        let (given, organization, message) = if self.protobuf {
             from_protobuf(&payload, context)
         } else {
             from_json(&payload, context)
         }?;
+        let organization = organization.as_str();
         let id = message.id.unwrap_or_default();
         let chosen = given.or(context.fallback_id).is_some();
         Ok(Checked {
             id,
-            key: given.map_or(id, |given| own_id(self.organization, given)),
+            key: given.map_or(id, |given| own_id(organization, given)),
             content: chosen.then(|| content_hash(&payload)),
             message,
         })
@@ -66,30 +67,15 @@ struct Context<'a> {
     fallback_id: Option<Uuid>,
 }
 
-/// The id that the client gave, and the message.
-type Accepted = (Option<Uuid>, OutgoingMessage);
-
-/// The members of a JSON envelope.
-struct Members {
-    organization_id: Option<String>,
-    end_device_id: String,
-    occurred_at: String,
-    processed_at: Option<String>,
-    data: Struct,
-    event_id: Option<String>,
-}
+/// The id that the client gave, whose event it is, and the message.
+type Accepted = (Option<Uuid>, String, OutgoingMessage);
 
 /// Reads an envelope in JSON.
 ///
 /// # Errors
 /// What is wrong, with the field.
 fn from_json(text: &[u8], context: Context<'_>) -> Result<Accepted, ApiError> {
-    let reader = JsonReader::new(JsonRules {
-        members_max: context.encoder.keys_max,
-        large_integers: false,
-        nul: true,
-    });
-    let members = reader.read(text, MembersSeed(&reader))?;
+    let members = JsonEnvelope::read(text, context.encoder.keys_max)?;
     let now = timestamp_from_ns(context.encoder.now_ns);
     let time = |field, text: &str| timestamp_from_rfc3339(field, text).map_err(ApiError::from);
     let processed_at: Timestamp = match &members.processed_at {
@@ -144,13 +130,15 @@ fn accept(
 ) -> Result<Accepted, ApiError> {
     check_device_id(&envelope.end_device_id)?;
     check_envelope(&envelope, context.encoder.now_ns)?;
+    let organization = envelope.organization_id.clone();
     let message = envelope_message(context.encoder.subject_prefix, envelope)
         .map_err(|err| ApiError::bad("invalid_value", err.to_string()).at("end_device_id"))?;
-    Ok((given, message))
+    Ok((given, organization, message))
 }
 
 fn own_organization(named: Option<String>, context: Context<'_>) -> Result<String, ApiError> {
     match named {
+        Some(named) if !context.encoder.with_key => Ok(named),
         Some(named) if named != context.encoder.organization => Err(ApiError::new(
             axum::http::StatusCode::FORBIDDEN,
             "wrong_organization",
@@ -182,83 +170,4 @@ fn check_device_id(id: &str) -> Result<(), ApiError> {
         return Err(ApiError::bad("invalid_value", message).at("end_device_id"));
     }
     Ok(())
-}
-
-struct MembersSeed<'a>(&'a JsonReader);
-
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum Member {
-    OrganizationId,
-    EndDeviceId,
-    OccurredAt,
-    ProcessedAt,
-    Data,
-    EventId,
-}
-
-impl Member {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::OrganizationId => "organization_id",
-            Self::EndDeviceId => "end_device_id",
-            Self::OccurredAt => "occurred_at",
-            Self::ProcessedAt => "processed_at",
-            Self::Data => "data",
-            Self::EventId => "event_id",
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for MembersSeed<'_> {
-    type Value = Members;
-
-    fn deserialize<D: serde::Deserializer<'de>>(
-        self,
-        deserializer: D,
-    ) -> Result<Members, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> serde::de::Visitor<'de> for MembersSeed<'_> {
-    type Value = Members;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an object that is an envelope")
-    }
-
-    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-        use serde::de::Error as _;
-        let (mut organization_id, mut end_device_id, mut occurred_at) = (None, None, None);
-        let (mut processed_at, mut data, mut event_id) = (None, None, None);
-        let mut seen = Vec::with_capacity(6);
-        while let Some(member) = map.next_key::<Member>()? {
-            if seen.contains(&member) {
-                return Err(A::Error::duplicate_field(member.name()));
-            }
-            seen.push(member);
-            match member {
-                Member::OrganizationId => organization_id = map.next_value()?,
-                Member::EndDeviceId => end_device_id = Some(map.next_value()?),
-                Member::OccurredAt => occurred_at = Some(map.next_value()?),
-                Member::ProcessedAt => processed_at = map.next_value()?,
-                Member::EventId => event_id = map.next_value()?,
-                Member::Data => data = Some(map.next_value_seed(self.0.member("data"))?),
-            }
-        }
-        let missing = |member| self.0.refuse(member, MISSING);
-        Ok(Members {
-            organization_id,
-            end_device_id: end_device_id.ok_or_else(|| missing("end_device_id"))?,
-            occurred_at: occurred_at.ok_or_else(|| missing("occurred_at"))?,
-            processed_at,
-            data: match data.map(|data: Value| data.kind) {
-                Some(Some(Kind::StructValue(data))) => data,
-                Some(_) => return Err(self.0.refuse("data", "is not an object")),
-                None => return Err(missing("data")),
-            },
-            event_id,
-        })
-    }
 }

@@ -108,6 +108,7 @@ pub(crate) async fn post(
         encoder: EnvelopeEncoder {
             subject_prefix: &state.config.stream,
             organization: &credential.organization,
+            with_key: credential.key.is_some(),
             idempotency_key: key,
             keys_max: state.config.keys_max,
             now_ns: now_ns(),

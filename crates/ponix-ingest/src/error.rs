@@ -5,15 +5,12 @@ use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ponix_nats::PublishError;
-use ponix_wire::{ConversionError, DecodeError, JsonError};
+use ponix_wire::{ConversionError, DecodeError, JsonError, MISSING};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 /// Said when nobody knows whether the message is stored.
 const OUTCOME_UNKNOWN: &str = "outcome unknown: send again with the same Idempotency-Key";
-
-/// The reason of a member that is not there.
-pub(crate) const MISSING: &str = "is missing";
 
 /// An answer that is not a success. The codes are stable, the messages are for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,7 +102,12 @@ impl ApiError {
     /// What a client is told beside the body.
     pub(crate) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        if let Some(secs) = self.retry_after_secs {
+        // Whoever has to wait is told how long.
+        let later = matches!(
+            self.status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        );
+        if let Some(secs) = self.retry_after_secs.or(later.then_some(1)) {
             headers.insert(RETRY_AFTER, HeaderValue::from(secs));
         }
         if self.status == StatusCode::UNAUTHORIZED {
@@ -166,6 +168,9 @@ impl From<JsonError> for ApiError {
     fn from(err: JsonError) -> Self {
         match err {
             JsonError::NotUtf8 { .. } => Self::bad("invalid_utf8", format!("the body {err}")),
+            JsonError::Unknown { ref field, .. } => {
+                Self::bad("unknown_field", err.to_string()).at(field.clone())
+            }
             JsonError::Value { ref field, reason } => {
                 let code = if reason == MISSING {
                     "missing_field"

@@ -41,7 +41,7 @@ pub(crate) fn own_id(organization: &str, id: Uuid) -> Uuid {
 }
 
 /// The id that a key stands for: the same for ever, and another for every organization and line.
-pub(crate) fn id_of_key(organization: &str, key: &str, line: u64) -> Uuid {
+pub fn id_of_key(organization: &str, key: &str, line: u64) -> Uuid {
     let mut hasher = blake3::Hasher::new();
     for part in [organization.as_bytes(), key.as_bytes(), &line.to_be_bytes()] {
         // The lengths keep two different lists of parts from being the same bytes.

@@ -29,6 +29,7 @@ pub use crate::auth::{ApiKeys, ApiKeysError};
 pub use crate::config::{IngestConfig, MessagesConfig, ServerConfig, TlsFiles};
 pub use crate::doors::{DoorConfig, DoorError};
 pub use crate::error::{ApiError, ErrorBody};
+pub use crate::identity::id_of_key;
 pub use crate::message::RawMessage;
 pub use crate::metrics::{IngestMetrics, ServerMetrics};
 pub use crate::router::router;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::str::Utf8Error;
 
+use axum::http::StatusCode;
 use bytes::Bytes;
 use ponix_nats::OutgoingMessage;
 use ponix_nats::async_nats::HeaderMap as NatsHeaders;
@@ -112,11 +113,22 @@ impl Encode for MessageEncoder<'_> {
             .message_id
             .or_else(|| self.idempotency_key.map(by_key));
         let named = self.hint.or(described.entity_type.as_deref());
+        let unknown = |reason| {
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            let error = ApiError::new(status, "unknown_entity", reason);
+            match (self.hint, self.format) {
+                (Some(_), _) => error.at("entity"),
+                (None, Format::Json) => error.at("entity_type"),
+                (None, Format::Line) => error,
+            }
+        };
+        let entity = (self.identify)(self.format, &payload, named).map_err(unknown)?;
         let message = RawMessage {
             message_id: given.unwrap_or_else(Uuid::now_v7),
             organization: self.organization.to_owned(),
-            entity_type: (self.identify)(self.format, &payload, named),
-            hint: self.hint.map(str::to_owned),
+            // The name as it is declared, in whatever case the request has it.
+            hint: self.hint.is_some().then(|| entity.clone()),
+            entity_type: Some(entity),
             format: self.format,
             payload,
             received_at: self.received_at,

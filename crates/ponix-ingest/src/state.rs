@@ -21,9 +21,10 @@ use crate::stream::Stream;
 /// Tells why the service is not ready; nothing when it is.
 pub type Reasons = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
-/// Names the entity that a payload seems to hold, cheaply; the last argument is the one that the
-/// request names.
-pub type Identify = Arc<dyn Fn(Format, &[u8], Option<&str>) -> Option<String> + Send + Sync>;
+/// Names the entity that a payload seems to hold, cheaply, or says why there is none and which are
+/// known; the last argument is the one that the request names.
+pub type Identify =
+    Arc<dyn Fn(Format, &[u8], Option<&str>) -> Result<String, String> + Send + Sync>;
 
 /// What raw messages need.
 #[derive(Clone)]

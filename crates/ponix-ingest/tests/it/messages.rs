@@ -66,10 +66,38 @@ async fn a_line_is_in_the_stream_with_all_that_travels_with_it() {
         ("Ponix-Source", "127.0.0.1"),
     ];
     assert_eq!(found, expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
-    let other = message(&api, &[TEXT], "?|1").await;
-    assert_eq!(other.status, 202);
-    let stored = api.raw_message(2).await;
-    assert_eq!(stored.subject.as_str(), "messages.ingest.default");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_entity_is_told_at_once_with_those_that_are_known() {
+    let api = Api::start().await;
+    let send_to = async |query: &str, content_type, body: &str| {
+        let route = format!("POST /ingest/message{query}");
+        send(api.addr, &route, &[content_type], body.as_bytes()).await
+    };
+    for (query, content_type, body, field) in [
+        ("", TEXT, "?|1", None),
+        ("", JSON, r#"{"entity_type":"Ordr"}"#, Some("entity_type")),
+        ("?entity=Ordr", JSON, "{}", Some("entity")),
+    ] {
+        let answer = send_to(query, content_type, body).await;
+        assert_eq!(answer.status, 422, "{body}: {answer:?}");
+        let told = answer.json();
+        assert_eq!(told["code"], "unknown_entity");
+        assert_eq!(told["field"].as_str(), field);
+        let message = told["message"].as_str().unwrap();
+        assert!(message.contains("known are Order, OrderLineItem"), "{told}");
+    }
+    // Names count in any case, and travel as they are declared.
+    let answer = send_to("?entity=orderlineitem", JSON, "{}").await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let stored = api.raw_message(1).await;
+    assert_eq!(stored.subject.as_str(), "messages.ingest.order_line_item");
+    assert_eq!(
+        stored.headers.get("Ponix-Entity").unwrap().as_str(),
+        "OrderLineItem"
+    );
     api.stop().await;
 }
 

@@ -263,3 +263,24 @@ async fn metrics_are_public_only_by_choice() {
         assert_eq!(answer.status, 404, "{path}: {answer:?}");
     }
 }
+
+#[tokio::test]
+async fn without_keys_an_event_may_name_any_organization() {
+    let api = Api::start().await;
+    let id = r#""event_id":"0190f3a8-0000-7000-8000-000000000001""#;
+    for (position, name) in ["acme", "other"].iter().enumerate() {
+        let more = format!(r#","organization_id":"{name}",{id}"#);
+        let answer = api.post(&[JSON], &json("d", "{}", &more)).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+        // The same id is another event of another organization.
+        assert_eq!(answer.json()["duplicate"], false);
+        let stored = api.message(position as u64 + 1).await.1;
+        assert_eq!(stored.organization_id, *name);
+    }
+    let none = br#"{"end_device_id":"d","occurred_at":"2026-03-01T12:00:00Z"}"#;
+    assert_eq!(api.post(&[JSON], none).await.status, 202);
+    let stored = api.message(3).await.1;
+    assert_eq!(stored.organization_id, "example-org");
+    assert_eq!(stored.data_json, "{}");
+    api.stop().await;
+}
