@@ -22,7 +22,7 @@ pub(crate) use self::variables::Setting;
 use self::variables::Variable;
 
 use self::clickhouse::ClickHouseVariables;
-use self::environment::unknown_names;
+use self::environment::{foreign_names, unknown_names};
 use self::ingest::IngestVariables;
 use self::messages::MessagesVariables;
 use self::postgres::PostgresVariables;
@@ -78,6 +78,17 @@ impl Reading {
         problems.extend(messages.iter().flat_map(MessagesVariables::check));
         if let (Some(service), Some(ingest)) = (&service, &ingest) {
             problems.extend(ingest.check_end(service));
+            problems.extend(ingest.check_addr(service));
+        }
+        if let (Some(nats), Some(clickhouse)) = (&nats, &clickhouse)
+            && clickhouse.enabled
+        {
+            problems.extend(nats.check_subject());
+        }
+        if let (Some(nats), Some(messages), Some(postgres)) = (&nats, &messages, &postgres)
+            && postgres.url.is_some()
+        {
+            problems.extend(messages.check_apart_from(nats));
         }
         if let (Some(service), Some(postgres), Some(messages)) = (&service, &postgres, &messages) {
             problems.extend(postgres.check(service, messages.enabled));
@@ -101,7 +112,8 @@ impl Reading {
             .filter(|_| problems.is_empty()),
             _ => None,
         };
-        let warnings = unknown_names(environment, &variables());
+        let mut warnings = unknown_names(environment, &variables());
+        warnings.extend(foreign_names(environment));
         Self {
             config,
             settings,

@@ -102,7 +102,7 @@ fn with_messages(
     let catalog = Arc::clone(&store.catalog);
     let identify: Identify = Arc::new(move |format: Format, payload: &[u8], hint: Option<&str>| {
         let name = catalog.identify(format, payload, hint);
-        name.map(str::to_owned)
+        name.map(str::to_owned).map_err(|err| err.reason)
     });
     let store = Arc::new(PostgresMessages(store));
     let (state, statuses) = state.with_messages(

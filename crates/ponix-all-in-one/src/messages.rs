@@ -60,6 +60,7 @@ pub(crate) async fn prepare_store(
     let dir = config.service.entities_dir.as_deref();
     let catalog = dir.map(Catalog::load).transpose();
     let catalog = catalog.context("PONIX_ENTITIES_DIR")?.unwrap_or_default();
+    let catalog = with_default(config, catalog)?;
 
     let postgres =
         Postgres::connect(client, metrics).context("the postgresql configuration is wrong")?;
@@ -86,6 +87,19 @@ pub(crate) async fn prepare_store(
         postgres,
         catalog: Arc::new(catalog),
     }))
+}
+
+/// Sets the entity of messages that name none, if one is configured.
+///
+/// # Errors
+/// There is no such entity.
+pub(crate) fn with_default(config: &Config, catalog: Catalog) -> anyhow::Result<Catalog> {
+    match config.messages.default_entity.as_deref() {
+        Some(name) => catalog
+            .with_default(name)
+            .context("PONIX_MESSAGES_DEFAULT_ENTITY"),
+        None => Ok(catalog),
+    }
 }
 
 /// Returns where the messages come from.
@@ -137,7 +151,7 @@ pub(crate) async fn start(
     if !config.messages.enabled {
         return Ok(());
     }
-    let decoder = MessageDecoder::new(catalog);
+    let decoder = MessageDecoder::new(catalog).for_organization(&config.ingest.organization);
     pipeline::start(&source, &streams, decoder, sink, startup, nats, parts).await?;
 
     // Whoever gave a message up, its status follows from the dead letters themselves.

@@ -6,7 +6,7 @@ use ponix_ingest::ApiKeys;
 use ponix_pipeline::{DecodeFormat, Pipeline, PostgresSink, RecordDecoder, Sink};
 
 use crate::config::{Config, Problem};
-use crate::{declared, pipelines};
+use crate::{declared, messages, pipelines};
 
 /// Reads every file that the configuration names; returns the declared pipelines.
 ///
@@ -30,9 +30,14 @@ pub(crate) async fn check(config: &Config) -> Result<Vec<Pipeline>, Vec<Problem>
         }
     }
     let entities = config.service.entities_dir.as_deref();
-    let catalog = entities.map(Catalog::load).transpose();
-    if let Err(err) = catalog {
-        note("PONIX_ENTITIES_DIR", err.into());
+    match entities.map(Catalog::load).transpose() {
+        Ok(Some(catalog)) => {
+            if let Err(err) = messages::with_default(config, catalog) {
+                note("PONIX_MESSAGES_DEFAULT_ENTITY", err);
+            }
+        }
+        Ok(None) => {}
+        Err(err) => note("PONIX_ENTITIES_DIR", err.into()),
     }
     let loaded = declared::load(config.service.pipelines_dir.as_deref());
     let loaded = loaded.and_then(pipelines::with_their_tables);

@@ -17,6 +17,19 @@ const OTHER_PREFIXES: [&str; 9] = [
     "PONIX_UP_",
 ];
 
+/// Names that other programs of this kind read, and ours for them. A warning and no alias: such a
+/// name may be there for another program.
+const FOREIGN: [(&str, &str); 8] = [
+    ("NATS_URL", "PONIX_NATS_URL"),
+    ("NATS_STREAM", "PONIX_NATS_STREAM"),
+    ("NATS_CONSUMER", "PONIX_NATS_CONSUMER"),
+    ("CLICKHOUSE_URL", "PONIX_CLICKHOUSE_URL"),
+    ("DATABASE_URL", "PONIX_POSTGRES_URL"),
+    ("ENABLE_NATS", "PONIX_INGEST_NATS_ENABLED"),
+    ("HOST", "PONIX_INGEST_ADDR"),
+    ("PORT", "PONIX_INGEST_ADDR"),
+];
+
 /// Environment variables, taken once; tests make their own.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment {
@@ -144,6 +157,22 @@ pub(super) fn without_url_password(text: &str) -> String {
         .map(|url| hide(url).unwrap_or_else(|| url.to_owned()))
         .collect();
     urls.join(",")
+}
+
+/// One warning per name of other programs, where ours is not set.
+pub(super) fn foreign_names(environment: &Environment) -> Vec<String> {
+    let meant = |(name, _): &&(&str, &str)| match (*name, environment.get(name)) {
+        (_, None) => false,
+        // Some shells set it to the machine's name.
+        ("HOST", Some(value)) => value == "localhost" || value.parse::<std::net::IpAddr>().is_ok(),
+        (_, Some(_)) => true,
+    };
+    FOREIGN
+        .iter()
+        .filter(meant)
+        .filter(|(_, ours)| environment.get(ours).is_none())
+        .map(|(name, ours)| format!("{name} is not read, ponix reads {ours}: set that"))
+        .collect()
 }
 
 /// One warning per name that begins with `PONIX_` and is not one of ours.

@@ -123,6 +123,15 @@ impl IngestVariables {
         problems
     }
 
+    /// Two listeners cannot have one address.
+    pub(super) fn check_addr(&self, service: &super::ServiceVariables) -> Option<Problem> {
+        let same = self.enabled && self.addr.port() != 0 && self.addr == service.admin_addr;
+        same.then(|| {
+            let text = format!("is {}, as PONIX_ADMIN_ADDR is", self.addr);
+            Problem::new("PONIX_INGEST_ADDR", text)
+        })
+    }
+
     /// Checks what concerns the end of the service.
     pub(super) fn check_end(&self, service: &super::ServiceVariables) -> Option<Problem> {
         let most = service.shutdown_timeout_secs / 2;

@@ -16,6 +16,8 @@ variables! {
     struct MessagesVariables, "PONIX_MESSAGES_" {
         /// Run the worker that takes messages to PostgreSQL; it needs `PONIX_POSTGRES_URL`.
         plain enabled: bool = "true", Any;
+        /// Entity of JSON messages that name none.
+        plain default_entity: Option<String> = "", Any;
         /// Stream of the raw messages; its dead letters are in `<stream>_dlq`.
         plain stream: String = "MESSAGES", Any;
         /// First token of the subjects: messages come on `<prefix>.ingest.<entity>`, dead letters
@@ -72,6 +74,28 @@ impl MessagesVariables {
                 ),
             ));
         }
+        problems
+    }
+
+    /// Two streams cannot have one name, nor take in one subject.
+    pub(super) fn check_apart_from(&self, nats: &super::NatsVariables) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut same = |variable: &str, value: &str, what: &str| {
+            if value == nats.stream {
+                let text = format!("is {value:?}, as PONIX_NATS_STREAM is: {what}");
+                problems.push(Problem::new(variable, text));
+            }
+        };
+        same(
+            "PONIX_MESSAGES_STREAM",
+            &self.stream,
+            "raw messages need a stream of their own",
+        );
+        same(
+            "PONIX_MESSAGES_SUBJECT_PREFIX",
+            &self.subject_prefix,
+            "the subjects of the events begin with it",
+        );
         problems
     }
 

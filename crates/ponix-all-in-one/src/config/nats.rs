@@ -147,6 +147,20 @@ impl NatsVariables {
         problems
     }
 
+    /// A consumer that asks for subjects which the stream does not take in would stay silent.
+    pub(super) fn check_subject(&self) -> Option<Problem> {
+        let (stream, subject) = (&self.stream, &self.subject);
+        let named = name_problem("", stream).is_none();
+        (named && !self.stream().covers(subject)).then(|| {
+            Problem::new(
+                "PONIX_NATS_SUBJECT",
+                format!(
+                    "is {subject:?}, which stream {stream} (PONIX_NATS_STREAM) does not take in: set PONIX_NATS_SUBJECT={stream}.> for all of it, or a part of that"
+                ),
+            )
+        })
+    }
+
     /// Returns the variable that leads to this error.
     pub(crate) fn variable_of(&self, err: &ConnectError) -> &'static str {
         let ConnectError::File { path, .. } = err else {

@@ -162,3 +162,46 @@ fn the_reference_is_equal_to_the_code() {
         "docs/configuration.md is out of date: cargo run -p ponix-all-in-one -- check-config --reference > docs/configuration.md"
     );
 }
+
+#[test]
+fn settings_that_no_server_could_run_with_say_what_to_set() {
+    let problems = problems(&[
+        ("PONIX_NATS_SUBJECT", "processed.envelopes.>"),
+        ("PONIX_INGEST_ADDR", "127.0.0.1:9090"),
+        ("PONIX_POSTGRES_URL", "postgres://ann@host/db"),
+        ("PONIX_ENTITIES_DIR", "entities"),
+        ("PONIX_MESSAGES_STREAM", "processed_envelopes"),
+    ]);
+    assert_eq!(
+        problems,
+        [
+            "PONIX_INGEST_ADDR is 127.0.0.1:9090, as PONIX_ADMIN_ADDR is",
+            "PONIX_NATS_SUBJECT is \"processed.envelopes.>\", which stream processed_envelopes (PONIX_NATS_STREAM) does not take in: set PONIX_NATS_SUBJECT=processed_envelopes.> for all of it, or a part of that",
+            "PONIX_MESSAGES_STREAM is \"processed_envelopes\", as PONIX_NATS_STREAM is: raw messages need a stream of their own",
+        ]
+    );
+}
+
+#[test]
+fn names_of_other_programs_are_told_with_ours() {
+    let warnings = |pairs| reading(pairs).warnings;
+    assert_eq!(
+        warnings(&[
+            ("DATABASE_URL", "postgres://ann:geheim@host/db"),
+            ("HOST", "0.0.0.0"),
+            ("ENABLE_NATS", "false"),
+        ]),
+        [
+            "DATABASE_URL is not read, ponix reads PONIX_POSTGRES_URL: set that",
+            "ENABLE_NATS is not read, ponix reads PONIX_INGEST_NATS_ENABLED: set that",
+            "HOST is not read, ponix reads PONIX_INGEST_ADDR: set that",
+        ]
+    );
+    // Ours is said, or it is the name of the machine.
+    let quiet = warnings(&[
+        ("NATS_URL", "nats://a"),
+        ("PONIX_NATS_URL", "nats://b"),
+        ("HOST", "laptop"),
+    ]);
+    assert_eq!(quiet, [""; 0]);
+}

@@ -47,7 +47,8 @@ fn every_kind() -> Vec<Bad> {
         bad(missing, "end_device_id", |e| e.end_device_id.clear()),
         bad(missing, "occurred_at", |e| e.occurred_at = None),
         bad(missing, "processed_at", |e| e.processed_at = None),
-        bad(missing, "data", |e| e.data = None),
+        raw(b"{\"end_device_id\":", "decode", "EOF while parsing"),
+        raw(b"{}", missing, "end_device_id"),
         bad(value, "organization_id", |e| {
             e.organization_id = "x".repeat(257);
         }),

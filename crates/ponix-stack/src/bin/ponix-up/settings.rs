@@ -177,6 +177,7 @@ impl Settings {
         let messages = self.postgres_url().into_iter().flat_map(|url| {
             [
                 (ENTITIES_DIR.into(), entities.clone().into_os_string()),
+                ("PONIX_MESSAGES_DEFAULT_ENTITY".into(), "SimpleOrder".into()),
                 ("PONIX_POSTGRES_URL".into(), url.into()),
             ]
         });
