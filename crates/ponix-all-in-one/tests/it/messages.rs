@@ -368,6 +368,57 @@ async fn what_is_missing_for_the_pipeline_is_told_at_the_start() {
     let service = world.service().env("PONIX_POSTGRES_URL", url);
     let service = service.env("PONIX_ENTITIES_DIR", folder.path().display());
     let (code, log) = service.run().await;
-    assert_eq!(code, 1, "{log}");
+    assert_eq!(code, 64, "{log}");
     assert!(log.contains("a.yaml:2:1"), "{log}");
+}
+
+/// Commands that people have in hand, as they stand.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_typed_today_is_stored() {
+    const ORDER: &str = "O|123|456|F|123.45|2024-01-01|urgent|clerk1|1|comment";
+    let pipeline = Pipeline::new("messages_typed").await;
+    let service = pipeline
+        .service()
+        .env("PONIX_MESSAGES_DEFAULT_ENTITY", "SimpleOrder")
+        .start_ready()
+        .await;
+    let order = send(&service, TEXT, ORDER).await;
+    assert_eq!(order["status"], "processed", "{order}");
+    let simple = send(&service, JSON, r#"{"order_id":"123","total":100.50}"#).await;
+    assert_eq!(simple["status"], "processed", "{simple}");
+    assert_eq!(simple["entity_type"], "SimpleOrder");
+    let (status, unknown) = post(&service, "/ingest/message", TEXT, "X|1").await;
+    assert_eq!(status, 422, "{unknown}");
+    assert!(
+        unknown["message"].as_str().unwrap().contains("known are"),
+        "{unknown}"
+    );
+
+    // Over NATS: wrapped, with an id that is no UUID and no headers at all.
+    let body = ORDER.replace("|123|456|", "|999|456|");
+    let wrapped = format!(
+        r#"{{"message_id":"test-123","body":"{body}","received_at":"2026-03-01T12:00:00Z","retry_count":2}}"#
+    );
+    let context = pipeline.world.context().await;
+    let publish = async |subject: String, payload: String| {
+        let published = context.publish(subject, payload.into()).await.unwrap();
+        published.await.unwrap();
+    };
+    publish("messages.ingest.test".to_owned(), wrapped).await;
+    pipeline
+        .gives("SELECT count(*) FROM orders WHERE order_key = 999", 1)
+        .await;
+    let status = "SELECT count(*) FROM message_status WHERE status = 'processed' \
+                  AND organization = 'example-org' AND retry_count = 2 AND entity_type = 'Order'";
+    pipeline.gives(status, 1).await;
+
+    // An event in JSON is one, and needs no data.
+    let event =
+        r#"{"organization_id":"o","end_device_id":"d","occurred_at":"2026-03-01T12:00:00Z"}"#;
+    publish(format!("{}.d", pipeline.world.name), event.to_owned()).await;
+    pipeline.world.stored(1).await;
+    let indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = 'message_status' \
+                   AND indexname IN ('message_status_received_at', 'message_status_status')";
+    pipeline.gives(indexes, 2).await;
+    service.stop().await;
 }

@@ -117,8 +117,11 @@ fn a_line_with_plain_words_is_an_order() {
 #[test]
 fn what_does_not_fit_is_told_by_field() {
     for (message, told) in [
-        ("X|1", "no entity has the prefix \"X\""),
-        ("", "no entity has the prefix \"\""),
+        (
+            "X|1",
+            "no entity has the prefix \"X\", known are C, O, L, P, S",
+        ),
+        ("", "no entity has the prefix \"\", known are C, O, L, P, S"),
         ("O|1|2", "Order: 2 values, expected 9"),
         (
             &ORDER.replace("|370|", "|x|"),
@@ -176,11 +179,14 @@ fn json_that_does_not_fit_is_told_by_field() {
         ))
     };
     for (message, told) in [
-        ("{}".to_owned(), "entity_type: is missing"),
+        (
+            "{}".to_owned(),
+            "entity_type: is missing, known are Customer, Order, OrderLineItem, Product, SimpleOrder",
+        ),
         ("[]".to_owned(), "the message is not an object"),
         (
             r#"{"entity_type":"Nothing"}"#.to_owned(),
-            "entity_type: there is no entity \"Nothing\"",
+            "entity_type: there is no entity \"Nothing\", known are Customer, Order, OrderLineItem, Product, SimpleOrder",
         ),
         (order(r#","x":1"#), "Order.x: is no field of the entity"),
         (

@@ -230,16 +230,16 @@ pub(crate) fn two_keys() -> ApiKeys {
     ApiKeys::from_file(&path).unwrap()
 }
 
-/// Knows two entities; a line is of one of them unless it begins with a question mark.
+/// Knows some entities; a line is of one of them unless it begins with a question mark.
 fn identify(format: Format, payload: &[u8], hint: Option<&str>) -> Result<String, String> {
-    let known = ["Order", "OrderLineItem"];
+    let known = ["Order", "OrderLineItem", "Customer"];
     let named = |hint: &str| known.iter().find(|name| name.eq_ignore_ascii_case(hint));
     let found = match format {
         Format::Json => named(hint.unwrap_or("Order")),
         Format::Line if payload.starts_with(b"L|") => Some(&known[1]),
         Format::Line => (!payload.starts_with(b"?")).then_some(&known[0]),
     };
-    let unknown = || "there is no such entity, known are Order, OrderLineItem".to_owned();
+    let unknown = || "there is no such entity, known are Order, OrderLineItem, Customer".to_owned();
     found.map(|name| (*name).to_owned()).ok_or_else(unknown)
 }
 

@@ -1,0 +1,55 @@
+//! The programs of `docs/clients.md`, run as they stand there.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use crate::support::World;
+
+/// Languages of blocks that are run, with the program and the name of the file.
+const LANGUAGES: [(&str, &[&str], &str); 4] = [
+    ("sh", &["bash"], "client.sh"),
+    ("python", &["python3"], "client.py"),
+    ("js", &["node"], "client.cjs"),
+    ("go", &["go", "run"], "client.go"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_programs_of_the_page_send_an_event_each() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/clients.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let world = World::new("clients").await;
+    let service = world.service().start_ready().await;
+    let here = format!("http://{}", service.api_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let mut events = 0;
+    for (language, command, name) in LANGUAGES {
+        let (_, block) = page
+            .split_once(&format!("```{language}\n"))
+            .expect(language);
+        let (program, _) = block.split_once("\n```").unwrap();
+        let file = folder.path().join(name);
+        std::fs::write(&file, program.replace("http://127.0.0.1:8080", &here)).unwrap();
+        let ran = Command::new(command[0])
+            .args(&command[1..])
+            .arg(&file)
+            .env("HOME", folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .await;
+        match ran {
+            Ok(output) => {
+                assert!(output.status.success(), "{language}: {output:?}");
+                events += 1;
+            }
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+                println!("skipped {language}: there is no {} here", command[0]);
+            }
+            Err(err) => panic!("{language}: {err}"),
+        }
+    }
+    assert!(events > 0, "none of the programs is here");
+    world.stored(events).await;
+    service.stop().await;
+}
