@@ -2,7 +2,7 @@
 
 use ponix_clickhouse::{BatchLimits, ClickHouseConfig, encode};
 use ponix_entities::Catalog;
-use ponix_pipeline::{Decode, DecodeError, Decoded, Message, serve_crash_isolation};
+use ponix_pipeline::{Decode as _, Decoded, Message, serve_crash_isolation};
 use ponix_runner::Outcome;
 
 use crate::cli;
@@ -37,38 +37,8 @@ pub(crate) fn run(config: &Config, pipeline: &str) -> Outcome {
     }
 }
 
-fn serve(mut read_message: impl FnMut(&Message<'_>)) -> Outcome {
+fn serve(read_message: impl FnMut(&Message<'_>)) -> Outcome {
     let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
-    serve_crash_isolation(input, output, |message| {
-        abort_if_planted(message.payload);
-        read_message(message);
-    });
+    serve_crash_isolation(input, output, read_message);
     Outcome::Clean
-}
-
-/// A decoder that ends the process where a test has planted such a payload.
-#[derive(Debug)]
-pub(crate) struct Planted<D>(pub(crate) D);
-
-impl<D: Decode> Decode for Planted<D> {
-    type Row = D::Row;
-
-    fn decode(&self, message: &Message<'_>) -> Result<Decoded<D::Row>, DecodeError> {
-        abort_if_planted(message.payload);
-        self.0.decode(message)
-    }
-}
-
-/// Ends the process when a payload holds the failpoint's argument.
-fn abort_if_planted(payload: &[u8]) {
-    fail::fail_point!("abort_on_payload", |marker| {
-        let marker = marker.unwrap_or_default();
-        if payload
-            .windows(marker.len().max(1))
-            .any(|window| window == marker.as_bytes())
-        {
-            std::process::abort();
-        }
-    });
-    let _ = payload;
 }

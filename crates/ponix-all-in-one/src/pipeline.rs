@@ -13,7 +13,6 @@ use ponix_sink::Sink;
 use tokio::sync::watch;
 
 use crate::activity::Activity;
-use crate::crash_isolation::Planted;
 use crate::nats::Nats;
 use crate::readiness::Parts;
 use crate::{janitor, store_health};
@@ -88,7 +87,7 @@ where
     let consumer = BatchConsumer::new(
         nats.consuming.clone(),
         consumer,
-        PipelineProcessor::new(Planted(decoder), sink, isolation, &source.batches),
+        PipelineProcessor::new(decoder, sink, isolation, &source.batches),
         source.dead_letters(nats),
         source.batches.clone(),
         &nats.metrics,

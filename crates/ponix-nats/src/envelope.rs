@@ -9,7 +9,6 @@ use prost::Message as _;
 use uuid::Uuid;
 
 use crate::delivery::Delivery;
-use crate::failpoint;
 use crate::processing_result::DeadLetter;
 use crate::publisher::OutgoingMessage;
 use ponix_wire::DeadLetterReason;
@@ -47,7 +46,6 @@ pub fn decode_delivery(delivery: &Delivery) -> Result<(DecodedEnvelope, Uuid), D
         delivery.payload(),
         delivery.published_at_ns(),
         delivery.identity(),
-        delivery.deliveries(),
     )
 }
 
@@ -59,13 +57,9 @@ pub fn decode_message(
     payload: &[u8],
     published_at_ns: i64,
     identity: Uuid,
-    deliveries: u32,
 ) -> Result<(DecodedEnvelope, Uuid), DeadLetter> {
     let envelope = decode_envelope(payload, published_at_ns).map_err(|err| dead_letter(&err))?;
-    let mut event_id = envelope.event_id.unwrap_or(identity);
-    if failpoint::is_planted("bug_identity_only_when_redelivered") && deliveries == 1 {
-        event_id = Uuid::now_v7();
-    }
+    let event_id = envelope.event_id.unwrap_or(identity);
     Ok((envelope, event_id))
 }
 

@@ -1,4 +1,4 @@
-//! Points where tests make the process die or misbehave, named in the variable `FAILPOINTS`.
+//! Points where tests make the process die, named in the variable `FAILPOINTS`.
 //! Without the feature `failpoints` they compile to nothing.
 
 /// Ends the process on the spot, as `kill -9` would, when a test has set the point to `return`.
@@ -6,12 +6,4 @@ pub(crate) fn reach(point: &str) {
     #[cfg(feature = "failpoints")]
     fail::fail_point!(point, |_| std::process::abort());
     let _ = point;
-}
-
-/// Tells whether a test has planted this bug, to see that the suite finds it.
-pub(crate) fn is_planted(bug: &str) -> bool {
-    #[cfg(feature = "failpoints")]
-    fail::fail_point!(bug, |_| true);
-    let _ = bug;
-    false
 }

@@ -2,8 +2,6 @@
 
 use uuid::Uuid;
 
-use crate::failpoint;
-
 /// Where a message stands in its stream. Together with the stream's name and the publish time it
 /// names a message for ever; the sequence alone does not, because a server that lost the tail of
 /// its store gives the same numbers to other messages.
@@ -28,9 +26,6 @@ pub fn message_identity(message_id: Option<&str>, position: StreamPosition<'_>) 
 }
 
 fn position_identity(position: StreamPosition<'_>) -> Uuid {
-    if failpoint::is_planted("bug_identity_is_sequence") {
-        return Uuid::from_u128(u128::from(position.sequence));
-    }
     let mut hasher = blake3::Hasher::new();
     // The numbers have a fixed width and stand last, so no two positions give the same bytes.
     hasher.update(position.stream.as_bytes());

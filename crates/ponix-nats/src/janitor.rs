@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::Stream;
 
-use crate::failpoint;
 use crate::history::{HistoryError, first_since, message_from};
 use crate::metrics::StreamMetrics;
 use crate::observation::{Observation, age, lag};
@@ -251,9 +250,6 @@ fn short_of_space(observation: &Observation) -> Option<u64> {
 /// Returns the first sequence to keep: behind the lowest ack floor, and not before `wanted`.
 /// Without a durable consumer nothing is known to be settled.
 pub(crate) fn first_kept(floor: Option<u64>, wanted: u64) -> Option<u64> {
-    if failpoint::is_planted("bug_janitor_above_ack_floor") {
-        return Some(wanted);
-    }
     Some((floor? + 1).min(wanted))
 }
 

@@ -160,7 +160,7 @@ enum Event {
 
 impl Event {
     fn of(payload: &[u8], published_at_ns: i64, identity: Uuid) -> Self {
-        match decode_message(payload, published_at_ns, identity, u32::MAX) {
+        match decode_message(payload, published_at_ns, identity) {
             Ok((envelope, event_id)) => Self::Decoded(EventKey {
                 organization_id: envelope.organization_id,
                 end_device_id: envelope.end_device_id,

@@ -169,24 +169,6 @@ async fn a_dropped_column_is_held_until_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_ends_the_process_goes_to_the_dead_letters_alone() {
-    let world = World::new("declared_abort").await;
-    let folder = folder("declared-abort-m", READINGS);
-    let start = || service(&world, &folder).env("FAILPOINTS", "abort_on_payload=return(killer)");
-    let first = start().start_ready().await;
-    let killer = reading(0).replace("north", "killer");
-    let lines = [reading(1), killer, reading(2)].join("\n");
-    assert_eq!(post(&first, &lines).await.0, 202);
-    first.aborted().await;
-    let second = start().start();
-    second.aborted().await;
-    let third = start().start_ready().await;
-    readings(&world, 2).await;
-    dead_letters(&world, "declared-abort-m_dlq", 1).await;
-    third.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_keeps_copies_is_refused_with_one_that_does_not() {
     let world = World::new("declared_plain").await;
     world.migrate("up").await;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use ponix_faults::{DEADLY_MARK, Event, Pipeline, Poison, SOON, World};
-use ponix_stack::{Server, eventually};
+use ponix_faults::{Event, Pipeline, Poison, World};
+use ponix_stack::Server;
 use tokio::time::sleep;
 
 use crate::support::size;
@@ -21,7 +21,7 @@ fn events(count: u64) -> impl Iterator<Item = Event> {
 }
 
 /// Every pipeline has so many rows and dead letters, of the right events.
-async fn expect(world: &World, readable: u64, dead: u64) -> Result<()> {
+pub(crate) async fn expect(world: &World, readable: u64, dead: u64) -> Result<()> {
     world.expect_sound().await?;
     for (pipeline, judgement) in world.judge_all().await? {
         let found = (judgement.readable, judgement.dead);
@@ -101,31 +101,4 @@ async fn a_store_at_fault_is_held_red_and_goes_on_after_the_mend_in_every_pipeli
     world.settled().await?;
     worker.ready().await?;
     expect(&world, 60, 4).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_payload_that_ends_the_process_is_a_dead_letter_alone_in_every_pipeline() -> Result<()> {
-    let world = World::builder().all_pipelines().start().await?;
-    world.start_worker("").await?.stop().await?;
-    let good = |from| (from..from + 30).flat_map(|n| Pipeline::ALL.map(|of| Event::good_of(of, n)));
-    let deadly = Pipeline::ALL.map(|pipeline| Event::deadly_of(pipeline, 0));
-    world.publishing().publish(good(0)).await?;
-    world.publishing().publish(deadly).await?;
-    world.publishing().publish(good(30)).await?;
-    let failpoint = format!("abort_on_payload=return({DEADLY_MARK})");
-    let worker = world.launch_worker(&failpoint, &[]).await?;
-    eventually("each deadly payload to be a dead letter", SOON, || async {
-        if !worker.process().is_running() {
-            worker.process().start()?;
-        }
-        for pipeline in Pipeline::ALL {
-            let left = world.consumer_of(pipeline).await?;
-            let left = (left.num_pending, left.num_ack_pending);
-            ensure!(left == (0, 0), "{pipeline}: {left:?}");
-        }
-        Ok(())
-    })
-    .await?;
-    ensure!(worker.process().starts() > 1, "nothing ended the process");
-    expect(&world, 60, 1).await
 }

@@ -90,15 +90,7 @@ impl<P: BatchProcessor, S: Source, L: Link> Intake<P, S, L> {
                 self.work.count(&batch);
                 let (work, give_up) = (Arc::clone(&self.work), give_up.clone());
                 tasks.spawn(async move {
-                    if failpoint::is_planted("bug_cancelled_between_insert_and_ack") {
-                        tokio::select! {
-                            biased;
-                            () = work.settle_batch(&batch, &give_up) => {}
-                            () = give_up.cancelled() => {}
-                        }
-                    } else {
-                        work.settle_batch(&batch, &give_up).await;
-                    }
+                    work.settle_batch(&batch, &give_up).await;
                     drop(slot);
                 });
             }

@@ -94,9 +94,6 @@ impl<L: Link> Settler<L> {
             match disposition {
                 Disposition::Ack => answers.push((delivery, AckKind::Ack)),
                 Disposition::Nak { delay } => answers.push((delivery, AckKind::Nak(delay))),
-                Disposition::DeadLetter(_) if failpoint::is_planted("bug_undecodable_acked") => {
-                    answers.push((delivery, AckKind::Ack));
-                }
                 Disposition::DeadLetter(dead_letter) => dead.push((delivery, dead_letter)),
             }
         }
@@ -168,10 +165,6 @@ impl<L: Link> Settler<L> {
         stream: &str,
         (delivery, dead_letter): (&'a Delivery, DeadLetter),
     ) -> (&'a Delivery, DeadLetter, Result<(), PublishError>) {
-        if failpoint::is_planted("bug_term_before_dead_letter") {
-            self.link.answer(delivery.reply(), AckKind::Term).await;
-            self.link.flush().await;
-        }
         let kept = self.link.keep(stream, delivery, &dead_letter).await;
         (delivery, dead_letter, kept)
     }

@@ -47,10 +47,6 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
     /// Processes a batch and settles every message of it, reporting progress on those that are
     /// not settled yet.
     pub(super) async fn settle_batch(&self, batch: &Batch, give_up: &CancellationToken) {
-        if failpoint::is_planted("bug_ack_before_insert") {
-            let acks = ProcessingResult::ack_all(batch.len()).into_dispositions();
-            self.settler.settle(batch, acks, give_up).await;
-        }
         let dispositions = self.dispositions(batch, give_up);
         let dispositions = self
             .with_progress(batch.messages().iter(), dispositions)
