@@ -1,6 +1,6 @@
 //! What the servers say of each pipeline.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context as _, Result, ensure};
 use ponix_nats::async_nats::jetstream::consumer::Info;
@@ -27,13 +27,22 @@ impl World {
     /// # Errors
     /// A server does not answer.
     pub async fn judge_pipeline(&self, pipeline: Pipeline) -> Result<Judgement> {
+        let findings = self.findings(pipeline).await?;
+        Ok(judge(&self.ledger().of(pipeline), &findings))
+    }
+
+    /// What the servers say of a pipeline.
+    ///
+    /// # Errors
+    /// A server does not answer.
+    pub async fn findings(&self, pipeline: Pipeline) -> Result<Findings> {
         let entries = self.ledger().of(pipeline);
         let info = self.consumer_of(pipeline).await?;
         let anonymous = entries
             .values()
             .any(|entry| entry.identified_by == IdentifiedBy::Position);
         let readable = self.readable_events(pipeline).await?;
-        let findings = Findings {
+        Ok(Findings {
             rows: match pipeline {
                 Pipeline::Messages => readable.len() as u64,
                 in_clickhouse => self.rows_of(in_clickhouse).await?,
@@ -47,8 +56,16 @@ impl World {
             } else {
                 HashMap::new()
             },
-        };
-        Ok(judge(&entries, &findings))
+        })
+    }
+
+    /// Keys of the messages that a pipeline's stream holds.
+    ///
+    /// # Errors
+    /// NATS does not answer.
+    pub async fn keys_in_stream(&self, pipeline: Pipeline) -> Result<HashSet<Uuid>> {
+        let identities = self.position_identities(pipeline).await?;
+        Ok(identities.into_keys().collect())
     }
 
     /// Rows in a pipeline's ClickHouse table, copies included.

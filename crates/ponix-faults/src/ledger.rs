@@ -60,6 +60,16 @@ impl Ledger {
         }
     }
 
+    /// Says that these events, although accepted, are lost by what was done to the stream.
+    pub fn forget_acknowledgements(&self, keys: impl IntoIterator<Item = Uuid>) {
+        let mut entries = self.entries();
+        for key in keys {
+            if let Some(entry) = entries.get_mut(&key) {
+                entry.acknowledged = None;
+            }
+        }
+    }
+
     /// Counts.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();

@@ -73,6 +73,13 @@ impl WorldBuilder {
         self
     }
 
+    /// Sets how often NATS syncs what it stores to the disk, as NATS writes it: `always` or `10s`.
+    #[must_use]
+    pub fn nats_sync_interval(mut self, interval: &str) -> Self {
+        self.nats = self.nats.sync_interval(interval);
+        self
+    }
+
     /// Puts ClickHouse into this folder.
     #[must_use]
     pub fn clickhouse_folder(mut self, folder: impl Into<PathBuf>) -> Self {

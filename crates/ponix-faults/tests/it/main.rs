@@ -11,5 +11,6 @@ mod limits;
 mod outages;
 mod pipelines;
 mod planted_bugs;
+mod power_cuts;
 mod seeds;
 mod support;
