@@ -2,6 +2,7 @@
 
 mod event;
 mod findings;
+mod history;
 mod injector;
 mod ledger;
 mod oracle;

@@ -74,9 +74,10 @@ async fn run(cli: &Cli) -> Result<bool> {
         return Ok(true);
     }
     eprintln!("faults: {} min with seed {}", cli.minutes, options.seed);
-    let report = random_run(options, |line| eprintln!("faults: {line}")).await?;
-    let default = || PathBuf::from(format!(".ponix/faults/seed-{}.json", report.seed));
+    let default = || PathBuf::from(format!(".ponix/faults/seed-{}.json", options.seed));
     let file = cli.json.clone().unwrap_or_else(default);
+    let history = file.with_extension("history.jsonl");
+    let report = random_run(options, &history, |line| eprintln!("faults: {line}")).await?;
     report.write(&file)?;
     println!("{report}");
     eprintln!("faults: the report is in {}", file.display());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Worker;
 use crate::event::{Event, Poison};
+use crate::history::check_history;
 use crate::injector::{FaultCounts, FaultInjector};
 use crate::oracle::Judgement;
 use crate::pipeline::Pipeline;
@@ -67,7 +69,7 @@ pub struct RunReport {
     pub judgements: BTreeMap<&'static str, Judgement>,
     /// Whether oracle and reconciler found nothing wrong.
     pub sound: bool,
-    /// What the reconciler or a merge brought to light that the oracle did not; empty when sound.
+    /// What the reconciler, a merge or the judge of the history brought to light that the oracle did not; empty when sound.
     pub disagreement: String,
 }
 
@@ -117,13 +119,14 @@ fn tell(f: &mut fmt::Formatter<'_>, judgement: &Judgement) -> fmt::Result {
 }
 
 /// Injects faults into a world for a while, heals it, waits for quiet and judges. `say` gets a line now and
-/// then.
+/// then; `history` is the file for what was published and found.
 ///
 /// # Errors
 /// A server does not start or come back, or the world does not come to rest; what the oracle finds
 /// is in the report.
 pub async fn random_run(
     options: RunOptions,
+    history: &Path,
     say: impl Fn(&str) + Send + Sync,
 ) -> Result<RunReport> {
     let world = World::builder()
@@ -187,7 +190,15 @@ pub async fn random_run(
     say("quiet, judging");
     let judgements = world.judge_all().await?;
     say("asking the reconciler, merging and judging again");
-    let disagreement = world.confirm().await.err();
+    let confirmed = world.confirm().await;
+    world.write_history(history).await?;
+    let checked = check_history(history);
+    match &checked {
+        Ok(Some(told)) => say(&format!("the judge of the history says: {told}")),
+        Ok(None) => say("there is no python3, so the history is not judged"),
+        Err(_) => {}
+    }
+    let disagreement = confirmed.and(checked.map(drop)).err();
     Ok(RunReport {
         seed: options.seed,
         seconds: options.length.as_secs(),
