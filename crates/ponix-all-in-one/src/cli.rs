@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use ponix_runner::Outcome;
 
 use crate::config::{Reading, Setting, markdown, variables};
-use crate::envelopes::reconcile::Times;
+use crate::reconcile::Times;
 
 /// Ponix: takes events from JetStream and lands each exactly once in ClickHouse.
 #[derive(Debug, Parser)]

@@ -2,7 +2,6 @@
 
 mod decoder;
 mod producer;
-pub(crate) mod reconcile;
 
 use anyhow::Context as _;
 use ponix_clickhouse::{ClickHouseMetrics, Client, EnvelopeSink, ErrorKind, Migrator};

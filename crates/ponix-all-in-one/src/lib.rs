@@ -21,6 +21,7 @@ mod pipeline;
 mod pipelines;
 mod probe;
 mod readiness;
+mod reconcile;
 mod retry;
 mod service;
 mod store_health;
@@ -33,7 +34,6 @@ use ponix_runner::{Signals, block_on};
 
 use crate::cli::{Cli, Command};
 use crate::config::{Config, ConfigProblems, Environment, Reading};
-use crate::envelopes::reconcile;
 
 /// Requests and rows are many short allocations on all threads: see `docs/adr/0007-mimalloc.md`.
 #[global_allocator]
