@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use ponix_runner::Outcome;
 
 use crate::config::{Reading, Setting, markdown, variables};
-use crate::reconcile::Times;
+use crate::reconcile::What;
 
 /// Ponix: takes events from JetStream and lands each exactly once in ClickHouse.
 #[derive(Debug, Parser)]
@@ -46,9 +46,9 @@ pub(crate) enum Command {
     },
     /// Check that every settled event is stored exactly once; the exit code says.
     Reconcile {
-        /// Which part of the stream to look at.
+        /// Which pipelines, and which part of their streams.
         #[command(flatten)]
-        times: Times,
+        what: What,
     },
     /// Look at declared entities; needs no server.
     Entities {

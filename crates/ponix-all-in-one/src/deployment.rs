@@ -4,8 +4,9 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use ponix_nats::{NatsConfig, StreamSettings};
+use ponix_pipeline::Pipeline;
 
-use crate::config::{Environment, Reading};
+use crate::config::{Config, Environment, Reading};
 use crate::{declared, probe};
 
 /// A deployment, as the variables of this environment describe it.
@@ -59,33 +60,11 @@ impl Deployment {
             .map_err(|problems| wrong(&problems))?;
         let declared = declared::load(config.service.pipelines_dir.as_deref())
             .map_err(|problems| wrong(&problems))?;
-        let (nats, messages) = (&config.nats, &config.messages);
-        let built_in = [
-            streams(
-                crate::envelopes::NAME,
-                &nats.stream(),
-                &nats.consumer,
-                &nats.dead_letters(),
-            ),
-            streams(
-                crate::messages::NAME,
-                &messages.stream(nats),
-                &messages.consumer,
-                &messages.dead_letters(nats),
-            ),
-        ];
-        let declared = declared.iter().map(|one| {
-            let (stream, dead) = (
-                declared::stream(&config, one),
-                declared::dead_letters(&config, one),
-            );
-            streams(&one.name, &stream, &one.source.consumer, &dead)
-        });
         Ok(Self {
-            nats: nats.connection(),
-            nats_shown: nats.url_shown(),
+            nats: config.nats.connection(),
+            nats_shown: config.nats.url_shown(),
             admin_addr: config.service.admin_addr,
-            pipelines: built_in.into_iter().chain(declared).collect(),
+            pipelines: pipelines(&config, &declared),
         })
     }
 }
@@ -99,6 +78,33 @@ impl Deployment {
 /// Cancel safe.
 pub async fn readiness(admin_addr: SocketAddr) -> Result<(bool, String), String> {
     probe::readiness(admin_addr).await
+}
+
+/// Returns where every pipeline is, the built-in ones first.
+pub(crate) fn pipelines(config: &Config, declared: &[Pipeline]) -> Vec<PipelineStreams> {
+    let (nats, messages) = (&config.nats, &config.messages);
+    let built_in = [
+        streams(
+            crate::envelopes::NAME,
+            &nats.stream(),
+            &nats.consumer,
+            &nats.dead_letters(),
+        ),
+        streams(
+            crate::messages::NAME,
+            &messages.stream(nats),
+            &messages.consumer,
+            &messages.dead_letters(nats),
+        ),
+    ];
+    let declared = declared.iter().map(|one| {
+        let (stream, dead) = (
+            declared::stream(config, one),
+            declared::dead_letters(config, one),
+        );
+        streams(&one.name, &stream, &one.source.consumer, &dead)
+    });
+    built_in.into_iter().chain(declared).collect()
 }
 
 fn streams(

@@ -108,10 +108,10 @@ async fn run(program: Program) -> Outcome {
         },
         Command::Entities { command } => entities::run(&command),
         Command::Pipelines { command } => pipelines::run(&command),
-        Command::Reconcile { times } => {
+        Command::Reconcile { what } => {
             // Boxed: what it keeps while it waits would make every other command's future large.
             with_config(reading, |config| {
-                Box::pin(reconcile::run(config, times, signals))
+                Box::pin(reconcile::run(config, what, signals))
             })
             .await
         }

@@ -17,6 +17,7 @@ mod wide;
 
 pub use self::ddl::Ddl;
 pub use self::offline::DeclaredRows;
+pub use self::presence::Identities;
 use self::rows::quoted;
 pub use self::sink::TableSink;
 pub use self::types::{ColumnType, TypeError};

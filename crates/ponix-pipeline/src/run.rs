@@ -17,7 +17,6 @@ use uuid::Uuid;
 
 use crate::crash_isolation::CrashIsolation;
 use crate::decode::{Decode, Decoded};
-use crate::delivered::message;
 use crate::stream_window::{StreamWindow, Stretch};
 
 /// Processes the batches of one pipeline.
@@ -63,7 +62,7 @@ impl<D: Decode, S: Sink<Row = D::Row>> PipelineProcessor<D, S> {
         for (position, (delivery, poison)) in batch.messages().iter().zip(poison).enumerate() {
             let disposition = match poison {
                 Some(dead_letter) => Disposition::DeadLetter(dead_letter),
-                None => match self.decoder.decode(&message(delivery)) {
+                None => match self.decoder.decode(&delivery.into()) {
                     Ok(Decoded::Row { row, identity }) => {
                         rows.push(row, identity, position);
                         Disposition::Ack

@@ -2,11 +2,12 @@
 
 use ponix_nats::OutgoingMessage;
 use ponix_nats::async_nats::HeaderMap;
+use ponix_stack::eventually;
 use ponix_wire::Message as _;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{START_NS, World, envelope, numbered};
+use crate::support::{SOON, START_NS, World, envelope, numbered};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_stored_or_dead_is_sound_and_what_is_lost_is_named() {
@@ -116,4 +117,124 @@ async fn one_id_in_two_organizations_is_two_events() {
             "{line} is not in\n{report}"
         );
     }
+}
+
+const METERS: &str = "apiVersion: ponix.dev/v1
+kind: Pipeline
+metadata: {name: meters}
+spec:
+  source: {stream: NAME_m, subjects: ['NAME_m.>'], filter: 'NAME_m.read.*', consumer: workers, max_bytes: 16MiB}
+  dead_letters: {stream: NAME_dead, subject_prefix: NAME_dead, max_bytes: 16MiB}
+  limits: {linger: 200ms}
+  decode: {format: json}
+  sink:
+    clickhouse:
+      table: meters
+      columns: {meter: String, read_at: DateTime, value: Float64}
+      identity: [meter, read_at]
+      schema: create
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_pipeline_is_judged_by_the_identity_of_its_table() {
+    let world = World::new("reconciling_declared").await;
+    let folder = tempfile::tempdir().unwrap();
+    let document = METERS.replace("NAME", &world.name);
+    std::fs::write(folder.path().join("meters.yaml"), document).unwrap();
+    let service = || {
+        let dir = folder.path().display();
+        world.service().env("PONIX_PIPELINES_DIR", dir)
+    };
+    let reconcile = |pipeline: &'static str| {
+        let service = service().env("PONIX_LOG_LEVEL", "error");
+        async move {
+            let run = service.args(&["reconcile", "--pipeline", pipeline]).run();
+            run.await
+        }
+    };
+    let reading = |meter: &str, value: &str| {
+        format!(r#"{{"meter":"{meter}","read_at":"2026-03-01T12:00:00Z","value":{value}}}"#)
+    };
+    let running = service().start_ready().await;
+    let publish = async |subject: &str, bodies: &[String]| {
+        for body in bodies {
+            let message = OutgoingMessage {
+                subject: format!("{}_m.{subject}", world.name),
+                id: None,
+                headers: HeaderMap::new(),
+                payload: body.clone().into(),
+            };
+            world.jetstream().await.1.publish(message).await.unwrap();
+        }
+    };
+    // One more copy, one mended and sent again with its identity, one that the pipeline does not read.
+    let bodies = [
+        reading("a", "1"),
+        reading("b", "1"),
+        reading("b", "1"),
+        reading("c", "\"much\""),
+        reading("c", "2"),
+        "no JSON".to_owned(),
+    ];
+    publish("read.x", &bodies).await;
+    publish("other.x", &[reading("unread", "1")]).await;
+    let settle = async || {
+        eventually("every reading settled", SOON, || async {
+            let stream = world
+                .context()
+                .await
+                .get_stream(format!("{}_m", world.name));
+            let info = stream.await?.consumer_info("workers").await?;
+            anyhow::ensure!(info.num_pending + info.num_ack_pending as u64 == 0);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    };
+    settle().await;
+    running.stop().await;
+    // That a row never was in the stream is not what is asked.
+    world
+        .execute("INSERT INTO meters (meter, read_at, value) VALUES ('made up', 1, 1)")
+        .await;
+    let (code, report) = reconcile("meters").await;
+    assert_eq!(code, 0, "{report}");
+    let expect = |report: &str, lines: &[&str]| {
+        for line in lines {
+            assert!(report.lines().any(|l| l == *line), "{line}: {report}");
+        }
+    };
+    expect(&report, &["stored           3", "dead letters     2"]);
+
+    world.execute("DELETE FROM meters WHERE meter = 'a'").await;
+    let (code, report) = reconcile("meters").await;
+    assert_eq!(code, 1, "{report}");
+    let a = r#"  {"meter":"a","read_at":"2026-03-01T12:00:00Z"}"#;
+    expect(
+        &report,
+        &["lost             1", a, "in both places   0", "NOT sound"],
+    );
+
+    // A letter of an event that is in the table all the same.
+    let mut headers = HeaderMap::new();
+    headers.insert("Ponix-Reason", "value");
+    headers.insert("Ponix-Stream", "another");
+    let letter = OutgoingMessage {
+        subject: format!("{}_dead.planted", world.name),
+        id: None,
+        headers,
+        payload: reading("b", "1").into(),
+    };
+    world.jetstream().await.1.publish(letter).await.unwrap();
+    let (code, report) = reconcile("meters").await;
+    assert_eq!(code, 1, "{report}");
+    let b = r#"  {"meter":"b","read_at":"2026-03-01T12:00:00Z"}"#;
+    expect(&report, &["in both places   1", b]);
+
+    let (code, report) = reconcile("metres").await;
+    assert_eq!(code, 1, "{report}");
+    assert!(
+        report.contains("only envelopes, messages, meters"),
+        "{report}"
+    );
 }

@@ -163,12 +163,21 @@ impl Rows {
         Self::new(columns, UnknownFields::Ignore)
     }
 
-    /// Returns the bytes of one record, `None` if it does not fit.
+    /// Returns the bytes of one record, `None` if it does not fit or leaves a column to its default.
     pub(super) fn bytes_of(&self, record: &Record) -> Option<Vec<u8>> {
         let mut writer = Writer::new(true);
         let omitted = self.omitted(record);
+        if omitted != Omitted::default() {
+            return None;
+        }
         self.put(record, omitted, &mut writer, &mut false).ok()?;
         Some(writer.bytes)
+    }
+
+    /// Returns the columns that events may leave to their default.
+    pub(super) fn omittable(&self) -> impl Iterator<Item = &str> {
+        let omittable = self.omittable.iter();
+        omittable.map(|n| self.columns[*n].name.as_str())
     }
 
     /// Returns names and types of the columns.

@@ -13,16 +13,17 @@ use ponix_sink::{
 use tokio::time::Instant;
 
 use super::described::{DefaultKind, Described};
+use super::presence::Identities;
 use super::rows::{Encoded, Omitted, Rows};
 use super::{
     Delivery, PUBLISHED_AT, STREAM_SEQUENCE, Schema, TableConfig, TableError, check, ddl, evolve,
-    plan, presence,
+    plan,
 };
 use crate::encode::BatchLimits;
 use crate::error::{ErrorKind, RequestError};
 use crate::insert::Inserter;
 use crate::write::write;
-use crate::{ClickHouseMetrics, Client, Presence};
+use crate::{ClickHouseMetrics, Client};
 
 /// How often the table is looked at again: somebody may have put another one in its place.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
@@ -94,22 +95,11 @@ impl TableSink {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Looks records up by their identity; the answers are in their order. A record that has no
-    /// place in the table is there no time.
-    ///
-    /// Scans the identities of the table: meant for checks, some ten thousand records at a time.
-    ///
-    /// # Errors
-    /// [`RequestError`].
-    ///
-    /// # Cancel safety
-    /// Safe: nothing is changed.
-    pub async fn presence(&self, records: &[Record]) -> Result<Vec<Presence>, RequestError> {
+    /// Returns what tells records apart in the table as it is now.
+    pub fn identities(&self) -> Identities {
         let Inner { client, config, .. } = &*self.0;
         let plan = self.0.plan();
-        let identity = plan.rows.only(&check::identity(config));
-        let merges = plan.table.merges_copies();
-        presence::presence(client, &config.quoted_table(), merges, &identity, records).await
+        Identities::new(client, config, plan.table.merges_copies(), &plan.rows)
     }
 
     /// Returns the columns that rows are written into, names and types as the server has them.

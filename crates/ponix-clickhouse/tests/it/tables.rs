@@ -6,7 +6,9 @@ mod types;
 use std::sync::Arc;
 
 use ponix_clickhouse::table::{Delivery, Identity, Schema, UnknownFields};
-use ponix_clickhouse::{ClickHouseMetrics, Client, ErrorKind, TableConfig, TableError, TableSink};
+use ponix_clickhouse::{
+    ClickHouseMetrics, Client, ErrorKind, Presence, TableConfig, TableError, TableSink,
+};
 use ponix_sink::{
     Around, Attempt, Record, RejectGuard, RejectedBy, RowOutcome, Sink as _, WriteError,
 };
@@ -285,14 +287,16 @@ async fn records_are_found_by_their_identity() {
     tables.store(&readings[1..2]).await;
     let mut nowhere = reading(5, 1);
     nowhere.fields.remove("meter");
-    let asked = [&readings[..], &[nowhere]].concat();
-    let found = tables.sink.presence(&asked).await.expect("it answers");
-    let found: Vec<_> = found
+    let identities = tables.sink.identities();
+    assert_eq!(identities.of(&nowhere), None);
+    assert!(identities.fits(&readings[0]) && !identities.fits(&nowhere));
+    let found: Vec<_> = presence(&tables, &readings)
+        .await
         .iter()
         .map(|presence| (presence.copies, presence.readable))
         .collect();
-    assert_eq!(found, [(1, 1), (2, 1), (1, 1), (0, 0), (0, 0)]);
-    assert_eq!(tables.sink.presence(&[]).await.expect("nothing to ask"), []);
+    assert_eq!(found, [(1, 1), (2, 1), (1, 1), (0, 0)]);
+    assert_eq!(presence(&tables, &[]).await, []);
 
     config.table = "events".into();
     config.identity = Identity::Message;
@@ -301,8 +305,18 @@ async fn records_are_found_by_their_identity() {
     let tables = Tables::new("tables_presence", &[], config).await;
     let events = [0, 1].map(|n| record(n, json!({"meter": "it's a `meter`"})));
     tables.store(&events[..1]).await;
-    let found = tables.sink.presence(&events).await.expect("it answers");
+    let found = presence(&tables, &events).await;
     assert_eq!((found[0].readable, found[1].readable), (1, 0));
+}
+
+async fn presence(tables: &Tables, records: &[Record]) -> Vec<Presence> {
+    let identities = tables.sink.identities();
+    let wanted: Vec<_> = records
+        .iter()
+        .filter_map(|one| identities.of(one))
+        .collect();
+    let wanted: Vec<&[u8]> = wanted.iter().map(Vec::as_slice).collect();
+    identities.presence(&wanted).await.expect("it answers")
 }
 
 #[tokio::test]
