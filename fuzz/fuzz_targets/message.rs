@@ -25,7 +25,7 @@ fuzz_target!(|payload: &[u8]| {
         for hint in [None, hint] {
             match CATALOG.parse(format, payload, hint) {
                 Ok(parsed) => {
-                    assert_eq!(CATALOG.identify(format, payload, hint), Some(&*parsed.entity));
+                    assert_eq!(CATALOG.identify(format, payload, hint).ok(), Some(&*parsed.entity));
                     parsed.rows.iter().for_each(check);
                 }
                 Err(error) => assert!(error.to_string().len() < 2000, "{error}"),

@@ -13,6 +13,9 @@ use crate::loader::LoadErrors;
 use crate::message::{MessageError, shown_name};
 use crate::table::{Table, TableIndex};
 
+/// More known names than these are not shown in an error.
+const NAMES_SHOWN_MAX: usize = 20;
+
 /// All declared entities.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
@@ -163,8 +166,7 @@ impl Catalog {
     /// The position of the entity of a prefix.
     pub(crate) fn position_of_prefix(&self, prefix: &str) -> Result<usize, MessageError> {
         self.by_prefix.get(prefix).copied().ok_or_else(|| {
-            let known = self.entities.iter().filter_map(Entity::prefix);
-            let known = known.collect::<Vec<_>>().join(", ");
+            let known = shown_list(self.entities.iter().filter_map(Entity::prefix));
             MessageError::new(format!(
                 "no entity has the prefix {:?}, known are {known}",
                 shown_name(prefix)
@@ -173,9 +175,19 @@ impl Catalog {
     }
 
     fn names(&self) -> String {
-        let names: Vec<&str> = self.entities.iter().map(Entity::name).collect();
-        names.join(", ")
+        shown_list(self.entities.iter().map(Entity::name))
     }
+}
+
+/// The first of some names: an error is a header of a dead letter, too.
+fn shown_list<'a>(names: impl Iterator<Item = &'a str> + Clone) -> String {
+    let shown: Vec<&str> = names.clone().take(NAMES_SHOWN_MAX).collect();
+    let more = names.count() - shown.len();
+    let shown = shown.join(", ");
+    if more == 0 {
+        return shown;
+    }
+    format!("{shown} and {more} more")
 }
 
 fn prefix_of(payload: &[u8]) -> Option<&str> {
