@@ -81,6 +81,11 @@ pub(crate) struct PipelineArgs {
     /// Start the worker only when everything is published, and so measure how a backlog drains.
     #[arg(long)]
     pub(crate) backlog: bool,
+    /// A declared pipeline, measured behind that of envelopes, each on a backlog; may be repeated.
+    ///
+    /// Its events are JSON with nine members, see `bench/pipelines`. The document names no other file.
+    #[arg(long, value_name = "FILE", conflicts_with = "waveform_bytes")]
+    pub(crate) spec: Vec<PathBuf>,
     /// Bytes of one more field in every event, up to what NATS takes in a message.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_048_000))]
     pub(crate) waveform_bytes: u64,

@@ -8,6 +8,7 @@ use ponix_wire::value::Kind;
 use ponix_wire::{Message as _, Struct, Value, timestamp_from_ns};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::clock::now_ns;
@@ -64,6 +65,35 @@ impl Events {
             data.fields.insert("waveform".to_owned(), waveform);
         }
         self
+    }
+
+    /// Returns the next event as a JSON object: device, time and seven of its readings. The first
+    /// subject of its stream takes it, with the device in place of its wildcards.
+    pub(crate) fn next_json(&mut self, subject: &str) -> OutgoingMessage {
+        let device = &self.devices[self.next];
+        self.next = (self.next + 1) % self.devices.len();
+        let id = Uuid::now_v7();
+        let [
+            battery,
+            door,
+            firmware,
+            humidity,
+            pressure,
+            rssi,
+            temperature,
+            _,
+        ] = readings(&mut self.random).map(json);
+        let device_id = &device.end_device_id;
+        let occurred_at = timestamp_from_ns(now_ns());
+        let payload = format!(
+            r#"{{"device_id":"{device_id}","occurred_at":"{occurred_at}","battery_mv":{battery},"door_open":{door},"firmware":{firmware},"humidity_percent":{humidity},"pressure_hpa":{pressure},"rssi_dbm":{rssi},"temperature":{temperature}}}"#
+        );
+        OutgoingMessage {
+            subject: subject.replace(['*', '>'], device_id),
+            id: Some(id),
+            headers: HeaderMap::new(),
+            payload: payload.into(),
+        }
     }
 
     /// Returns the next event, which occurs now.
@@ -148,6 +178,15 @@ fn readings(random: &mut StdRng) -> [Kind; 8] {
         temperature,
         uptime,
     ]
+}
+
+fn json(reading: Kind) -> Json {
+    match reading {
+        Kind::NumberValue(number) => number.into(),
+        Kind::BoolValue(yes) => yes.into(),
+        Kind::StringValue(text) => text.into(),
+        Kind::NullValue(_) | Kind::StructValue(_) | Kind::ListValue(_) => Json::Null,
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod ceilings;
 mod cli;
 mod clock;
+mod declared;
 mod events;
 mod feed;
 mod http;
@@ -49,6 +50,9 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Feed(args) => feed(&args).await,
+        Command::Pipeline(args) if !args.spec.is_empty() => {
+            declared::run(&args).await.map(|()| ExitCode::SUCCESS)
+        }
         Command::Pipeline(args) => pipeline::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Ceilings(args) => ceilings::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Latency(args) => latency::run(&args).await.map(|()| ExitCode::SUCCESS),

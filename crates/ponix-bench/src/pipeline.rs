@@ -12,7 +12,7 @@ use crate::cli::PipelineArgs;
 use crate::events::Events;
 use crate::publish::Pipeline;
 use crate::report;
-use crate::servers::{Counts, Servers};
+use crate::servers::{Counts, ENVELOPES, Servers};
 use crate::usage::{Part, Usage, UsageMeter};
 use crate::worker;
 
@@ -70,7 +70,9 @@ pub(crate) async fn run(args: &PipelineArgs) -> Result<()> {
         let published = publish(&servers, args).await?;
         let start = Instant::now();
         worker = worker::start(&servers, &args.worker).await?;
-        let end = servers.wait_for_rows(args.events, &worker, |_| ()).await?;
+        let end = servers
+            .wait_for_rows(ENVELOPES, args.events, &worker, |_| ())
+            .await?;
         let readable = (end - start).as_secs_f64();
         Times {
             published,
@@ -129,7 +131,7 @@ async fn both(servers: &Servers, worker: &Worker, args: &PipelineArgs) -> Result
         published.store(true, Ordering::Relaxed);
         anyhow::Ok(seconds)
     };
-    let draining = servers.wait_for_rows(args.events, worker, |rows| {
+    let draining = servers.wait_for_rows(ENVELOPES, args.events, worker, |rows| {
         if !published.load(Ordering::Relaxed) {
             readable_at_published = rows;
         }

@@ -11,6 +11,8 @@ use tokio::time::{Instant, sleep};
 use crate::progress::Progress;
 use crate::worker;
 
+/// The table of envelopes.
+pub(crate) const ENVELOPES: &str = "processed_envelopes";
 /// Between two looks at the number of rows: the resolution of what is measured.
 const POLL_PAUSE: Duration = Duration::from_millis(50);
 /// Without a new row for this long, a measurement is given up.
@@ -54,11 +56,14 @@ impl Servers {
 
     /// Rows in the table, copies of an event included. Costs the server next to nothing.
     pub(crate) async fn stored_rows(&self) -> Result<u64> {
-        let query = self
-            .client
-            .raw()
-            .query("SELECT count() FROM processed_envelopes");
-        query.fetch_one().await.context("count the rows")
+        self.count(ENVELOPES).await
+    }
+
+    /// Rows of what a query can select from: a table, a view, one with `FINAL`.
+    pub(crate) async fn count(&self, table: &str) -> Result<u64> {
+        let query = format!("SELECT count() FROM {table}");
+        let counted = self.client.raw().query(&query).fetch_one().await;
+        counted.with_context(|| format!("count the rows of {table}"))
     }
 
     /// Events readers see.
@@ -81,11 +86,12 @@ impl Servers {
         })
     }
 
-    /// Waits until the table has so many rows, and returns when that was seen.
+    /// Waits until a table has so many rows, and returns when that was seen.
     ///
     /// `seen` is called with every number of rows on the way.
     pub(crate) async fn wait_for_rows(
         &self,
+        table: &str,
         rows: u64,
         worker: &Worker,
         mut seen: impl FnMut(u64),
@@ -93,7 +99,7 @@ impl Servers {
         let mut progress = Progress::new("readable", rows);
         let mut last = (0, Instant::now());
         loop {
-            let stored = self.stored_rows().await?;
+            let stored = self.count(table).await?;
             let now = Instant::now();
             seen(stored);
             progress.set(stored);
@@ -107,7 +113,9 @@ impl Servers {
             worker::check(worker)?;
             if now - last.1 > STALL_TIMEOUT {
                 let log = worker.process().log_tail();
-                bail!("{stored} of {rows} rows, and no new one for {STALL_TIMEOUT:?}\n{log}");
+                bail!(
+                    "{stored} of {rows} rows in {table}, and no new one for {STALL_TIMEOUT:?}\n{log}"
+                );
             }
             sleep(POLL_PAUSE).await;
         }

@@ -83,3 +83,27 @@ fn copies_of_events_are_in_the_table_and_not_in_the_view() {
         assert_eq!(result[state]["counts"]["distinct_events"], 20_000);
     }
 }
+
+#[test]
+fn a_declared_pipeline_is_measured_beside_envelopes() {
+    let spec = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../bench/pipelines/json.yaml"
+    );
+    let args = [
+        "pipeline",
+        "--events",
+        "3000",
+        "--devices",
+        "7",
+        "--spec",
+        spec,
+    ];
+    let result = measure(&args).unwrap();
+    for name in ["envelopes", "bench-json"] {
+        let measured = &result["pipelines"][name];
+        assert_eq!(measured["distinct_events"], 3000, "{name}");
+        assert!(measured["rows_per_insert"].as_f64().unwrap() > 0.0);
+        assert!(measured["microseconds_per_event"]["worker"].is_number());
+    }
+}

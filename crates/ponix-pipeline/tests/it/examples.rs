@@ -42,6 +42,11 @@ fn the_meters_with_a_program_are_as_their_tests_say() {
 }
 
 #[test]
+fn the_documents_of_the_bench_are_as_their_tests_say() {
+    assert_eq!(tests_of("../bench/pipelines"), 1);
+}
+
+#[test]
 fn the_document_of_the_first_ten_minutes_is_right() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/pipelines.md");
     let page = std::fs::read_to_string(page).unwrap();
