@@ -73,7 +73,7 @@ async fn reconcile(config: &Config, what: &What) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::Clean;
     for streams in pipelines {
         let store = match declared.iter().find(|one| one.name == streams.name) {
-            None => Ok(Store::Envelopes(clickhouse.clone())),
+            None => Ok(Store::Envelopes(Box::new(clickhouse.clone()))),
             Some(declared) => Store::of(declared, clickhouse.clone()).await,
         };
         let report = match store {

@@ -17,7 +17,7 @@ use crate::declared::table_config;
 /// How the messages of a pipeline are read, and where they are looked up.
 #[derive(Debug)]
 pub(super) enum Store {
-    Envelopes(ClickHouseClient),
+    Envelopes(Box<ClickHouseClient>),
     Table(Box<RecordDecoder>, Box<table::Identities>),
 }
 
