@@ -1,5 +1,6 @@
 //! The connections to NATS, and the streams on them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,6 +13,7 @@ use ponix_nats::{
     StreamError, StreamSettings, connect, jetstream_context,
 };
 use ponix_runner::Startup;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::NatsVariables;
@@ -27,6 +29,8 @@ pub(crate) struct Nats {
     pub(crate) consuming: Client,
     pub(crate) publisher: Publisher,
     pub(crate) metrics: NatsMetrics,
+    /// Room for batches that all pipelines share, in KiB.
+    pub(crate) room: Arc<Semaphore>,
     context: Context,
     deadline: Instant,
 }
@@ -38,6 +42,7 @@ impl Nats {
     /// What was tried, and how long.
     pub(crate) async fn connect(
         variables: &NatsVariables,
+        batches_bytes_max: u64,
         startup: &Startup,
         metrics: NatsMetrics,
         deadline: Instant,
@@ -60,6 +65,7 @@ impl Nats {
             consuming,
             publisher,
             metrics,
+            room: Arc::new(Semaphore::new((batches_bytes_max / 1024) as usize)),
             deadline,
         })
     }

@@ -1,6 +1,7 @@
 //! What every pipeline is made of: a stream, its dead letters, a consumer, a janitor, a watch on
 //! the store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ponix_nats::async_nats::jetstream::stream::Stream;
@@ -79,6 +80,13 @@ where
     D: Decode,
     S: Sink<Row = D::Row>,
 {
+    let source = &Source {
+        batches: BatchSettings {
+            room: Some(Arc::clone(&nats.room)),
+            ..source.batches.clone()
+        },
+        ..source.clone()
+    };
     let name = &source.name;
     let consumer = nats
         .consumer(&source.consumer, &streams.source, &source.stream)

@@ -82,7 +82,14 @@ async fn start(
         None
     };
     let messages = messages::prepare_store(&config, &startup, metrics.postgres, deadline).await?;
-    let nats = Nats::connect(&config.nats, &startup, metrics.nats, deadline).await?;
+    let nats = Nats::connect(
+        &config.nats,
+        config.service.batches_bytes_max,
+        &startup,
+        metrics.nats,
+        deadline,
+    )
+    .await?;
     let mut parts = Parts {
         connections: vec![
             ("publishing", nats.publishing.clone()),

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::consumer::PullConsumer;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::intake::Intake;
@@ -90,6 +90,10 @@ pub struct BatchSettings {
     pub linger: Duration,
     /// Batches pulled and not yet settled at most, the one being pulled included.
     pub in_flight_max: usize,
+    /// Room that several consumers share, in KiB: a batch takes [`bytes_max`](Self::bytes_max) of it,
+    /// but for one of each consumer, so that none waits for another for ever. Without, the consumer
+    /// is bounded by itself alone.
+    pub room: Option<Arc<Semaphore>>,
     /// The consumer's `ack_wait`; messages in work report progress every third of it.
     pub ack_wait: Duration,
     /// Time until a message that was given back is delivered again.
@@ -111,6 +115,7 @@ impl Default for BatchSettings {
             bytes_max: 6 << 20,
             linger: Duration::from_secs(1),
             in_flight_max: 3,
+            room: None,
             ack_wait: Duration::from_mins(1),
             nak_delay: Duration::from_secs(5),
             hold_backoff: (Duration::from_secs(1), Duration::from_secs(30)),

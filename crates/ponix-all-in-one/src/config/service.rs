@@ -26,6 +26,8 @@ variables! {
         plain startup_timeout_secs: Duration = "30", 1.0..=3_600.0;
         /// Time in which work in flight must be finished after a stop signal.
         plain shutdown_timeout_secs: Duration = "10", 1.0..=3_600.0;
+        /// Bytes of the batches in flight over all pipelines at most, besides one batch of each.
+        plain batches_bytes_max: u64 = "268435456", 0..=(1 << 40);
         /// Where `/livez`, `/readyz`, `/metrics` and `/stats` answer.
         plain admin_addr: SocketAddr = "127.0.0.1:9090", Any;
         /// Folder of the declared entities, for the message pipeline.

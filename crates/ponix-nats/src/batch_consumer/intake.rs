@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,13 @@ use crate::retry::{Backoff, LogGate};
 
 /// Longest pause between two attempts to read a consumer that cannot be read.
 const PULL_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// The place of a batch in flight; given up when dropped.
+struct Slot {
+    _own: OwnedSemaphorePermit,
+    /// Of the room that is shared with other consumers.
+    _shared: Option<OwnedSemaphorePermit>,
+}
 
 /// The consumer without its connection: what it pulls from and answers through are parameters,
 /// NATS in the service and a seeded model of it in the tests.
@@ -120,21 +127,44 @@ impl<P: BatchProcessor, S: Source, L: Link> Intake<P, S, L> {
     }
 
     /// Waits for room in flight, and while a batch is held.
-    async fn free_slot(
-        &self,
-        slots: &Arc<Semaphore>,
-        held: &mut watch::Receiver<Held>,
-    ) -> tokio::sync::OwnedSemaphorePermit {
+    async fn free_slot(&self, slots: &Arc<Semaphore>, held: &mut watch::Receiver<Held>) -> Slot {
         loop {
             self.wait_while_held(held).await;
             tokio::select! {
                 biased;
                 // The batches that take up the room may be held before one of them leaves it.
                 Ok(()) = held.changed() => {}
-                slot = Arc::clone(slots).acquire_owned() => {
-                    return slot.expect("the semaphore is never closed");
-                }
+                slot = self.slot(slots) => return slot,
             }
+        }
+    }
+
+    /// Waits for room of its own, and then for shared room unless nothing of its own is in flight.
+    async fn slot(&self, slots: &Arc<Semaphore>) -> Slot {
+        const OPEN: &str = "the semaphore is never closed";
+        let own = Arc::clone(slots).acquire_owned().await.expect(OPEN);
+        let Some(room) = &self.settings.room else {
+            return Slot {
+                _own: own,
+                _shared: None,
+            };
+        };
+        let kib = u32::try_from(self.settings.bytes_max / 1024)
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let others = u32::try_from(self.settings.in_flight_max - 1).unwrap_or(u32::MAX);
+        let shared = tokio::select! {
+            biased;
+            // All places but this one are free.
+            alone = slots.acquire_many(others) => {
+                drop(alone.expect(OPEN));
+                None
+            }
+            shared = Arc::clone(room).acquire_many_owned(kib) => Some(shared.expect(OPEN)),
+        };
+        Slot {
+            _own: own,
+            _shared: shared,
         }
     }
 
