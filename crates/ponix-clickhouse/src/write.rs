@@ -40,6 +40,7 @@ pub(crate) async fn write(
         outcomes: vec![None; rows],
         refused: Refused::new(),
         sent: false,
+        control: None,
     };
     for batch in batches {
         if let Err(stop) = write.batch(batch).await {
@@ -59,6 +60,8 @@ struct Write<'a> {
     refused: Refused,
     /// Whether the first INSERT went out, which happens even if the caller has given up.
     sent: bool,
+    /// What became of a row of before, asked when the first row was refused alone.
+    control: Option<Control>,
 }
 
 enum Sent {
@@ -111,7 +114,9 @@ impl Write<'_> {
         }
     }
 
-    /// Sends one part; a lone row with a code that nobody listed twice, before it is refused.
+    /// Sends one part; a lone row twice before it is refused, if nobody listed the code, or if it is
+    /// the first: then a row of before is sent in between, so that what is refused is refused by a
+    /// store that takes others. One that was mended just now takes both.
     async fn insert(&mut self, part: &EncodedBatch) -> Result<Sent, Stop> {
         let mut confirmed = false;
         loop {
@@ -128,8 +133,14 @@ impl Write<'_> {
                 ErrorKind::Transient | ErrorKind::Fatal => return Err(Stop::Unusable(error)),
                 ErrorKind::Rejected => {}
             }
-            if !lone || confirmed || error.class() != Some(ExceptionClass::Unlisted) {
+            let asked = self.control.is_some();
+            let again = !asked || error.class() == Some(ExceptionClass::Unlisted);
+            if !lone || confirmed || !again {
                 return Ok(Sent::refused(error));
+            }
+            if !asked {
+                let control = self.inserter.control().await;
+                self.control = Some(control.map_err(Stop::Unusable)?);
             }
             confirmed = true;
             self.inserter.metrics().retry(RetryReason::Confirmed);
@@ -138,10 +149,11 @@ impl Write<'_> {
 
     /// Has the guard judge what was refused.
     async fn finish(self) -> Result<Vec<RowOutcome>, WriteError> {
-        let control = if self.refused.is_empty() {
-            Ok(Control::Unknown)
-        } else {
-            self.inserter.control().await
+        let control = match self.control {
+            _ if self.refused.is_empty() => Ok(Control::Unknown),
+            Some(Control::Refused) => Ok(Control::Refused),
+            // Again: the store may have come to be at fault since.
+            _ => self.inserter.control().await,
         };
         let control = match control {
             Ok(control) => control,
