@@ -257,7 +257,8 @@ mod tests {
             time_of("2026-03-01T00:00:00Z").as_deref(),
             Ok("2026-03-01T00:00:00Z")
         );
-        let ago = Timestamp::now().duration_since(time("2h").expect("a time"));
+        let before = time("2h").expect("a time");
+        let ago = Timestamp::now().duration_since(before);
         assert_eq!(ago.as_hours(), 2);
         assert!(time_of("yesterday").is_err_and(|text| text.contains("2h")));
     }

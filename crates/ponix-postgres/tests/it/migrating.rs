@@ -17,7 +17,7 @@ async fn many_instances_migrate_at_once() {
     for instance in instances {
         applied += instance.await.expect("no panic").expect("it passes");
     }
-    assert_eq!(applied, 1, "one of them applies each migration");
+    assert_eq!(applied, 2, "one of them applies each migration");
 }
 
 #[tokio::test]
@@ -26,7 +26,7 @@ async fn a_database_of_a_newer_program_is_refused() {
     db.sql
         .batch_execute(
             "INSERT INTO refinery_schema_history SELECT 9, 'later', applied_on, checksum \
-             FROM refinery_schema_history",
+             FROM refinery_schema_history LIMIT 1",
         )
         .await
         .expect("inserted");
@@ -37,7 +37,7 @@ async fn a_database_of_a_newer_program_is_refused() {
             error,
             MigrateError::DatabaseTooNew {
                 database: 9,
-                program: 1
+                program: 2
             }
         ),
         "{error:?}"
