@@ -19,7 +19,7 @@ use crate::insert::Inserter;
 /// Writes the batches of one slice of rows, once, and answers for each row.
 ///
 /// An INSERT that is refused for its data is bisected down to the bad rows, at most 2·⌈log₂ n⌉ more
-/// INSERTs for each of them; a lack of memory on the server halves it. Any other failure ends the
+/// INSERTs for each of them, and one for the first that is refused alone; a lack of memory on the server halves it. Any other failure ends the
 /// write. Rejections are given out when the guard admits them.
 ///
 /// # Errors
