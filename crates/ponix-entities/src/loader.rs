@@ -7,7 +7,9 @@ mod shape;
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use ponix_wire::quantity;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_saphyr::{Location, Spanned};
@@ -189,6 +191,17 @@ fn document<D: DeserializeOwned + JsonSchema>(
     }
 }
 
+/// A number of bytes, `6MiB`, or a time, `500ms`.
+// Says in the schema what is read as a text.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum Quantity {
+    /// With a unit.
+    Text(String),
+    /// Of bytes.
+    Number(u64),
+}
+
 /// Collects what is wrong with one file.
 #[derive(Debug)]
 pub struct Complaints<'a> {
@@ -214,6 +227,82 @@ impl<'a> Complaints<'a> {
             place,
             message: message.into(),
         });
+    }
+
+    /// Complains about what cannot be the name of a stream or consumer.
+    pub fn token(&mut self, name: &Spanned<String>, what: &str) {
+        let forbidden = |c: char| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c);
+        if name.value.is_empty() || name.value.contains(forbidden) {
+            self.at(
+                name,
+                format!(
+                    "{what} {:?} must not be empty or have white space, dots, wildcards or slashes",
+                    name.value
+                ),
+            );
+        }
+    }
+
+    /// Returns a number that must lie between two, and complains where it does not.
+    pub fn number(
+        &mut self,
+        number: Option<&Spanned<u64>>,
+        what: &str,
+        least: u64,
+        most: u64,
+    ) -> Option<u64> {
+        let number = number?;
+        if !(least..=most).contains(&number.value) {
+            self.at(
+                number,
+                format!("{what} is {}, expected {least} to {most}", number.value),
+            );
+        }
+        Some(number.value)
+    }
+
+    /// Reads bytes that must lie between two numbers, and complains where they do not.
+    pub fn bytes(
+        &mut self,
+        text: Option<&Spanned<String>>,
+        what: &str,
+        least: u64,
+        most: u64,
+    ) -> Option<u64> {
+        let text = text?;
+        let bytes = quantity::bytes(&text.value);
+        if !bytes.is_some_and(|bytes| (least..=most).contains(&bytes)) {
+            self.at(
+                text,
+                format!(
+                    "{what} is {:?}, expected bytes such as 6MiB, from {least} to {most}",
+                    text.value
+                ),
+            );
+        }
+        bytes
+    }
+
+    /// Reads a time that must lie between two, and complains where it does not.
+    pub fn time(
+        &mut self,
+        text: Option<&Spanned<String>>,
+        what: &str,
+        least: Duration,
+        most: Duration,
+    ) -> Option<Duration> {
+        let text = text?;
+        let time = quantity::duration(&text.value);
+        if !time.is_some_and(|time| (least..=most).contains(&time)) {
+            self.at(
+                text,
+                format!(
+                    "{what} is {:?}, expected a time such as 500ms, from {least:?} to {most:?}",
+                    text.value
+                ),
+            );
+        }
+        time
     }
 
     fn unreadable(&mut self, err: &serde_saphyr::Error) {

@@ -2,7 +2,6 @@
 
 mod check;
 mod document;
-mod quantity;
 mod together;
 
 use std::collections::BTreeMap;

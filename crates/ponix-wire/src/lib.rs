@@ -12,6 +12,7 @@ mod json;
 mod json_envelope;
 pub mod message;
 mod path;
+pub mod quantity;
 mod subject;
 mod timestamp;
 mod transcode;
@@ -28,7 +29,9 @@ pub use crate::decode::{DecodedEnvelope, OCCURRED_AT_AHEAD_MAX_NS, decode_envelo
 pub use crate::error::{ConversionError, DecodeError, DecodeErrorKind};
 pub use crate::json::{JsonError, JsonReader, JsonRules, JsonTree, MISSING};
 pub use crate::json_envelope::JsonEnvelope;
-pub use crate::subject::{TOKEN_BYTES_MAX, TokenError, covers, encode_token};
+pub use crate::subject::{
+    TOKEN_BYTES_MAX, TokenError, covers, encode_token, overlap, subject_problem,
+};
 pub use crate::timestamp::{timestamp_from_ns, timestamp_from_rfc3339, timestamp_to_ns};
 pub use crate::transcode::DATA_DEPTH_MAX;
 pub use crate::wire::WireError;

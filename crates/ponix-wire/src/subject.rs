@@ -1,4 +1,5 @@
-//! Subjects: one token from any device id, and whether a filter lies inside a stream's subjects.
+//! Subjects: one token from any device id, what is wrong with one, and whether one lies inside
+//! another or has something in common with it.
 
 /// Longest token, in bytes, after encoding.
 pub const TOKEN_BYTES_MAX: usize = 128;
@@ -60,6 +61,38 @@ pub fn covers(subject: &str, filter: &str) -> bool {
     }
 }
 
+/// Tells whether some subject matches both.
+pub fn overlap(one: &str, two: &str) -> bool {
+    let (mut one, mut two) = (one.split('.'), two.split('.'));
+    loop {
+        match (one.next(), two.next()) {
+            (None, None) | (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
+            (Some(a), Some(b)) if a == b || a == "*" || b == "*" => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Says what is wrong with a subject, perhaps one with wildcards.
+pub fn subject_problem(subject: &str) -> Option<&'static str> {
+    if subject.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Some("must have no white space");
+    }
+    if subject.split('.').any(str::is_empty) {
+        return Some("must have no empty token");
+    }
+    let mut tokens = subject.split('.').rev();
+    let last = tokens.next().unwrap_or_default();
+    let is_part = |token: &str| token.contains(['*', '>']) && token != "*";
+    if tokens.any(is_part) || (last != ">" && is_part(last)) {
+        return Some("must have '*' as a token of its own, and '>' as the last one alone");
+    }
+    if subject.starts_with('$') || subject == ">" {
+        return Some("must not take in the server's own subjects");
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -100,6 +133,46 @@ mod tests {
                 expected,
                 "{subject} covers {filter}"
             );
+        }
+    }
+
+    #[test]
+    fn wildcards_are_whole_tokens() {
+        for right in ["a", "a.b", "a.*.c", "a.>", "*.b", "$"] {
+            let expected = if right == "$" {
+                subject_problem("$X")
+            } else {
+                None
+            };
+            assert_eq!(subject_problem(right), expected, "{right}");
+        }
+        for wrong in [
+            "",
+            ".",
+            "a.",
+            "a b",
+            "a.>.b",
+            "a.b*",
+            "a*.>",
+            "$JS.API.>",
+            ">",
+        ] {
+            assert!(subject_problem(wrong).is_some(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn subjects_overlap_when_one_message_could_be_of_both() {
+        for (one, two, expected) in [
+            ("a.>", "a.b", true),
+            ("a.*", "*.b", true),
+            ("a.*.c", "a.b.>", true),
+            ("a.>", "a", false),
+            ("a.b", "a.c", false),
+            ("a_dlq.>", "a.>", false),
+        ] {
+            assert_eq!(overlap(one, two), expected, "{one} and {two}");
+            assert_eq!(overlap(two, one), expected, "{two} and {one}");
         }
     }
 

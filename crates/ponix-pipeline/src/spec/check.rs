@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ponix_entities::loader::{Complaints, LoadError, Source as Document, place};
-use ponix_wire::covers;
+use ponix_wire::{covers, overlap, subject_problem};
 use serde_json::Value as Json;
 use serde_saphyr::Spanned;
 use time::OffsetDateTime;
@@ -17,9 +17,8 @@ use time::format_description::well_known::Rfc3339;
 use super::document::{self, Document as Spec};
 use super::{
     DeadLetters, Expect, Http, Limits, Origin, Pipeline, Places, Sink, Source, TestCase, TestInput,
-    Transform, UnknownFields, quantity,
+    Transform, UnknownFields,
 };
-pub(super) use subject::overlap;
 
 const GIB: u64 = 1 << 30;
 /// Longest name of a pipeline.
@@ -125,9 +124,9 @@ impl Check<'_> {
     }
 
     fn source(&mut self, source: &document::Source, name: &str) -> Source {
-        self.token(&source.stream, "stream");
+        self.complaints.token(&source.stream, "stream");
         for subject in &source.subjects.value {
-            if let Some(problem) = subject::problem(&subject.value) {
+            if let Some(problem) = subject_problem(&subject.value) {
                 self.complaints
                     .at(subject, format!("subject {:?} {problem}", subject.value));
             }
@@ -142,7 +141,7 @@ impl Check<'_> {
             .map(|subject| subject.value.clone())
             .collect();
         if let Some(filter) = &source.filter {
-            if let Some(problem) = subject::problem(&filter.value) {
+            if let Some(problem) = subject_problem(&filter.value) {
                 self.complaints
                     .at(filter, format!("filter {:?} {problem}", filter.value));
             } else if !subjects
@@ -160,7 +159,7 @@ impl Check<'_> {
             }
         }
         if let Some(consumer) = &source.consumer {
-            self.token(consumer, "consumer");
+            self.complaints.token(consumer, "consumer");
         }
         let only = || match &subjects[..] {
             [only] => Some(only.clone()),
@@ -178,6 +177,7 @@ impl Check<'_> {
                 .as_ref()
                 .map_or_else(|| format!("ponix-{name}"), |c| c.value.clone()),
             bytes_max: self
+                .complaints
                 .bytes(source.max_bytes.as_ref(), "max_bytes", 1 << 20, 1 << 50)
                 .unwrap_or(10 * GIB),
             subjects,
@@ -191,7 +191,7 @@ impl Check<'_> {
         at: &document::Source,
     ) -> DeadLetters {
         if let Some(stream) = &document.stream {
-            self.token(stream, "stream");
+            self.complaints.token(stream, "stream");
             if stream.value == source.stream {
                 self.complaints
                     .at(stream, "dead letters need a stream of their own");
@@ -211,7 +211,7 @@ impl Check<'_> {
         let subject_prefix = prefix.map_or(default, |prefix| prefix.value.clone());
         let subjects = format!("{subject_prefix}.>");
         let place = prefix.or(document.stream.as_ref()).unwrap_or(&at.stream);
-        if let Some(problem) = subject::problem(&subjects) {
+        if let Some(problem) = subject_problem(&subjects) {
             self.complaints.at(
                 place,
                 format!("subject_prefix {subject_prefix:?} {problem}"),
@@ -224,6 +224,7 @@ impl Check<'_> {
         }
         DeadLetters {
             bytes_max: self
+                .complaints
                 .bytes(document.max_bytes.as_ref(), "max_bytes", 1 << 20, 1 << 50)
                 .unwrap_or(GIB),
             stream,
@@ -283,7 +284,7 @@ impl Check<'_> {
         let text = &prefix.value;
         let subject = format!("{text}.*");
         let takes = |wide: &String| covers(wide, &subject);
-        if let Some(problem) = subject::problem(&subject) {
+        if let Some(problem) = subject_problem(&subject) {
             self.complaints
                 .at(prefix, format!("subject_prefix {text:?} {problem}"));
         } else if text.contains('*') {
@@ -315,7 +316,9 @@ impl Check<'_> {
                 (String::new(), Origin::File(PathBuf::new()))
             }
         };
-        let max = self.bytes(transform.max_output.as_ref(), "max_output", 1 << 10, GIB);
+        let max = self
+            .complaints
+            .bytes(transform.max_output.as_ref(), "max_output", 1 << 10, GIB);
         Transform {
             program,
             output_bytes_max: max.map(|bytes| bytes as usize),
@@ -351,6 +354,7 @@ impl Check<'_> {
         let secs = Duration::from_secs;
         let limits = Limits {
             batch_messages: self
+                .complaints
                 .number(
                     document.batch_messages.as_ref(),
                     "batch_messages",
@@ -359,9 +363,11 @@ impl Check<'_> {
                 )
                 .map_or(default.batch_messages, |n| n as usize),
             batch_bytes: self
+                .complaints
                 .bytes(document.batch_bytes.as_ref(), "batch_bytes", 64 << 10, GIB)
                 .map_or(default.batch_bytes, |n| n as usize),
             linger: self
+                .complaints
                 .time(
                     document.linger.as_ref(),
                     "linger",
@@ -370,12 +376,15 @@ impl Check<'_> {
                 )
                 .unwrap_or(default.linger),
             in_flight: self
+                .complaints
                 .number(document.in_flight.as_ref(), "in_flight", 1, 64)
                 .map_or(default.in_flight, |n| n as usize),
             ack_wait: self
+                .complaints
                 .time(document.ack_wait.as_ref(), "ack_wait", secs(1), secs(3_600))
                 .unwrap_or(default.ack_wait),
             ack_pending_max: self
+                .complaints
                 .number(
                     document.max_ack_pending.as_ref(),
                     "max_ack_pending",
@@ -384,6 +393,7 @@ impl Check<'_> {
                 )
                 .unwrap_or(default.ack_pending_max),
             deliveries_max: self
+                .complaints
                 .number(
                     document.max_deliveries.as_ref(),
                     "max_deliveries",
@@ -483,79 +493,6 @@ impl Check<'_> {
     /// A path relative to the document.
     fn file(&self, path: &Spanned<String>) -> PathBuf {
         self.dir.join(&path.value)
-    }
-
-    /// The name of a stream or consumer.
-    fn token(&mut self, name: &Spanned<String>, what: &str) {
-        let forbidden = |c: char| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c);
-        if name.value.is_empty() || name.value.contains(forbidden) {
-            self.complaints.at(
-                name,
-                format!(
-                    "{what} {:?} must not be empty or have white space, dots, wildcards or slashes",
-                    name.value
-                ),
-            );
-        }
-    }
-
-    fn number(
-        &mut self,
-        number: Option<&Spanned<u64>>,
-        what: &str,
-        least: u64,
-        most: u64,
-    ) -> Option<u64> {
-        let number = number?;
-        if !(least..=most).contains(&number.value) {
-            self.complaints.at(
-                number,
-                format!("{what} is {}, expected {least} to {most}", number.value),
-            );
-        }
-        Some(number.value)
-    }
-
-    fn bytes(
-        &mut self,
-        text: Option<&Spanned<String>>,
-        what: &str,
-        least: u64,
-        most: u64,
-    ) -> Option<u64> {
-        let text = text?;
-        let bytes = quantity::bytes(&text.value);
-        if !bytes.is_some_and(|bytes| (least..=most).contains(&bytes)) {
-            self.complaints.at(
-                text,
-                format!(
-                    "{what} is {:?}, expected bytes such as 6MiB, from {least} to {most}",
-                    text.value
-                ),
-            );
-        }
-        bytes
-    }
-
-    fn time(
-        &mut self,
-        text: Option<&Spanned<String>>,
-        what: &str,
-        least: Duration,
-        most: Duration,
-    ) -> Option<Duration> {
-        let text = text?;
-        let time = quantity::duration(&text.value);
-        if !time.is_some_and(|time| (least..=most).contains(&time)) {
-            self.complaints.at(
-                text,
-                format!(
-                    "{what} is {:?}, expected a time such as 500ms, from {least:?} to {most:?}",
-                    text.value
-                ),
-            );
-        }
-        time
     }
 }
 

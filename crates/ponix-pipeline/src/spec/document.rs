@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use ponix_entities::loader::API_VERSION;
+use ponix_entities::loader::{API_VERSION, Quantity};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -360,17 +360,6 @@ pub(crate) enum Expect {
     DeadLetter(String),
     /// Nothing: the transform drops it.
     Dropped,
-}
-
-/// A number of bytes, `6MiB`, or a time, `500ms`.
-#[derive(Debug, JsonSchema)]
-#[schemars(untagged)]
-#[expect(dead_code, reason = "says in the schema what is read as a text")]
-pub(crate) enum Quantity {
-    /// With a unit.
-    Text(String),
-    /// Of bytes.
-    Number(u64),
 }
 
 /// A mapping in the order of the file.

@@ -74,7 +74,7 @@ fn streams(pipeline: &Pipeline, other: &Pipeline) -> Option<LoadError> {
             let others = other.source.subjects.iter();
             others.map(move |other| (subject, other))
         });
-        let (subject, theirs) = pairs.find(|(one, two)| super::check::overlap(one, two))?;
+        let (subject, theirs) = pairs.find(|(one, two)| ponix_wire::overlap(one, two))?;
         let message = format!(
             "subject {subject} of stream {stream} overlaps with {theirs} of stream {}, in {owner}: a subject belongs to one stream",
             other.source.stream
