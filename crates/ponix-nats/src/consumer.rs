@@ -14,6 +14,8 @@ use crate::stream::StreamSettings;
 
 /// In a consumer's metadata: where its workers store.
 const TARGET: &str = "ponix-target";
+/// In a consumer's metadata: a file declares it.
+pub(crate) const DECLARED: &str = "ponix-declared";
 /// Pause between two looks at a position that lies beyond the end of the stream.
 const POSITION_PAUSE: Duration = Duration::from_millis(500);
 
@@ -286,7 +288,9 @@ impl ConsumerSettings {
             c.note("target", &actual, &Some(target), actual.is_none());
         }
         c.safe("ack_wait", &actual.ack_wait, &self.ack_wait);
-        c.safe("max_deliver", &actual.max_deliver, &-1);
+        if !is_declared(actual) {
+            c.safe("max_deliver", &actual.max_deliver, &-1);
+        }
         c.safe(
             "max_ack_pending",
             &actual.max_ack_pending,
@@ -315,11 +319,22 @@ impl ConsumerSettings {
                 metadata
             },
             num_replicas: actual.num_replicas,
+            max_deliver: if is_declared(actual) {
+                actual.max_deliver
+            } else {
+                -1
+            },
             sample_frequency: actual.sample_frequency,
             max_waiting: actual.max_waiting,
             ..self.config()
         }
     }
+}
+
+/// Tells whether a file declares the consumer: what that says of deliveries is meant, and `ponix
+/// streams check` has told what is lost by it.
+fn is_declared(actual: &async_nats::jetstream::consumer::Config) -> bool {
+    actual.metadata.contains_key(DECLARED)
 }
 
 /// Sets the consumer back where it would skip messages.

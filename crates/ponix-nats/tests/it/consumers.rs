@@ -102,6 +102,25 @@ async fn an_equal_consumer_is_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn deliveries_are_limited_where_a_file_says_so() {
+    let mut scene = without_consumer("consumer-declared").await;
+    let declared = Config {
+        durable_name: Some("worker".into()),
+        filter_subject: "consumer-declared.>".into(),
+        max_deliver: 3,
+        metadata: [("ponix-declared".to_owned(), "true".to_owned())].into(),
+        ..Config::default()
+    };
+    let stream = scene.stream().await;
+    stream.create_consumer(declared).await.unwrap();
+    scene.consumer.ack_pending_max = 77;
+    reconcile(&scene).await.unwrap();
+    let found = scene.consumer_info().await.unwrap().config;
+    assert_eq!((found.max_deliver, found.max_ack_pending), (3, 77));
+    assert!(found.metadata.contains_key("ponix-declared"));
+}
+
+#[tokio::test]
 async fn limits_that_would_refuse_our_requests_are_lifted() {
     let scene = without_consumer("consumer-limits").await;
     let by_hand = Config {
