@@ -20,6 +20,7 @@ mod publisher;
 mod reconcile;
 mod retry;
 mod stream;
+pub mod topology;
 
 pub use async_nats;
 

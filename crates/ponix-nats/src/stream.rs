@@ -129,7 +129,12 @@ fn advice(error: &CreateStreamError) -> &'static str {
         }
         _ => return "",
     };
-    match error.error_code() {
+    advice_on(error.error_code())
+}
+
+/// What to do about an answer of the server.
+pub(crate) fn advice_on(code: ErrorCode) -> &'static str {
+    match code {
         ErrorCode::STREAM_SUBJECT_OVERLAP => {
             ": another stream already takes its subjects (nats stream ls tells which)"
         }
