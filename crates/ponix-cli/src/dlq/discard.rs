@@ -6,27 +6,21 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::replay::remove;
-use super::selection::{Letters, Selection};
+use super::selection::{Choice, Letters};
 use crate::servers::Servers;
 use crate::{End, print};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    selection: Selection,
-    /// Discard everything, where nothing says which ones.
-    #[arg(long)]
-    all: bool,
+    choice: Choice,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
 }
 
 pub(crate) async fn run(args: Args, servers: &Servers, json: bool) -> anyhow::Result<End> {
-    if args.selection.is_all() && !args.all {
-        bail!("say which: sequences, --reason and the like, or --all");
-    }
-    let letters = Letters::find(&args.selection, servers).await?;
+    let letters = Letters::find(args.choice.selection()?, servers).await?;
     if !args.yes {
         let mut count = 0;
         let counted = letters.for_each(async |_| {

@@ -19,7 +19,7 @@ use ponix_nats::{KeptLetter, PubAck, Publisher, RangeReader, held_range};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::selection::{Letter, Letters, Selection};
+use super::selection::{Choice, Letter, Letters};
 use super::view;
 use crate::servers::{IN_FLIGHT_MAX, Servers};
 use crate::{End, duration, print};
@@ -30,10 +30,7 @@ const LOOK_PERIOD: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    selection: Selection,
-    /// Put everything back, where nothing says which ones.
-    #[arg(long)]
-    all: bool,
+    choice: Choice,
     /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -46,14 +43,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, servers: &Servers, json: bool) -> anyhow::Result<End> {
-    if args.selection.is_all() && !args.all {
-        bail!("say which: sequences, --reason and the like, or --all");
-    }
-    if args.body.is_some() && args.selection.sequences.len() != 1 {
+    let selection = args.choice.selection()?;
+    if args.body.is_some() && selection.sequences.len() != 1 {
         bail!("--body is for a single dead letter: name its sequence");
     }
     let body = args.body.as_deref().map(read).transpose()?;
-    let letters = Letters::find(&args.selection, servers).await?;
+    let letters = Letters::find(selection, servers).await?;
     let mut replay = Replay::new(args.dry_run);
     let end = letters
         .for_each(async |letter| {

@@ -47,6 +47,29 @@ pub(crate) struct Selection {
     until: Option<Timestamp>,
 }
 
+/// Which dead letters, for what cannot be undone: all of them have to be asked for.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Choice {
+    #[command(flatten)]
+    selection: Selection,
+    /// Everything, where nothing says which ones.
+    #[arg(long)]
+    all: bool,
+}
+
+impl Choice {
+    /// Returns which.
+    ///
+    /// # Errors
+    /// Nothing says which ones, and not that it is all.
+    pub(crate) fn selection(&self) -> anyhow::Result<&Selection> {
+        if self.selection.is_all() && !self.all {
+            bail!("say which: sequences, --reason and the like, or --all");
+        }
+        Ok(&self.selection)
+    }
+}
+
 /// A dead letter with its whole body, and whose it is as far as that can be told.
 #[derive(Debug)]
 pub(crate) struct Letter {
@@ -60,7 +83,7 @@ pub(crate) struct Letter {
 
 impl Selection {
     /// Tells whether it is everything.
-    pub(crate) fn is_all(&self) -> bool {
+    fn is_all(&self) -> bool {
         let words = [
             &self.reason,
             &self.error,
