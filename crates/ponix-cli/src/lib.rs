@@ -4,12 +4,14 @@ mod dlq;
 mod print;
 mod servers;
 mod status;
+mod streams;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use jiff::SignedDuration;
+use ponix_all_in_one::Deployment;
 
 use crate::servers::Servers;
 
@@ -19,7 +21,7 @@ use crate::servers::Servers;
     name = "ponix",
     version,
     after_help = "Reads the same PONIX_* variables as the services. Exit codes: 0 done; 1 failed; \
-                  3 done, but not everything is as asked; 64 wrong command line or configuration."
+                  3 done, but not everything is as asked; 64 wrong command line, configuration or file."
 )]
 struct Cli {
     /// Print JSON, an object on each line.
@@ -41,6 +43,11 @@ enum Command {
         #[command(subcommand)]
         command: Box<dlq::Command>,
     },
+    /// Streams and their consumers as a file: check it, compare it, bring the server to it.
+    Streams {
+        #[command(subcommand)]
+        command: streams::Command,
+    },
 }
 
 /// How a command ended.
@@ -49,27 +56,36 @@ enum End {
     Done,
     /// Done, but not everything is as asked.
     InPart,
+    /// Nothing is done: it must not be, or cannot. Why has been said.
+    Refused,
+    /// What was given is wrong. In what has been said.
+    Wrong,
 }
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
-    const FAILED: u8 = 1;
-    const IN_PART: u8 = 3;
-    const USAGE: u8 = 64;
-
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(err) => {
             // Fails only when the terminal is gone. Help and version are no errors.
             let _ = err.print();
-            return ExitCode::from(if err.use_stderr() { USAGE } else { 0 });
+            return code(if err.use_stderr() {
+                End::Wrong
+            } else {
+                End::Done
+            });
         }
     };
-    let deployment = match ponix_all_in_one::Deployment::of_process() {
+    if let Command::Streams { command } = &cli.command
+        && let Some(end) = streams::run_offline(command, cli.json)
+    {
+        return code(end);
+    }
+    let deployment = match Deployment::of_process() {
         Ok(deployment) => deployment,
         Err(err) => {
             print::error(&err.to_string());
-            return ExitCode::from(USAGE);
+            return code(End::Wrong);
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -78,21 +94,31 @@ pub fn main() -> ExitCode {
     let ended = runtime
         .map_err(anyhow::Error::from)
         .and_then(|runtime| runtime.block_on(run(cli, deployment)));
-    match ended {
-        Ok(End::Done) => ExitCode::SUCCESS,
-        Ok(End::InPart) => ExitCode::from(IN_PART),
-        Err(err) => {
+    ended.map_or_else(
+        |err| {
             print::error(&format!("{err:#}"));
-            ExitCode::from(FAILED)
-        }
-    }
+            code(End::Refused)
+        },
+        code,
+    )
 }
 
-async fn run(cli: Cli, deployment: ponix_all_in_one::Deployment) -> anyhow::Result<End> {
-    let servers = Servers::connect(deployment, cli.timeout).await?;
+fn code(end: End) -> ExitCode {
+    ExitCode::from(match end {
+        End::Done => 0,
+        End::Refused => 1,
+        End::InPart => 3,
+        End::Wrong => 64,
+    })
+}
+
+async fn run(cli: Cli, deployment: Deployment) -> anyhow::Result<End> {
+    let (timeout, json) = (cli.timeout, cli.json);
+    let connect = |deployment| Servers::connect(deployment, timeout);
     match cli.command {
-        Command::Status => status::run(&servers, cli.json).await,
-        Command::Dlq { command } => dlq::run(*command, &servers, cli.json).await,
+        Command::Status => status::run(&connect(deployment).await?, json).await,
+        Command::Dlq { command } => dlq::run(*command, &connect(deployment).await?, json).await,
+        Command::Streams { command } => streams::run(command, deployment, timeout, json).await,
     }
 }
 

@@ -2,11 +2,38 @@
 //!
 //! Nobody need read to the end: what cannot be printed any more is not an error.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+
+/// What a line is printed in on a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colour {
+    Red,
+    Green,
+    Yellow,
+}
 
 /// Prints a line of the result.
 pub(crate) fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints a text that ends its last line itself.
+pub(crate) fn text(text: &str) {
+    let _ = write!(std::io::stdout(), "{text}");
+}
+
+/// Prints a line of the result, on a terminal in a colour unless `NO_COLOR` is set.
+pub(crate) fn coloured(colour: Colour, text: &str) {
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if is_plain || !std::io::stdout().is_terminal() {
+        return line(text);
+    }
+    let code = match colour {
+        Colour::Red => 31,
+        Colour::Green => 32,
+        Colour::Yellow => 33,
+    };
+    line(&format!("\x1b[{code}m{text}\x1b[0m"));
 }
 
 /// Prints an object on a line of its own.

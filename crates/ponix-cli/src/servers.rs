@@ -26,13 +26,21 @@ pub(crate) struct Servers {
 
 impl Servers {
     pub(crate) async fn connect(deployment: Deployment, timeout: Duration) -> anyhow::Result<Self> {
+        Self::connect_until(deployment, timeout, Instant::now() + timeout).await
+    }
+
+    /// Tries until `deadline`; each request has its own `timeout`.
+    pub(crate) async fn connect_until(
+        deployment: Deployment,
+        timeout: Duration,
+        deadline: Instant,
+    ) -> anyhow::Result<Self> {
         let config = NatsConfig {
             connect_timeout: timeout,
             request_timeout: timeout,
             ..deployment.nats
         };
         let metrics = NatsMetrics::unregistered();
-        let deadline = Instant::now() + timeout;
         let client = connect(&config, ConnectionRole::Publish, &metrics, deadline)
             .await
             .with_context(|| format!("PONIX_NATS_URL={}", deployment.nats_shown))?;

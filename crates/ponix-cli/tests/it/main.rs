@@ -2,4 +2,5 @@
 
 mod dlq;
 mod status;
+mod streams;
 mod support;

@@ -32,10 +32,19 @@ pub(crate) async fn ponix(world: &World, args: &[&str]) -> Result<Said> {
 
 /// Runs `ponix` with something on its standard input.
 pub(crate) async fn ponix_with(world: &World, args: &[&str], input: &str) -> Result<Said> {
+    run(&world.nats_servers().url(), args, input).await
+}
+
+/// Runs `ponix` on the server at a URL; without one, on none.
+pub(crate) async fn ponix_at(url: &str, args: &[&str]) -> Result<Said> {
+    run(url, args, "").await
+}
+
+async fn run(url: &str, args: &[&str], input: &str) -> Result<Said> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ponix"));
     command
         .args(args)
-        .env("PONIX_NATS_URL", world.nats_servers().url())
+        .env("PONIX_NATS_URL", url)
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
