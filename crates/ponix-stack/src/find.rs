@@ -77,7 +77,7 @@ pub fn oldest_nats_server() -> Option<PathBuf> {
 }
 
 /// `nats-server`: `PONIX_NATS_SERVER`, then `.ponix/bin/` of the checkout, then `PATH`.
-pub(crate) fn nats_server() -> Result<PathBuf> {
+pub fn nats_server() -> Result<PathBuf> {
     named_by("PONIX_NATS_SERVER", |places| {
         places
             .in_checkout("bin/nats-server")

@@ -22,7 +22,7 @@ mod watchdog;
 
 pub use clickhouse::{ClickHouse, ClickHouseBuilder};
 pub use eventually::{Answer, eventually};
-pub use find::{oldest_nats_server, workspace_binary};
+pub use find::{nats_server, oldest_nats_server, workspace_binary};
 pub use http::{exchange as http_exchange, get as http_get};
 pub use nats::{Nats, NatsBuilder};
 pub use nats_cluster::{NatsCluster, NatsClusterBuilder};
