@@ -402,6 +402,15 @@ impl Check<'_> {
                 )
                 .map_or(default.deliveries_max, |n| n as u32),
         };
+        // Messages that wait for their batch are not in work yet, and no progress is reported on them.
+        if limits.linger > limits.ack_wait / 2 {
+            let message = format!(
+                "linger is {:?}, expected at most half of ack_wait, which is {:?}: what waits longer for its batch is delivered again, for ever",
+                limits.linger, limits.ack_wait
+            );
+            let at = document.linger.as_ref().or(document.ack_wait.as_ref());
+            self.complaints.at(at.unwrap_or(name), message);
+        }
         let least = 2 * limits.in_flight as u64 * limits.batch_messages as u64;
         if limits.ack_pending_max < least {
             let message = format!(

@@ -254,6 +254,11 @@ fn each_mistake_is_told_with_its_place() {
             "max_ack_pending is 200000, expected at least 360000",
         ),
         (
+            "linger: 500ms",
+            "linger: 6s, ack_wait: 10s",
+            "linger is 6s, expected at most half of ack_wait, which is 10s",
+        ),
+        (
             "batch_messages: 5000",
             "batch_messages: lots",
             "batch_messages is a text, expected a whole number",
