@@ -9,11 +9,12 @@
 mod frame;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ponix_nats::{Batch, DeadLetter, Delivery};
+use ponix_nats::{Batch, DeadLetter};
 use ponix_wire::DeadLetterReason;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -33,6 +34,7 @@ const CONTROL_BYTES_MAX: usize = 64 << 10;
 /// Reads suspects of one pipeline in child processes.
 #[derive(Debug)]
 pub struct CrashIsolation {
+    program: PathBuf,
     arguments: Vec<OsString>,
     /// A message that this process has survived.
     control: Mutex<Option<Arc<Frame>>>,
@@ -50,6 +52,8 @@ impl CrashIsolation {
     /// [`serve_crash_isolation`].
     pub fn new(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self {
+            // Where it is not known, no child starts, and nothing is concluded.
+            program: std::env::current_exe().unwrap_or_default(),
             arguments: arguments.into_iter().map(Into::into).collect(),
             control: Mutex::default(),
         }
@@ -59,14 +63,9 @@ impl CrashIsolation {
     /// order; `None` for the others.
     pub(crate) async fn find_poison(&self, batch: &Batch) -> Vec<Option<DeadLetter>> {
         let mut found = vec![None; batch.len()];
-        let is_suspect =
-            |(_, delivery): &(usize, &Delivery)| delivery.deliveries() >= SUSPECT_FROM_DELIVERY;
-        let suspects: Vec<_> = batch
-            .messages()
-            .iter()
-            .enumerate()
-            .filter(is_suspect)
-            .collect();
+        let messages = batch.messages().iter().enumerate();
+        let suspects = messages.filter(|(_, it)| it.deliveries() >= SUSPECT_FROM_DELIVERY);
+        let suspects: Vec<_> = suspects.map(|(at, it)| (at, Frame::of(it))).collect();
         if suspects.is_empty() {
             return found;
         }
@@ -92,7 +91,7 @@ impl CrashIsolation {
 
     async fn read_apart(
         &self,
-        suspects: &[(usize, &Delivery)],
+        suspects: &[(usize, Frame)],
         found: &mut [Option<DeadLetter>],
     ) -> Result<(), String> {
         let mut next = 0;
@@ -100,7 +99,7 @@ impl CrashIsolation {
         while next < suspects.len() {
             let mut reader = self.start_reader().await?;
             while let Some((position, suspect)) = suspects.get(next) {
-                match reader.read(&Frame::of(suspect)).await {
+                match reader.read(suspect).await {
                     Taken::Survived => {
                         next += 1;
                         ended_one = false;
@@ -127,7 +126,7 @@ impl CrashIsolation {
 
     /// Starts a child and has it read a message that is known to be good.
     async fn start_reader(&self) -> Result<Reader, String> {
-        let mut reader = Reader::start(&self.arguments).map_err(|err| err.to_string())?;
+        let mut reader = Reader::start(self).map_err(|err| err.to_string())?;
         let control = self.control().clone().unwrap_or_default();
         match reader.read(&control).await {
             Taken::Survived => Ok(reader),
@@ -140,7 +139,7 @@ impl CrashIsolation {
     }
 }
 
-fn poison(suspect: &Delivery, how: &str) -> DeadLetter {
+fn poison(suspect: &Frame, how: &str) -> DeadLetter {
     DeadLetter {
         reason: DeadLetterReason::EndsProcess,
         error: format!(
@@ -160,9 +159,9 @@ struct Reader {
 }
 
 impl Reader {
-    fn start(arguments: &[OsString]) -> std::io::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(arguments)
+    fn start(isolation: &CrashIsolation) -> std::io::Result<Self> {
+        let mut child = Command::new(&isolation.program)
+            .args(&isolation.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -197,5 +196,67 @@ impl Reader {
             Ok(Err(err)) => err.to_string(),
             Err(_) => format!("no answer in {} s", TIMEOUT.as_secs()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is found of one suspect whose children are shells that run this.
+    async fn found(script: &str) -> Result<Option<DeadLetter>, String> {
+        let isolation = CrashIsolation {
+            program: "sh".into(),
+            ..CrashIsolation::new(["-c", script])
+        };
+        let mut found = [None];
+        let suspects = [(0, Frame::default())];
+        isolation.read_apart(&suspects, &mut found).await?;
+        let [found] = found;
+        Ok(found)
+    }
+
+    /// It survives the control and nothing more.
+    const ENDS_AT_THE_SECOND: &str = "head -c 4 > /dev/null; printf .; exit 7";
+
+    #[tokio::test]
+    async fn a_message_that_ends_two_children_is_poison() {
+        let letter = found(ENDS_AT_THE_SECOND).await.unwrap();
+        let letter = letter.expect("two children ended");
+        assert_eq!(letter.reason, DeadLetterReason::EndsProcess);
+        assert!(letter.error.contains("exit status: 7"), "{}", letter.error);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_ends_one_child_of_two_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("ended-once");
+        let script = format!(
+            "if mkdir {}; then {ENDS_AT_THE_SECOND}; else printf ..; cat > /dev/null; fi",
+            mark.display()
+        );
+        assert_eq!(found(&script).await, Ok(None));
+        assert!(mark.exists());
+    }
+
+    #[tokio::test]
+    async fn where_every_child_ends_nothing_is_concluded() {
+        for script in ["exit 1", "kill -9 $$"] {
+            let why = found(script).await.unwrap_err();
+            assert!(why.contains("known to be good ends one too"), "{why}");
+        }
+    }
+
+    #[tokio::test]
+    async fn where_no_child_starts_nothing_is_concluded() {
+        let isolation = CrashIsolation {
+            program: PathBuf::new(),
+            ..CrashIsolation::new([""; 0])
+        };
+        let suspects = [(0, Frame::default())];
+        isolation
+            .read_apart(&suspects, &mut [None])
+            .await
+            .unwrap_err();
     }
 }

@@ -58,6 +58,14 @@ impl Frame {
         }
     }
 
+    pub(super) fn stream_sequence(&self) -> u64 {
+        self.head.stream_sequence
+    }
+
+    pub(super) fn deliveries(&self) -> u32 {
+        self.head.deliveries
+    }
+
     pub(super) fn bytes(&self) -> Vec<u8> {
         let head = serde_json::to_vec(&self.head).expect("numbers and texts are JSON");
         let mut bytes = Vec::with_capacity(4 + head.len() + self.payload.len());
