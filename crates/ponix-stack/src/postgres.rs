@@ -68,7 +68,12 @@ impl Postgres {
     ///
     /// User and password are put in as they are: choose some that need no escape.
     pub fn url(&self) -> String {
-        let (user, password, addr) = (&self.user, &self.password, self.server.addr());
+        self.url_by(self.server.addr())
+    }
+
+    /// The URL for clients that come by another address, such as a proxy's.
+    pub fn url_by(&self, addr: SocketAddr) -> String {
+        let (user, password) = (&self.user, &self.password);
         format!("postgres://{user}:{password}@{addr}/{DATABASE}")
     }
 

@@ -40,6 +40,10 @@ pub enum Mode {
     /// The reset comes when the server has answered and then said nothing for 100 ms, so the server
     /// is done and its client cannot know. Connections without an answer stay open.
     SwallowResponse,
+    /// As [`SwallowResponse`](Self::SwallowResponse), but only for requests that hold this text: until
+    /// one comes, a connection moves both ways. `SwallowResponseTo("COMMIT")` loses what PostgreSQL
+    /// answers to the end of a transaction.
+    SwallowResponseTo(&'static str),
     /// Closes one direction for ever and keeps the other; see [`Side`].
     HalfClose(Side),
     /// Resets open connections, and new ones as soon as they are accepted.

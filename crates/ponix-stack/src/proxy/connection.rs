@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -58,7 +59,8 @@ impl Connection {
 
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let pump = |side| Pump::new(side, control.clone(), &counting);
+        let asked = AtomicBool::new(false);
+        let pump = |side| Pump::new(side, control.clone(), &counting, &asked);
         let (to_server, to_client) = (
             pump(Side::Server).run(from_client, to_server),
             pump(Side::Client).run(from_server, to_client),

@@ -3,7 +3,7 @@
 //! A reader stamps what comes and queues it; a writer takes it from the queue when the mode lets it.
 //! They are apart so that latency delays bytes without slowing them down.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,6 +32,10 @@ pub(super) struct Pump<'a> {
     to: Side,
     control: watch::Receiver<Control>,
     counting: &'a Counting,
+    /// A request came on this connection whose answer is to be thrown away.
+    asked: &'a AtomicBool,
+    /// The end of the chunk before, as long as a text that is looked for may begin in it.
+    before: Vec<u8>,
 }
 
 struct Chunk {
@@ -51,12 +55,15 @@ enum Gate {
 }
 
 impl Gate {
-    fn of(mode: Mode, to: Side) -> Self {
+    fn of(mode: Mode, to: Side, asked: &AtomicBool) -> Self {
         match (mode, to) {
             (Mode::Latency(delay), _) => Self::Delay(delay),
             (Mode::Rate(bytes), _) => Self::Rate(bytes),
             (Mode::Stall, _) | (Mode::HoldResponses, Side::Client) => Self::Hold,
             (Mode::SwallowResponse, Side::Client) => Self::Swallow,
+            (Mode::SwallowResponseTo(_), Side::Client) if asked.load(Ordering::SeqCst) => {
+                Self::Swallow
+            }
             (Mode::HalfClose(side), to) if side == to => Self::Close,
             _ => Self::Open,
         }
@@ -64,19 +71,27 @@ impl Gate {
 }
 
 impl<'a> Pump<'a> {
-    pub(super) fn new(to: Side, control: watch::Receiver<Control>, counting: &'a Counting) -> Self {
+    pub(super) fn new(
+        to: Side,
+        control: watch::Receiver<Control>,
+        counting: &'a Counting,
+        asked: &'a AtomicBool,
+    ) -> Self {
         Self {
             to,
             control,
             counting,
+            asked,
+            before: Vec::new(),
         }
     }
 
     /// Moves bytes until the stream ends, then closes the other one's direction too.
     pub(super) async fn run(self, from: ReadHalf<'_>, to: WriteHalf<'_>) -> Result<(), End> {
         let (queue, queued) = mpsc::channel(QUEUE_CHUNKS);
-        let control = self.control.clone();
-        tokio::try_join!(read(from, queue, control, self.to), self.write(to, queued))?;
+        let (control, side, asked) = (self.control.clone(), self.to, self.asked);
+        let reading = read(from, queue, control, side, asked);
+        tokio::try_join!(reading, self.write(to, queued))?;
         Ok(())
     }
 
@@ -106,6 +121,7 @@ impl<'a> Pump<'a> {
         chunk: Chunk,
         queued: &mut mpsc::Receiver<Chunk>,
     ) -> Result<(), End> {
+        self.look_for_request(&chunk.bytes);
         let mut rest = chunk.bytes.as_slice();
         let mut due = Instant::now();
         while !rest.is_empty() {
@@ -148,6 +164,21 @@ impl<'a> Pump<'a> {
         Ok(())
     }
 
+    /// Notes a request whose answer is not to arrive, before the server can answer it.
+    fn look_for_request(&mut self, bytes: &[u8]) {
+        let mode = self.control.borrow().mode;
+        let (Mode::SwallowResponseTo(text), Side::Server) = (mode, self.to) else {
+            return self.before.clear();
+        };
+        self.before.extend_from_slice(bytes);
+        let mut windows = self.before.windows(text.len().max(1));
+        if windows.any(|window| window == text.as_bytes()) {
+            self.asked.store(true, Ordering::SeqCst);
+        }
+        let kept = text.len().saturating_sub(1);
+        self.before.drain(..self.before.len().saturating_sub(kept));
+    }
+
     /// Throws away the rest of an answer, whatever the mode becomes, then has the connection reset.
     async fn swallow(&self, queued: &mut mpsc::Receiver<Chunk>) -> Result<(), End> {
         while let Ok(Some(chunk)) = timeout(ANSWER_QUIET, queued.recv()).await {
@@ -171,7 +202,8 @@ impl<'a> Pump<'a> {
     }
 
     fn gate(&mut self) -> Gate {
-        Gate::of(self.control.borrow_and_update().mode, self.to)
+        let mode = self.control.borrow_and_update().mode;
+        Gate::of(mode, self.to, self.asked)
     }
 
     /// Waits until then, or until the mode changes.
@@ -210,10 +242,12 @@ async fn read(
     queue: mpsc::Sender<Chunk>,
     mut control: watch::Receiver<Control>,
     to: Side,
+    asked: &AtomicBool,
 ) -> Result<(), End> {
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {
-        if Gate::of(control.borrow_and_update().mode, to) == Gate::Hold {
+        let mode = control.borrow_and_update().mode;
+        if Gate::of(mode, to, asked) == Gate::Hold {
             changed(&mut control).await?;
             continue;
         }

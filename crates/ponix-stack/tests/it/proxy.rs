@@ -231,6 +231,32 @@ async fn a_swallowed_response_was_answered_and_ends_in_a_reset() {
 }
 
 #[tokio::test]
+async fn only_the_response_to_what_is_named_is_swallowed() {
+    let (mut echo, proxy) = setup().await;
+    let mut client = connected(&proxy).await;
+    let mut other = connected(&proxy).await;
+    proxy.set(Mode::SwallowResponseTo("COMMIT")).await;
+    assert_eq!(asked(&mut client, b"BEGIN").await.unwrap(), b"BEGIN");
+    // In two pieces, the first of which is as good as any other request.
+    assert_eq!(asked(&mut client, b"COM").await.unwrap(), b"COM");
+    client.write_all(b"MIT").await.unwrap();
+    assert_reset(&mut client).await;
+    assert_eq!(asked(&mut other, b"BEGIN").await.unwrap(), b"BEGIN");
+
+    let mut seen = Vec::new();
+    while let Ok(bytes) = echo.read.try_recv() {
+        seen.extend(bytes);
+    }
+    let seen = String::from_utf8_lossy(&seen);
+    assert!(seen.contains("COMMIT"), "the server read {seen:?}");
+    let counters = proxy.counters();
+    assert_eq!(
+        (counters.responses_swallowed, counters.bytes_swallowed),
+        (1, 3)
+    );
+}
+
+#[tokio::test]
 async fn half_closed_towards_the_client_requests_still_arrive() {
     let (mut echo, proxy) = setup().await;
     let mut client = connected(&proxy).await;
