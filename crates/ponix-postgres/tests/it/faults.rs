@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use ponix_entities::Catalog;
 use ponix_postgres::{ErrorKind, MessageOutcome, MessageRow, Postgres, PostgresConfig};
-use ponix_stack::eventually;
+use ponix_sink::{RejectGuard, RowOutcome};
+use ponix_stack::{Mode, Proxy, eventually};
+use secrecy::ExposeSecret as _;
 
-use crate::support::{Database, connect, orders};
+use crate::support::{Database, connect, orders, server};
+use crate::table;
 
 /// Writes a batch until it is there, as a worker does.
 async fn write_until_done(postgres: &Postgres, catalog: &Catalog, batch: &[MessageRow]) -> usize {
@@ -108,6 +111,64 @@ async fn a_server_that_hangs_is_transient_and_its_connections_are_not_used_again
     .await
     .expect("written");
     assert_eq!(db.count("orders").await, 20);
+}
+
+/// A proxy before the shared server, and the same database by it.
+async fn by_proxy(db: &Database) -> (Proxy, Postgres) {
+    let server = server().await.addr();
+    let proxy = Proxy::start(server).await.expect("it listens");
+    let url = db.config.url.expose_secret();
+    let by_proxy = PostgresConfig {
+        url: url
+            .replace(&server.to_string(), &proxy.addr().to_string())
+            .into(),
+        ..db.config.clone()
+    };
+    (proxy, connect(&by_proxy))
+}
+
+#[tokio::test]
+async fn messages_whose_commit_is_not_answered_are_stored_and_not_stored_again() {
+    let db = Database::new("lost_commit").await;
+    let (proxy, postgres) = by_proxy(&db).await;
+    // Makes the partitions of the day, in a transaction of their own.
+    let before = postgres.write(&db.catalog, &orders(0..10)).await;
+    before.expect("written");
+    proxy.set(Mode::SwallowResponseTo("COMMIT")).await;
+    for attempt in 1..=2 {
+        let written = postgres.write(&db.catalog, &orders(10..20)).await;
+        let error = written.expect_err("no answer came");
+        assert_eq!(error.kind(), ErrorKind::Transient, "{error:?}");
+        assert_eq!(proxy.counters().responses_swallowed, attempt);
+        assert_eq!(db.count("orders").await, 20, "it was committed");
+    }
+    proxy.set(Mode::Pass).await;
+    let again = postgres.write(&db.catalog, &orders(10..20)).await;
+    let done = vec![MessageOutcome::AlreadyDone; 10];
+    assert_eq!(again.expect("an answer"), done);
+    assert_eq!(db.count("orders").await, 20);
+    assert_eq!(db.statuses().await, [("processed".to_owned(), 20)].into());
+}
+
+#[tokio::test]
+async fn rows_of_a_declared_table_whose_commit_is_not_answered_are_not_stored_again() {
+    let db = Database::new("lost_commit_declared").await;
+    let (proxy, postgres) = by_proxy(&db).await;
+    // No key of the table would refuse a copy: only the claims do.
+    let sink = table::sink(&db, postgres).await;
+    let guard = RejectGuard::default();
+    let before = table::write(&sink, &guard, &[table::reading(0)]).await;
+    before.expect("written");
+    let records: Vec<_> = (1..11).map(table::reading).collect();
+    proxy.set(Mode::SwallowResponseTo("COMMIT")).await;
+    let written = table::write(&sink, &guard, &records).await;
+    written.expect_err("no answer came");
+    assert_eq!(proxy.counters().responses_swallowed, 1);
+    assert_eq!(db.count("readings").await, 11, "it was committed");
+    proxy.set(Mode::Pass).await;
+    let again = table::write(&sink, &guard, &records).await;
+    assert_eq!(again.expect("an answer"), vec![RowOutcome::Stored; 10]);
+    assert_eq!(db.count("readings").await, 11);
 }
 
 #[tokio::test]

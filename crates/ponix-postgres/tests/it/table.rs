@@ -1,7 +1,7 @@
 //! Records of declared pipelines in a table of any shape.
 
-use ponix_postgres::ErrorKind;
 use ponix_postgres::table::{TableConfig, TableError, TableSink, UnknownFields};
+use ponix_postgres::{ErrorKind, Postgres};
 use ponix_sink::{
     Around, Attempt, Record, RejectGuard, RejectedBy, RowOutcome, Sink as _, WriteError,
 };
@@ -35,14 +35,14 @@ fn record(number: u64, fields: Value) -> Record {
     }
 }
 
-fn reading(number: u64) -> Record {
+pub(crate) fn reading(number: u64) -> Record {
     record(
         number,
         json!({"meter": format!("m{number}"), "at": "2026-03-01T12:00:00Z", "value": 1.5}),
     )
 }
 
-async fn write(
+pub(crate) async fn write(
     sink: &TableSink,
     guard: &RejectGuard,
     records: &[Record],
@@ -61,6 +61,13 @@ async fn made(db: &Database, ddl: &str, config: TableConfig) -> TableSink {
     TableSink::prepare(db.postgres.clone(), config)
         .await
         .expect("prepared")
+}
+
+/// A sink by another way to the database.
+pub(crate) async fn sink(db: &Database, postgres: Postgres) -> TableSink {
+    db.sql.batch_execute(READINGS).await.expect("made");
+    let sink = TableSink::prepare(postgres, config("readings")).await;
+    sink.expect("prepared")
 }
 
 #[tokio::test]
