@@ -1,23 +1,24 @@
 //! Servers, proxies, publishers and workers that belong together.
 
+mod breaking;
+mod builder;
+mod others;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
-use ponix_clickhouse::{ClickHouseConfig, Client, Migrator};
+use anyhow::{Result, ensure};
+use ponix_clickhouse::{Client, Migrator};
 use ponix_nats::async_nats::jetstream::consumer::Info;
 use ponix_nats::async_nats::jetstream::stream::Stream;
 use ponix_nats::{DeadLetters, StreamSettings};
-use ponix_stack::{
-    ClickHouse, ClickHouseBuilder, Nats, NatsBuilder, NatsCluster, Postgres, Proxy, eventually,
-};
-use tempfile::TempDir;
+use ponix_stack::{ClickHouse, Nats, NatsCluster, Postgres, Proxy, eventually};
 
-use crate::event::REFUSED_DEVICE;
+pub use self::builder::WorldBuilder;
+use self::others::OtherPipelines;
 use crate::ledger::Ledger;
 use crate::oracle::Judgement;
-use crate::pipeline::{Pipeline, write_declarations};
+use crate::pipeline::Pipeline;
 use crate::publishing::Publishing;
 use crate::worker::binary;
 use crate::{SOON, Worker};
@@ -46,140 +47,6 @@ impl NatsServers {
     }
 }
 
-/// Describes a [`World`]: one NATS server, one ClickHouse, no proxies, short waits.
-#[derive(Debug)]
-pub struct WorldBuilder {
-    nats: NatsBuilder,
-    cluster: bool,
-    clickhouse: ClickHouseBuilder,
-    nats_proxy: bool,
-    clickhouse_proxy: bool,
-    all_pipelines: bool,
-    env: BTreeMap<String, String>,
-}
-
-impl WorldBuilder {
-    /// Has every pipeline, and PostgreSQL, beside the one of the envelopes.
-    #[must_use]
-    pub fn all_pipelines(mut self) -> Self {
-        self.all_pipelines = true;
-        self
-    }
-
-    /// Puts the NATS server into this folder.
-    #[must_use]
-    pub fn nats_folder(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.nats = self.nats.data_dir(folder);
-        self
-    }
-
-    /// Sets how often NATS syncs what it stores to the disk, as NATS writes it: `always` or `10s`.
-    #[must_use]
-    pub fn nats_sync_interval(mut self, interval: &str) -> Self {
-        self.nats = self.nats.sync_interval(interval);
-        self
-    }
-
-    /// Puts ClickHouse into this folder.
-    #[must_use]
-    pub fn clickhouse_folder(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.clickhouse = self.clickhouse.data_dir(folder);
-        self
-    }
-
-    /// Has three NATS servers that replicate, instead of one.
-    #[must_use]
-    pub fn cluster(mut self) -> Self {
-        self.cluster = true;
-        self.env("PONIX_NATS_REPLICAS", 3)
-    }
-
-    /// Puts a proxy between the workers and NATS.
-    #[must_use]
-    pub fn nats_proxy(mut self) -> Self {
-        self.nats_proxy = true;
-        self
-    }
-
-    /// Puts a proxy between the workers and ClickHouse.
-    #[must_use]
-    pub fn clickhouse_proxy(mut self) -> Self {
-        self.clickhouse_proxy = true;
-        self
-    }
-
-    /// Sets a variable of every worker.
-    #[must_use]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "numbers and texts read better without &"
-    )]
-    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
-        self.env.insert(name.to_owned(), value.to_string());
-        self
-    }
-
-    /// Starts the servers and makes the tables; there is no worker yet.
-    ///
-    /// # Errors
-    /// A server does not start.
-    pub async fn start(self) -> Result<World> {
-        let nats = async {
-            anyhow::Ok(if self.cluster {
-                NatsServers::Cluster(NatsCluster::builder().each(self.nats).start().await?)
-            } else {
-                NatsServers::Single(Box::new(self.nats.start().await?))
-            })
-        };
-        let (nats, clickhouse) = tokio::try_join!(nats, self.clickhouse.start())?;
-        let nats_proxy = match &nats {
-            NatsServers::Single(nats) if self.nats_proxy => Some(Proxy::start(nats.addr()).await?),
-            NatsServers::Cluster(_) if self.nats_proxy => bail!("a cluster has no proxy"),
-            _ => None,
-        };
-        let clickhouse_proxy = if self.clickhouse_proxy {
-            Some(Proxy::start(clickhouse.addr()).await?)
-        } else {
-            None
-        };
-        let store = Client::new(&ClickHouseConfig {
-            url: clickhouse.url(),
-            username: clickhouse.user().to_owned(),
-            password: clickhouse.password().into(),
-            ..ClickHouseConfig::default()
-        })?;
-        let ledger = Ledger::default();
-        let publishing = Publishing::connect(&nats.url(), ledger.clone()).await?;
-        let mut env = self.env;
-        let others = if self.all_pipelines {
-            Some(OtherPipelines::start(&mut env).await?)
-        } else {
-            None
-        };
-        let nats_url = nats_proxy.as_ref().map(|proxy| proxy.url("nats"));
-        env.insert(
-            "PONIX_NATS_URL".into(),
-            nats_url.unwrap_or_else(|| nats.url()),
-        );
-        let clickhouse_url = clickhouse_proxy.as_ref().map(|proxy| proxy.url("http"));
-        let clickhouse_url = clickhouse_url.unwrap_or_else(|| clickhouse.url());
-        env.insert("PONIX_CLICKHOUSE_URL".into(), clickhouse_url);
-        let world = World {
-            nats,
-            clickhouse,
-            nats_proxy,
-            clickhouse_proxy,
-            store,
-            publishing,
-            ledger,
-            others,
-            env,
-        };
-        world.make_tables_and_stream().await?;
-        Ok(world)
-    }
-}
-
 /// Servers with tables and streams, and everything that talks to them.
 #[derive(Debug)]
 pub struct World {
@@ -194,71 +61,7 @@ pub struct World {
     env: BTreeMap<String, String>,
 }
 
-/// What the pipelines beside the envelopes' need.
-#[derive(Debug)]
-struct OtherPipelines {
-    postgres: Postgres,
-    /// Their entities and documents.
-    _declarations: TempDir,
-}
-
-impl OtherPipelines {
-    /// Starts PostgreSQL, and tells the workers.
-    async fn start(env: &mut BTreeMap<String, String>) -> Result<Self> {
-        let postgres = Postgres::start().await?;
-        let folder = tempfile::tempdir()?;
-        let (entities, pipelines) = (
-            folder.path().join("entities"),
-            folder.path().join("pipelines"),
-        );
-        let ack_wait = env["PONIX_NATS_ACK_WAIT_SECS"].clone();
-        write_declarations(&entities, &pipelines, &format!("{ack_wait}s"))?;
-        for (name, value) in [
-            ("PONIX_POSTGRES_URL", postgres.url()),
-            ("PONIX_ENTITIES_DIR", entities.display().to_string()),
-            ("PONIX_PIPELINES_DIR", pipelines.display().to_string()),
-            ("PONIX_MESSAGES_BATCH_SIZE", "100".to_owned()),
-            ("PONIX_MESSAGES_NAK_DELAY_SECS", "0.2".to_owned()),
-            ("PONIX_MESSAGES_ACK_WAIT_SECS", ack_wait),
-        ] {
-            env.insert(name.to_owned(), value);
-        }
-        Ok(Self {
-            postgres,
-            _declarations: folder,
-        })
-    }
-}
-
 impl World {
-    /// Describes one.
-    pub fn builder() -> WorldBuilder {
-        let builder = WorldBuilder {
-            nats: Nats::builder(),
-            cluster: false,
-            clickhouse: ClickHouse::builder(),
-            nats_proxy: false,
-            clickhouse_proxy: false,
-            all_pipelines: false,
-            env: BTreeMap::new(),
-        };
-        builder
-            .env("RUST_LOG", "")
-            .env("PONIX_INGEST_ENABLED", false)
-            .env("PONIX_INTERVAL_SECS", 0)
-            .env("PONIX_NATS_STREAM_BYTES_MAX", 1 << 30)
-            .env("PONIX_NATS_DEAD_LETTER_BYTES_MAX", 256 << 20)
-            .env("PONIX_STARTUP_TIMEOUT_SECS", SOON.as_secs())
-            .env("PONIX_NATS_BATCH_SIZE", 100)
-            .env("PONIX_NATS_BATCH_WAIT_SECS", 0.2)
-            .env("PONIX_NATS_ACK_WAIT_SECS", 2)
-            .env("PONIX_NATS_NAK_DELAY_SECS", 0.2)
-            .env("PONIX_NATS_REQUEST_TIMEOUT_SECS", 2)
-            .env("PONIX_NATS_PING_INTERVAL_SECS", 1)
-            .env("PONIX_NATS_STALL_TIMEOUT_SECS", 5)
-            .env("PONIX_CLICKHOUSE_RETRY_BACKOFF_MAX_SECS", 0.5)
-    }
-
     /// One of the defaults.
     ///
     /// # Errors
@@ -391,35 +194,6 @@ impl World {
         Ok((status.code(), command.process().log()?))
     }
 
-    /// Has every table refuse rows of the devices that [`Poison::RefusedByClickHouse`] uses.
-    ///
-    /// # Errors
-    /// ClickHouse does not answer.
-    ///
-    /// [`Poison::RefusedByClickHouse`]: crate::Poison::RefusedByClickHouse
-    pub async fn refuse_some_rows(&self) -> Result<()> {
-        for pipeline in self.pipelines() {
-            let check = match pipeline {
-                Pipeline::Messages => format!("(device NOT LIKE '{REFUSED_DEVICE}%')"),
-                Pipeline::Readings => format!("NOT startsWith(meter, '{REFUSED_DEVICE}')"),
-                Pipeline::Envelopes => format!("NOT startsWith(end_device_id, '{REFUSED_DEVICE}')"),
-            };
-            let table = pipeline.table();
-            let add = format!("ALTER TABLE {table} ADD CONSTRAINT planted CHECK {check}");
-            self.execute_on(*pipeline, &add).await?;
-        }
-        Ok(())
-    }
-
-    /// Has the table take all rows again.
-    ///
-    /// # Errors
-    /// ClickHouse does not answer.
-    pub async fn refuse_no_rows(&self) -> Result<()> {
-        self.execute("ALTER TABLE processed_envelopes DROP CONSTRAINT planted")
-            .await
-    }
-
     /// The stream of the events.
     ///
     /// # Errors
@@ -514,31 +288,6 @@ impl World {
         let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
-    }
-
-    /// Has a pipeline's table refuse every row, as after a constraint that was added by mistake.
-    ///
-    /// # Errors
-    /// The store does not answer.
-    pub async fn refuse_rows_of(&self, pipeline: Pipeline) -> Result<()> {
-        let check = match pipeline {
-            Pipeline::Messages => "(value < 0) NOT VALID",
-            Pipeline::Readings => "value < 0",
-            Pipeline::Envelopes => "end_device_id = ''",
-        };
-        let table = pipeline.table();
-        let add = format!("ALTER TABLE {table} ADD CONSTRAINT mistaken CHECK {check}");
-        self.execute_on(pipeline, &add).await
-    }
-
-    /// Takes the constraint away again.
-    ///
-    /// # Errors
-    /// The store does not answer.
-    pub async fn take_rows_of(&self, pipeline: Pipeline) -> Result<()> {
-        let table = pipeline.table();
-        let drop = format!("ALTER TABLE {table} DROP CONSTRAINT mistaken");
-        self.execute_on(pipeline, &drop).await
     }
 
     async fn execute_on(&self, pipeline: Pipeline, sql: &str) -> Result<()> {
