@@ -66,8 +66,8 @@ pub enum Poison {
     NotANumber,
     /// An event of the year 2255.
     OutOfRange,
-    /// Sound for the decoder, refused by ClickHouse.
-    RefusedByClickHouse,
+    /// Sound for the decoder, refused by the store.
+    RefusedByStore,
 }
 
 impl Poison {
@@ -77,7 +77,7 @@ impl Poison {
         Self::MissingField,
         Self::NotANumber,
         Self::OutOfRange,
-        Self::RefusedByClickHouse,
+        Self::RefusedByStore,
     ];
 }
 
@@ -119,7 +119,7 @@ impl Event {
                     nanos: 0,
                 });
             }
-            Poison::RefusedByClickHouse => {
+            Poison::RefusedByStore => {
                 wrong.end_device_id = format!("{REFUSED_DEVICE}{}", n % 10);
             }
         }
@@ -288,7 +288,7 @@ fn reading(n: u64, key: Uuid, poison: Option<Poison>) -> String {
 
 fn device(n: u64, poison: Option<Poison>) -> String {
     let kind = match poison {
-        Some(Poison::RefusedByClickHouse) => REFUSED_DEVICE,
+        Some(Poison::RefusedByStore) => REFUSED_DEVICE,
         _ => "device-",
     };
     format!("{kind}{}", n % 100)
@@ -357,7 +357,7 @@ mod tests {
         }
         for poison in Poison::ALL {
             let decoded = decode_envelope(&Event::poison(4, poison).payload, NOW_NS);
-            let refused = poison != Poison::RefusedByClickHouse;
+            let refused = poison != Poison::RefusedByStore;
             assert_eq!(decoded.is_err(), refused, "{poison:?}");
         }
     }

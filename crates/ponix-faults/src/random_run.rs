@@ -252,7 +252,7 @@ async fn publish(
 fn event(pipeline: Pipeline, n: u64) -> Event {
     let poison = match n % 3_000 {
         // Few, as a batch that is refused by more than its share of rows is held for a human.
-        1_500 => Poison::RefusedByClickHouse,
+        1_500 => Poison::RefusedByStore,
         50 | 1_050 | 2_050 => Poison::Undecodable,
         150 | 1_150 => Poison::MissingField,
         250 | 1_250 => Poison::NotANumber,

@@ -7,12 +7,12 @@ use crate::event::REFUSED_DEVICE;
 use crate::pipeline::Pipeline;
 
 impl World {
-    /// Has every table refuse rows of the devices that [`Poison::RefusedByClickHouse`] uses.
+    /// Has every table refuse rows of the devices that [`Poison::RefusedByStore`] uses.
     ///
     /// # Errors
     /// ClickHouse does not answer.
     ///
-    /// [`Poison::RefusedByClickHouse`]: crate::Poison::RefusedByClickHouse
+    /// [`Poison::RefusedByStore`]: crate::Poison::RefusedByStore
     pub async fn refuse_some_rows(&self) -> Result<()> {
         for pipeline in self.pipelines() {
             let check = match pipeline {

@@ -123,7 +123,7 @@ async fn one_bad_row_in_5000_costs_at_most_26_more_inserts() -> Result<()> {
     world.publishing().publish(good(3_216)).await?;
     world
         .publishing()
-        .publish([Event::poison(0, Poison::RefusedByClickHouse)])
+        .publish([Event::poison(0, Poison::RefusedByStore)])
         .await?;
     world.publishing().publish(good(1_783)).await?;
     let worker = world.start_worker("").await?;

@@ -126,7 +126,7 @@ async fn rows_refused_by_clickhouse_wait_for_room_in_the_dead_letters() -> Resul
     // 5 of 100 rows are no reason to blame the store, as long as they come in one batch.
     world.nats_proxy().set(Mode::Stall).await;
     let events = (0..100).map(|n| match n % 20 {
-        0 => Event::poison(n, Poison::RefusedByClickHouse),
+        0 => Event::poison(n, Poison::RefusedByStore),
         _ => Event::good(n),
     });
     world.publishing().publish(events).await?;

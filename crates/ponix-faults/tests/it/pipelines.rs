@@ -14,7 +14,7 @@ use crate::support::size;
 fn events(count: u64) -> impl Iterator<Item = Event> {
     let good = (0..count).flat_map(|n| Pipeline::ALL.map(|pipeline| Event::good_of(pipeline, n)));
     let kinds = Poison::ALL.into_iter();
-    let kinds = kinds.filter(|poison| *poison != Poison::RefusedByClickHouse);
+    let kinds = kinds.filter(|poison| *poison != Poison::RefusedByStore);
     let poison =
         kinds.flat_map(move |poison| Pipeline::ALL.map(|of| Event::poison_of(of, count, poison)));
     good.chain(poison)

@@ -24,7 +24,7 @@ pub(crate) fn good(count: u64) -> impl Iterator<Item = Event> {
 /// Poison that our own decoder refuses, of every kind.
 pub(crate) fn poison() -> impl Iterator<Item = Event> {
     let kinds = Poison::ALL.into_iter();
-    let decoders = kinds.filter(|poison| *poison != Poison::RefusedByClickHouse);
+    let decoders = kinds.filter(|poison| *poison != Poison::RefusedByStore);
     let poison = decoders.map(|poison| Event::poison(0, poison));
     poison.chain([Event::anonymous_poison(0)])
 }
