@@ -19,8 +19,8 @@ mod control;
 mod rows;
 mod suspects;
 
-pub(crate) use self::control::ask_again;
 use self::control::control;
+pub(crate) use self::control::{ask_again, keep_as_they_are};
 
 /// A message to be written.
 #[derive(Debug, Clone)]

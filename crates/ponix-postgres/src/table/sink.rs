@@ -22,7 +22,7 @@ use crate::error::{is_about_rows, shortened};
 use crate::row_id::row_id;
 use crate::status::{self, StatusRow};
 use crate::storable_time::storable_time;
-use crate::write::ask_again;
+use crate::write::{ask_again, keep_as_they_are};
 use crate::{MessageOutcome, Postgres, Status, StoreError};
 
 /// Writes records into one table. Clones share the pool.
@@ -194,6 +194,8 @@ struct Batch<'a> {
     outcomes: Vec<Option<MessageOutcome>>,
     /// What PostgreSQL alone refuses, by SQLSTATE.
     refused: HashMap<String, usize>,
+    /// Nobody alters the table until the transaction ends.
+    kept: bool,
 }
 
 /// Why lines were not taken.
@@ -212,6 +214,7 @@ impl<'a> Batch<'a> {
             lines: BTreeMap::new(),
             outcomes: vec![None; records.len()],
             refused: HashMap::new(),
+            kept: false,
         }
     }
 
@@ -245,6 +248,12 @@ impl<'a> Batch<'a> {
                     Err(Failure::Rows(error)) => error,
                     Err(Failure::Store(error)) => return Err(error),
                 };
+                if !self.kept {
+                    keep_as_they_are(transaction, std::slice::from_ref(&self.table.name)).await?;
+                    self.kept = true;
+                    parts.push(part);
+                    continue;
+                }
                 let place = line_of(&error).or((part.len() == 1).then_some(0));
                 let Some(place) = place.filter(|place| *place < part.len()) else {
                     let (left, right) = part.split_at(part.len() / 2);

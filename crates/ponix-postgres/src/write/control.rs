@@ -25,6 +25,19 @@ pub(super) async fn control(
     ask_again(transaction, &quoted(&declared.name), &declared.id_column).await
 }
 
+/// Keeps tables, whose names are quoted already, as they are until the transaction ends.
+///
+/// A savepoint that is rolled back lets go of the table, and whoever waits to alter it goes first: a
+/// constraint that refused a row may be gone when the control question is asked. Both have to meet
+/// the same table, so rows that were refused are sent once more behind this.
+pub(crate) async fn keep_as_they_are(
+    transaction: &Transaction<'_>,
+    tables: &[String],
+) -> Result<(), StoreError> {
+    let sql = format!("LOCK TABLE {} IN ROW EXCLUSIVE MODE", tables.join(", "));
+    Ok(transaction.batch_execute(&sql).await?)
+}
+
 /// As [`control`], of a table whose name is quoted already, by one of its columns.
 pub(crate) async fn ask_again(
     transaction: &mut Transaction<'_>,

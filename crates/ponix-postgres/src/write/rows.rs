@@ -12,6 +12,7 @@ use tokio_postgres::error::{DbError, SqlState};
 use uuid::Uuid;
 
 use super::MessageRow;
+use super::control::keep_as_they_are;
 use super::suspects::{Staged, suspects};
 use crate::copy::{self, CopyRows, Unencodable};
 use crate::error::is_about_rows;
@@ -28,6 +29,8 @@ pub(super) struct Store<'a> {
     /// What PostgreSQL alone refuses, by SQLSTATE, and the first table that did.
     refused: HashMap<String, usize>,
     refusing_table: Option<String>,
+    /// Tables that nobody alters until the transaction ends.
+    kept: BTreeSet<TableIndex>,
 }
 
 /// Why rows were not stored.
@@ -59,6 +62,7 @@ impl<'a> Store<'a> {
             rows: 0,
             refused: HashMap::new(),
             refusing_table: None,
+            kept: BTreeSet::new(),
         }
     }
 
@@ -116,6 +120,10 @@ impl<'a> Store<'a> {
                 Err(Failure::Rows(refusal)) => refusal,
                 Err(Failure::Store(error)) => return Err(error),
             };
+            if self.keep_tables(transaction, &group).await? {
+                groups.push(group);
+                continue;
+            }
             let done = self.stored_before(transaction, &group, &refusal).await?;
             if !done.is_empty() {
                 group.retain(|index| !done.contains(index));
@@ -157,6 +165,27 @@ impl<'a> Store<'a> {
             groups.push(group);
         }
         Ok(waiting)
+    }
+
+    /// Keeps the tables of messages as they are, and tells whether that is new for any of them.
+    async fn keep_tables(
+        &mut self,
+        transaction: &Transaction<'_>,
+        messages: &[usize],
+    ) -> Result<bool, StoreError> {
+        let rows = messages
+            .iter()
+            .flat_map(|index| rows_of(&self.batch[*index]));
+        let tables: BTreeSet<_> = rows.map(|(_, row)| row.table).collect();
+        let new: Vec<_> = tables.difference(&self.kept).copied().collect();
+        if new.is_empty() {
+            return Ok(false);
+        }
+        let named = |table: &TableIndex| quoted(&self.catalog.table(*table).name);
+        let names: Vec<_> = new.iter().map(named).collect();
+        keep_as_they_are(transaction, &names).await?;
+        self.kept.extend(new);
+        Ok(true)
     }
 
     /// Counts what is PostgreSQL's word alone.

@@ -6,7 +6,7 @@ use ponix_postgres::{MessageRow, MessageSink};
 use ponix_sink::{Around, Attempt, Control, RejectGuard, RowOutcome, Sink as _, WriteError};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Database, customer, order, priced};
+use crate::support::{Database, MendUnderWriter, customer, order, priced};
 
 const NO_ORDERS_ANY_MORE: &str =
     "ALTER TABLE orders ADD CONSTRAINT planted CHECK (order_key < 0) NOT VALID";
@@ -49,6 +49,20 @@ async fn a_table_at_fault_fails_no_message_however_slowly_they_come() {
     let sql = "ALTER TABLE orders DROP CONSTRAINT planted";
     db.sql.batch_execute(sql).await.expect("mended");
     write(&sink, &guard, &[order(2)]).await.expect("stored");
+}
+
+#[tokio::test]
+async fn a_table_that_is_mended_under_a_writer_fails_no_message() {
+    let db = Database::new("mended_under_writer").await;
+    let (sink, guard) = (sink(&db), RejectGuard::default());
+    write(&sink, &guard, &[order(1)]).await.expect("stored");
+    let sql = db.sql.batch_execute(NO_ORDERS_ANY_MORE).await;
+    sql.expect("planted");
+    let mend = MendUnderWriter::prepare(&db, "orders").await;
+    let batch = [order(2)];
+    let (written, ()) = tokio::join!(write(&sink, &guard, &batch), mend.mend());
+    assert_eq!(written.expect("mended"), [RowOutcome::Stored]);
+    assert_eq!(db.statuses().await, [("processed".to_owned(), 2)].into());
 }
 
 #[tokio::test]

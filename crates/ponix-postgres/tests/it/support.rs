@@ -1,9 +1,11 @@
 //! One server for all tests that do not harm it, a database for each.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ponix_entities::{Catalog, MessageError, ParsedMessage, Row, TableIndex, Value};
 use ponix_postgres::{Accepted, MessageRow, Postgres, PostgresConfig, PostgresMetrics, Status};
+use ponix_stack::eventually;
 use secrecy::SecretString;
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -96,6 +98,43 @@ impl Database {
     pub(crate) async fn error(&self, id: Uuid) -> Option<String> {
         let status = self.postgres.status(None, id).await;
         status.expect("it answers").and_then(|known| known.error)
+    }
+}
+
+/// Mends a table that has the constraint `planted` while somebody writes into it: the writer has the
+/// table already when the mend begins to wait for it.
+pub(crate) struct MendUnderWriter<'a> {
+    db: &'a Database,
+    table: &'a str,
+}
+
+impl<'a> MendUnderWriter<'a> {
+    /// Has each row of the table take its time from now on.
+    pub(crate) async fn prepare(db: &'a Database, table: &'a str) -> Self {
+        let slow = format!(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END $$; \
+             CREATE TRIGGER slow BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION slow()"
+        );
+        db.sql.batch_execute(&slow).await.expect("it is slow");
+        Self { db, table }
+    }
+
+    /// Waits for the writer, and mends.
+    pub(crate) async fn mend(self) {
+        let Self { db, table } = self;
+        let written_into = format!(
+            "pg_locks JOIN pg_class ON pg_class.oid = relation \
+             WHERE relname = '{table}' AND mode = 'RowExclusiveLock' AND granted \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        );
+        eventually("a writer", Duration::from_secs(20), || async {
+            db.count(&written_into).await > 0
+        })
+        .await
+        .expect("it writes");
+        let mend = format!("ALTER TABLE {table} DROP CONSTRAINT planted");
+        db.sql.batch_execute(&mend).await.expect("mended");
     }
 }
 

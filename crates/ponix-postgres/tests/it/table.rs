@@ -8,7 +8,7 @@ use ponix_sink::{
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Database, id};
+use crate::support::{Database, MendUnderWriter, id};
 
 const READINGS: &str = "CREATE TABLE readings (
     meter text NOT NULL, at timestamptz NOT NULL, value double precision, count integer,
@@ -165,6 +165,21 @@ async fn what_does_not_fit_is_told_with_column_value_and_type_and_its_neighbours
         );
     }
     assert_eq!(db.count("readings").await, 300);
+}
+
+#[tokio::test]
+async fn a_table_that_is_mended_under_a_writer_rejects_nothing() {
+    let db = Database::new("table_mended_under_writer").await;
+    let sink = made(&db, READINGS, config("readings")).await;
+    let guard = RejectGuard::default();
+    write(&sink, &guard, &[reading(1)]).await.expect("stored");
+    let plant = "ALTER TABLE readings ADD CONSTRAINT planted CHECK (value < 0) NOT VALID";
+    db.sql.batch_execute(plant).await.expect("planted");
+    let mend = MendUnderWriter::prepare(&db, "readings").await;
+    let batch = [reading(2), reading(3)];
+    let (written, ()) = tokio::join!(write(&sink, &guard, &batch), mend.mend());
+    assert_eq!(written.expect("mended"), vec![RowOutcome::Stored; 2]);
+    assert_eq!(db.count("readings").await, 3);
 }
 
 #[tokio::test]
