@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use ponix_faults::{Event, Judgement, SOON, World};
 use ponix_stack::eventually;
 
-use crate::support::good;
+use crate::support::{good, skips_disks};
 
 /// Cuts the tail of what is stored and settled, and publishes other events that get the same
 /// sequences.
@@ -49,13 +49,12 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// `None` where nothing may be mounted and `PONIX_FAULTS_SKIP_DISKS=1` says that it is known.
+    /// `None` where these tests are left out.
     fn mount(megabytes: u64) -> Result<Option<Self>> {
-        let folder = tempfile::tempdir()?;
-        if std::env::var_os("PONIX_FAULTS_SKIP_DISKS").is_some_and(|value| value == "1") {
-            println!("skipped: PONIX_FAULTS_SKIP_DISKS=1");
+        if skips_disks() {
             return Ok(None);
         }
+        let folder = tempfile::tempdir()?;
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
             .arg(folder.path())

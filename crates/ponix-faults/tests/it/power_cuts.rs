@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use ponix_faults::{Pipeline, World};
 
-use crate::support::good;
+use crate::support::{good, skips_disks};
 
 const EVENTS: u64 = 1_000;
 
@@ -27,27 +27,24 @@ struct Disk {
 }
 
 impl Disk {
-    /// # Errors
-    /// Nothing may be mounted here; `None` when `PONIX_FAULTS_SKIP_DISKS` allows that.
+    /// `None` where these tests are left out.
     fn new(megabytes: u64) -> Result<Option<Self>> {
+        if skips_disks() {
+            return Ok(None);
+        }
         let disk = Self {
             folder: tempfile::tempdir()?,
         };
         let file = std::fs::File::create(disk.image())?;
         file.set_len(megabytes << 20)?;
-        let made = run(Command::new("mkfs.ext4").arg("-qF").arg(disk.image()))
+        run(Command::new("mkfs.ext4").arg("-qF").arg(disk.image()))
             .and_then(|()| Ok(std::fs::create_dir(disk.mounted())?))
-            .and_then(|()| disk.mount());
-        match made {
-            Ok(()) => Ok(Some(disk)),
-            Err(err) if std::env::var_os("PONIX_FAULTS_SKIP_DISKS").is_some() => {
-                println!("skipped, as PONIX_FAULTS_SKIP_DISKS says: {err:#}");
-                Ok(None)
-            }
-            Err(err) => {
-                Err(err.context("no file system can be mounted (PONIX_FAULTS_SKIP_DISKS=1 skips)"))
-            }
-        }
+            .and_then(|()| disk.mount())
+            .context(
+                "no file system can be mounted here: run as root, or set PONIX_FAULTS_SKIP_DISKS=1 \
+                 where that is not to be had",
+            )?;
+        Ok(Some(disk))
     }
 
     fn image(&self) -> PathBuf {

@@ -7,6 +7,16 @@ pub(crate) fn full() -> bool {
     std::env::var_os("PONIX_FAULTS_FULL").is_some_and(|value| value == "1")
 }
 
+/// Whether the tests that mount file systems are left out: where `PONIX_FAULTS_SKIP_DISKS=1` says that
+/// nothing may be mounted. Without it they fail there.
+pub(crate) fn skips_disks() -> bool {
+    let skips = std::env::var_os("PONIX_FAULTS_SKIP_DISKS").is_some_and(|value| value == "1");
+    if skips {
+        println!("skipped: PONIX_FAULTS_SKIP_DISKS=1");
+    }
+    skips
+}
+
 /// One number by default, another at full size.
 pub(crate) fn size(short: u64, full_size: u64) -> u64 {
     if full() { full_size } else { short }
