@@ -4,14 +4,18 @@
     check_history.py FILE     one JSON object per line
 
 Each line says one thing:
-    {"is": "attempt", "pipeline": P, "key": K, "fate": "row" or "dead", "own_identity": true or false}
+    {"is": "attempt", "pipeline": P, "key": K, "fate": "row" or "dead", "identity": I or null}
     {"is": "ack",     "pipeline": P, "key": K, "sequence": N}
     {"is": "row",     "pipeline": P, "key": K, "identity": I}
     {"is": "dead",    "pipeline": P, "key": K, "identity": I}
+    {"is": "view",    "pipeline": P}
+    {"is": "viewed",  "pipeline": P, "key": K, "identity": I}
 
 Every event that was acknowledged has to be once where its fate says, and nothing else has to be
-anywhere: no second row, no row beside a dead letter, nothing that nobody published. The end is 0
-when all of that holds, 1 when it does not, 2 when the file is no history.
+anywhere: no second row, no row beside a dead letter, nothing that nobody published. Of an identity
+there are as many rows as events were attempted with it; of two dead letters with one identity the
+second has another name. Where there is a view, it has the keys of the rows. The end is 0 when all
+of that holds, 1 when it does not, 2 when the file is no history.
 """
 
 import json
@@ -26,27 +30,29 @@ class Pipeline:
 
     def __init__(self):
         self.fates = {}
-        self.with_own_identity = set()
+        self.expected = {}
         self.acknowledged = {}
         self.found = {"row": Counter(), "dead": Counter()}
-        self.identities = {"row": Counter(), "dead": Counter()}
-        self.misnamed = []
+        self.identities = {"row": {}, "dead": {}}
+        self.viewed = None
 
     def take(self, line):
+        if line["is"] == "view":
+            self.viewed = set()
+            return
         kind, key = line["is"], line["key"]
         if kind == "attempt":
             if line["fate"] not in self.found:
                 raise ValueError(f"no such fate: {line['fate']!r}")
             self.fates[key] = line["fate"]
-            if line["own_identity"]:
-                self.with_own_identity.add(key)
+            self.expected[key] = line["identity"]
         elif kind == "ack":
             self.acknowledged.setdefault(key, int(line["sequence"]))
         elif kind in self.found:
             self.found[kind][key] += 1
-            self.identities[kind][line["identity"]] += 1
-            if key in self.with_own_identity and line["identity"] != key:
-                self.misnamed.append((kind, key, line["identity"]))
+            self.identities[kind].setdefault(line["identity"], []).append(key)
+        elif kind == "viewed":
+            self.viewed.add(key)
         else:
             raise ValueError(f"nothing is called {kind!r}")
 
@@ -67,12 +73,21 @@ class Pipeline:
         for key, fate in self.fates.items():
             if key in self.acknowledged and key not in self.found[fate]:
                 yield f"lost: {key}, accepted as {self.acknowledged[key]}, is no {fate}"
+        attempts = Counter(self.expected.values())
         for kind, identities in self.identities.items():
-            for identity, times in identities.items():
-                if times > 1:
-                    yield f"one identity for several: {identity} is {times} times a {kind}"
-        for kind, key, identity in self.misnamed:
-            yield f"another identity: the {kind} of {key} has {identity}"
+            for identity, keys in identities.items():
+                if len(keys) > max(1, attempts[identity]):
+                    yield f"one identity for several: {identity} is {len(keys)} times a {kind}"
+                for key in keys:
+                    expected = self.expected.get(key)
+                    beside = kind == "dead" and attempts[expected] > 1
+                    if expected not in (None, identity) and not beside:
+                        yield f"another identity: the {kind} of {key} has {identity}"
+        if self.viewed is not None:
+            for key in self.found["row"].keys() - self.viewed:
+                yield f"unseen: {key} is a row and not in the view"
+            for key in self.viewed - self.found["row"].keys():
+                yield f"seen alone: {key} is in the view and no row"
 
 
 def read(lines):

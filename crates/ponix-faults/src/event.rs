@@ -37,6 +37,15 @@ pub enum IdentifiedBy {
     Key,
     /// Its place in the stream: the identity is known once it is there.
     Position,
+    /// Its body, with an id that an event of another organization, or for another meter, has too.
+    Shared(Uuid),
+}
+
+impl IdentifiedBy {
+    /// Whether another event has the same identity.
+    pub const fn is_shared(self) -> bool {
+        matches!(self, Self::Shared(_))
+    }
 }
 
 /// An event with what is expected of it.
@@ -165,6 +174,42 @@ impl Event {
             message_id: Some(key),
             payload: payload.into(),
         }
+    }
+
+    /// Two events with one id, of two organizations or for two meters, and alike in all else; poison
+    /// when the store is to refuse both. Raw messages have no such pair: the second is refused for its
+    /// id.
+    pub fn pair(pipeline: Pipeline, n: u64, refused: bool) -> [Self; 2] {
+        let id = Uuid::now_v7();
+        let poison = refused.then_some(Poison::RefusedByStore);
+        ["", "-other"].map(|owner| {
+            let event = Self::of(pipeline, n, poison);
+            let payload = match pipeline {
+                Pipeline::Messages => return event,
+                Pipeline::Readings => {
+                    let payload = replaced(&event.payload, &event.key.to_string(), &id.to_string());
+                    let payload = replaced(
+                        &payload,
+                        &format!("{KEY_MARK}{id}"),
+                        &format!("{KEY_MARK}{}", event.key),
+                    );
+                    let meter = device(n, poison);
+                    replaced(&payload, &meter, &format!("{meter}{owner}"))
+                }
+                Pipeline::Envelopes => {
+                    let mut envelope = ProcessedEnvelope::decode(event.payload).expect("made here");
+                    envelope.organization_id.push_str(owner);
+                    envelope.event_id = id.to_string();
+                    envelope.encode_to_vec().into()
+                }
+            };
+            // The stream knows them by the keys, which are two.
+            Self {
+                identified_by: IdentifiedBy::Shared(id),
+                payload,
+                ..event
+            }
+        })
     }
 
     /// An event whose payload a failpoint takes for one that ends the process; expected among the
@@ -344,6 +389,24 @@ mod tests {
             assert_eq!(key_in(&event.payload), Some(event.key), "{event:?}");
         }
         assert_eq!(key_in(b"ponix-key:018f"), None);
+    }
+
+    #[test]
+    fn a_pair_is_two_events_with_one_id() {
+        for pipeline in [Pipeline::Envelopes, Pipeline::Readings] {
+            let [one, other] = Event::pair(pipeline, 9, false);
+            assert_eq!(one.identified_by, other.identified_by);
+            assert_ne!(one.key, other.key);
+            for event in [one, other] {
+                let IdentifiedBy::Shared(id) = event.identified_by else {
+                    panic!("{event:?}")
+                };
+                let text = String::from_utf8_lossy(&event.payload);
+                assert_eq!(text.matches(&id.to_string()).count(), 1, "{text}");
+                assert_eq!(key_in(&event.payload), Some(event.key));
+                assert_eq!(event.message().id, Some(event.key));
+            }
+        }
     }
 
     #[test]

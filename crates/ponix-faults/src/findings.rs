@@ -43,11 +43,12 @@ impl World {
             .any(|entry| entry.identified_by == IdentifiedBy::Position);
         let readable = self.readable_events(pipeline).await?;
         Ok(Findings {
-            rows: match pipeline {
-                Pipeline::Messages => readable.len() as u64,
-                in_clickhouse => self.rows_of(in_clickhouse).await?,
-            },
+            rows: self.rows_of(pipeline).await?,
             readable,
+            viewed: match pipeline {
+                Pipeline::Envelopes if self.view => Some(self.viewed_events().await?),
+                _ => None,
+            },
             dead: self.dead_letters(pipeline).await?,
             pending: info.num_pending,
             ack_pending: info.num_ack_pending as u64,
@@ -68,13 +69,17 @@ impl World {
         Ok(identities.into_keys().collect())
     }
 
-    /// Rows in a pipeline's ClickHouse table, copies included.
+    /// Rows in a pipeline's table, copies included.
     ///
     /// # Errors
-    /// ClickHouse does not answer.
+    /// The store does not answer.
     pub async fn rows_of(&self, pipeline: Pipeline) -> Result<u64> {
-        let sql = format!("SELECT count() FROM {}", pipeline.table());
-        self.number(&sql).await
+        let sql = format!("SELECT count(*) FROM {}", pipeline.table());
+        if pipeline != Pipeline::Messages {
+            return self.number(&sql).await;
+        }
+        let row = self.postgres_client().await?.query_one(&sql, &[]).await?;
+        Ok(u64::try_from(row.get::<_, i64>(0))?)
     }
 
     /// A pipeline's stream.
@@ -85,7 +90,16 @@ impl World {
         self.stream_named(pipeline.stream()).await
     }
 
-    pub(crate) async fn stream_named(&self, name: &str) -> Result<Stream> {
+    /// The stream of a pipeline's dead letters.
+    ///
+    /// # Errors
+    /// NATS does not answer, or there is none.
+    pub async fn dead_letters_of(&self, pipeline: Pipeline) -> Result<Stream> {
+        let name = format!("{}_dlq", pipeline.stream());
+        self.stream_named(&name).await
+    }
+
+    async fn stream_named(&self, name: &str) -> Result<Stream> {
         let stream = self.publishing().context().get_stream(name).await;
         stream.with_context(|| format!("stream {name}"))
     }
@@ -122,18 +136,17 @@ impl World {
                 rows.iter().map(key).map(identified).collect()
             }
         };
-        let found = |(identity, key): (String, String)| {
-            Ok(Found {
-                identity: identity.parse()?,
-                key: key_in(key.as_bytes()),
-            })
-        };
         rows.into_iter().map(found).collect()
     }
 
+    /// What has come through the view of a world that has one.
+    async fn viewed_events(&self) -> Result<Vec<Found>> {
+        let rows = self.pairs("SELECT toString(event_id), key FROM seen FINAL");
+        rows.await?.into_iter().map(found).collect()
+    }
+
     async fn dead_letters(&self, pipeline: Pipeline) -> Result<Vec<Found>> {
-        let name = format!("{}_dlq", pipeline.stream());
-        let stream = self.stream_named(&name).await?;
+        let stream = self.dead_letters_of(pipeline).await?;
         let mut found = Vec::new();
         let mut reader = RangeReader::open(&stream, held_range(&stream).await?).await?;
         while let Some(letter) = reader.next().await? {
@@ -164,4 +177,11 @@ impl World {
         }
         Ok(identities)
     }
+}
+
+fn found((identity, key): (String, String)) -> Result<Found> {
+    Ok(Found {
+        identity: identity.parse()?,
+        key: key_in(key.as_bytes()),
+    })
 }

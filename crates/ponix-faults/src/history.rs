@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::event::{Fate, IdentifiedBy};
@@ -17,6 +17,8 @@ use crate::world::World;
 
 /// The judge, in another language than the oracle.
 const CHECKER: &str = include_str!("../check_history.py");
+/// Histories of sound runs that stay.
+const HISTORIES_KEPT: usize = 3;
 
 /// Writes what is known of one pipeline.
 ///
@@ -33,10 +35,13 @@ fn write_history(
             Fate::Stored => "row",
             Fate::DeadLetter => "dead",
         };
-        let own_identity = entry.identified_by == IdentifiedBy::Key;
+        let identity = match entry.identified_by {
+            IdentifiedBy::Key => Some(*key),
+            IdentifiedBy::Position => None,
+            IdentifiedBy::Shared(id) => Some(id),
+        };
         let attempt = json!({
-            "is": "attempt", "pipeline": pipeline, "key": key, "fate": fate,
-            "own_identity": own_identity,
+            "is": "attempt", "pipeline": pipeline, "key": key, "fate": fate, "identity": identity,
         });
         writeln!(out, "{attempt}")?;
         if let Some(sequence) = entry.acknowledged {
@@ -46,13 +51,52 @@ fn write_history(
             writeln!(out, "{ack}")?;
         }
     }
-    for (is, found) in [("row", &findings.readable), ("dead", &findings.dead)] {
+    let viewed = findings.viewed.as_deref();
+    if viewed.is_some() {
+        writeln!(out, "{}", json!({"is": "view", "pipeline": pipeline}))?;
+    }
+    for (is, found) in [
+        ("row", &*findings.readable),
+        ("dead", &findings.dead),
+        ("viewed", viewed.unwrap_or_default()),
+    ] {
         for Found { identity, key } in found {
             let line = json!({
                 "is": is, "pipeline": pipeline, "key": key, "identity": identity,
             });
             writeln!(out, "{line}")?;
         }
+    }
+    Ok(())
+}
+
+/// Deletes the histories beside a report whose runs were sound, but for the newest few: one of 20 minutes
+/// has hundreds of megabytes.
+///
+/// # Errors
+/// The folder cannot be read, or a file not be deleted.
+pub fn forget_histories(report: &Path) -> Result<()> {
+    let folder = match report.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let mut histories = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.to_string_lossy();
+        let Some(run) = name.strip_suffix(".history.jsonl") else {
+            continue;
+        };
+        // One without a report was cut off, and its history is all there is.
+        let report = std::fs::read(format!("{run}.json")).unwrap_or_default();
+        let report: Value = serde_json::from_slice(&report).unwrap_or_default();
+        if report["sound"] == true {
+            histories.push((path.metadata()?.modified()?, path));
+        }
+    }
+    histories.sort();
+    for (_, path) in histories.iter().rev().skip(HISTORIES_KEPT) {
+        std::fs::remove_file(path).with_context(|| format!("delete {}", path.display()))?;
     }
     Ok(())
 }
@@ -108,7 +152,7 @@ mod tests {
     use super::*;
     use crate::Pipeline;
 
-    /// Two that are accepted, one that was only attempted, one that is poison.
+    /// Two that are accepted, one that was only attempted, one that is poison, two with one identity.
     fn good() -> (HashMap<Uuid, Entry>, Findings) {
         let entry = |fate, acknowledged| Entry {
             pipeline: Pipeline::Envelopes,
@@ -116,14 +160,20 @@ mod tests {
             identified_by: IdentifiedBy::Key,
             acknowledged,
         };
+        let shared = |n| Entry {
+            identified_by: IdentifiedBy::Shared(Uuid::from_u128(70)),
+            ..entry(Fate::Stored, Some(n))
+        };
         let entries = HashMap::from([
             (Uuid::from_u128(1), entry(Fate::Stored, Some(1))),
             (Uuid::from_u128(2), entry(Fate::Stored, Some(2))),
             (Uuid::from_u128(3), entry(Fate::Stored, None)),
             (Uuid::from_u128(4), entry(Fate::DeadLetter, Some(4))),
+            (Uuid::from_u128(5), shared(5)),
+            (Uuid::from_u128(6), shared(6)),
         ]);
         let findings = Findings {
-            readable: vec![found(1), found(2)],
+            readable: vec![found(1), found(2), found_as(70, 5), found_as(70, 6)],
             dead: vec![found(4)],
             ..Findings::default()
         };
@@ -131,9 +181,13 @@ mod tests {
     }
 
     fn found(n: u128) -> Found {
+        found_as(n, n)
+    }
+
+    fn found_as(identity: u128, key: u128) -> Found {
         Found {
-            identity: Uuid::from_u128(n),
-            key: Some(Uuid::from_u128(n)),
+            identity: Uuid::from_u128(identity),
+            key: Some(Uuid::from_u128(key)),
         }
     }
 
@@ -157,6 +211,8 @@ mod tests {
     #[test]
     fn the_judge_takes_a_good_history() {
         assert!(judged(|_| {}).ends_with("sound"));
+        let viewed = judged(|it| it.viewed = Some(it.readable.clone()));
+        assert!(viewed.ends_with("sound"), "{viewed}");
         let attempted = judged(|it| it.readable.push(found(3)));
         assert!(attempted.ends_with("sound"), "{attempted}");
     }
@@ -165,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_judge_finds_what_is_broken_by_hand() {
-        let cases: [(&str, Change); 7] = [
+        let cases: [(&str, Change); 12] = [
             ("lost: ", |it| it.readable.truncate(1)),
             ("lost: ", |it| it.dead.clear()),
             ("doubled: ", |it| it.readable.push(found(2))),
@@ -175,11 +231,44 @@ mod tests {
             ("another identity: ", |it| {
                 it.readable[0].identity = Uuid::from_u128(7);
             }),
+            ("lost: ", |it| it.readable.truncate(3)),
+            ("another identity: ", |it| {
+                it.readable[3].identity = Uuid::from_u128(71);
+            }),
+            ("one identity for several: ", |it| {
+                it.readable[0].identity = Uuid::from_u128(70);
+            }),
+            ("unseen: ", |it| {
+                it.viewed = Some(it.readable[1..].to_vec());
+            }),
+            ("seen alone: ", |it| {
+                let viewed = [it.readable.clone(), vec![found(3)]].concat();
+                it.viewed = Some(viewed);
+            }),
         ];
         for (word, change) in cases {
             let told = judged(change);
             assert!(told.contains(word), "{word} is not in: {told}");
         }
+    }
+
+    #[test]
+    fn histories_go_once_their_runs_were_sound() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (run, sound) in [(1, true), (2, false), (3, true), (4, true), (5, true)] {
+            let history = File::create(at(&format!("seed-{run}.history.jsonl"))).unwrap();
+            let when = std::time::UNIX_EPOCH + std::time::Duration::from_secs(run);
+            history.set_modified(when).unwrap();
+            let report = json!({"sound": sound}).to_string();
+            std::fs::write(at(&format!("seed-{run}.json")), report).unwrap();
+        }
+        File::create(at("seed-0.history.jsonl")).unwrap();
+        forget_histories(&at("seed-5.json")).unwrap();
+        let left = |run: &u32| at(&format!("seed-{run}.history.jsonl")).exists();
+        let left: Vec<_> = (0..6).filter(left).collect();
+        assert_eq!(left, [0, 2, 3, 4, 5], "the oldest sound one is gone");
+        assert!(at("seed-1.json").exists(), "reports stay");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod worker;
 mod world;
 
 pub use event::{DEADLY_MARK, Event, Fate, IdentifiedBy, Poison};
+pub use history::forget_histories;
 pub use injector::FaultCounts;
 pub use ledger::{Entry, Ledger, Totals};
 pub use oracle::{Findings, Found, Judgement, judge};

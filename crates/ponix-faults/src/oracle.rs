@@ -2,9 +2,9 @@
 //!
 //! With U the attempted events, A the acknowledged ones, P the poison, C what readers see and Q the
 //! dead letters: A∖P ⊆ C, P∩A ⊆ Q ⊆ P, C∪Q ⊆ U, C∩Q = ∅, every event at most once in either, and
-//! nothing is pending.
+//! nothing is pending. Where a materialized view keeps the identity, it has what readers see.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::BuildHasher;
 
@@ -30,6 +30,8 @@ pub struct Found {
 pub struct Findings {
     /// Rows that readers see.
     pub readable: Vec<Found>,
+    /// Rows that have come through a materialized view which keeps the identity, if there is one.
+    pub viewed: Option<Vec<Found>>,
     /// Dead letters.
     pub dead: Vec<Found>,
     /// Rows in the table, copies included.
@@ -123,8 +125,11 @@ pub fn judge<S: BuildHasher>(entries: &HashMap<Uuid, Entry, S>, findings: &Findi
     ];
     for (place, found) in places {
         for found in found {
+            let entry = found.key.and_then(|key| Some((key, entries.get(&key)?)));
+            // Two events with one identity; their keys tell whether each is there once.
+            let shared = matches!(entry, Some((_, entry)) if entry.identified_by.is_shared());
             let of_identity = identities.entry(found.identity).or_default();
-            *of_identity += 1;
+            *of_identity += u64::from(!shared);
             if *of_identity > 1 {
                 judgement.violation(|| {
                     format!(
@@ -133,7 +138,6 @@ pub fn judge<S: BuildHasher>(entries: &HashMap<Uuid, Entry, S>, findings: &Findi
                     )
                 });
             }
-            let entry = found.key.and_then(|key| Some((key, entries.get(&key)?)));
             let Some((key, entry)) = entry else {
                 judgement.violation(|| format!("{place} nobody published: {found:?}"));
                 continue;
@@ -147,6 +151,8 @@ pub fn judge<S: BuildHasher>(entries: &HashMap<Uuid, Entry, S>, findings: &Findi
             let expected = match entry.identified_by {
                 IdentifiedBy::Key => Some(key),
                 IdentifiedBy::Position => findings.position_identities.get(&key).copied(),
+                // Of two dead letters the second is kept beside the first, under another name.
+                IdentifiedBy::Shared(id) => (place == "a row").then_some(id),
             };
             if expected.is_some_and(|expected| expected != found.identity) {
                 times.wrong_identity = Some(found.identity);
@@ -164,6 +170,9 @@ pub fn judge<S: BuildHasher>(entries: &HashMap<Uuid, Entry, S>, findings: &Findi
             &mut judgement,
         );
     }
+    if let Some(viewed) = &findings.viewed {
+        judge_view(viewed, &findings.readable, &mut judgement);
+    }
     if findings.pending + findings.ack_pending > 0 {
         judgement.violation(|| {
             let (pending, ack_pending) = (findings.pending, findings.ack_pending);
@@ -171,6 +180,17 @@ pub fn judge<S: BuildHasher>(entries: &HashMap<Uuid, Entry, S>, findings: &Findi
         });
     }
     judgement
+}
+
+fn judge_view(viewed: &[Found], readable: &[Found], judgement: &mut Judgement) {
+    let keys = |found: &[Found]| found.iter().map(|found| found.key).collect::<HashSet<_>>();
+    let (viewed, readable) = (keys(viewed), keys(readable));
+    for key in readable.difference(&viewed) {
+        judgement.violation(|| format!("unseen: {key:?} is a row and not in the view"));
+    }
+    for key in viewed.difference(&readable) {
+        judgement.violation(|| format!("seen alone: {key:?} is in the view and no row"));
+    }
 }
 
 fn judge_event(key: Uuid, entry: Entry, times: Times, judgement: &mut Judgement) {
@@ -264,6 +284,65 @@ mod tests {
             let judgement = judge(&entries(), &findings(readable, dead));
             let told = judgement.examples.iter().any(|text| text.contains(word));
             assert!(told, "{word}: {judgement}");
+        }
+    }
+
+    #[test]
+    fn one_identity_may_be_that_of_two_events() {
+        let shared = |n| Entry {
+            identified_by: IdentifiedBy::Shared(id(77)),
+            ..entry(Fate::Stored, Some(n))
+        };
+        let entries = HashMap::from([(id(1), shared(1)), (id(2), shared(2))]);
+        let row = |key| Found {
+            identity: id(77),
+            key: Some(id(key)),
+        };
+        let judged = |readable| {
+            let findings = Findings {
+                readable,
+                ..Findings::default()
+            };
+            judge(&entries, &findings)
+        };
+        let both = judged(vec![row(1), row(2)]);
+        assert!(both.is_sound(), "{both}");
+        for (readable, word) in [
+            (vec![row(1)], "lost"),
+            (vec![row(1), row(2), row(2)], "doubled"),
+            (
+                vec![
+                    row(1),
+                    Found {
+                        identity: id(2),
+                        ..row(2)
+                    },
+                ],
+                "identity of",
+            ),
+        ] {
+            let judgement = judged(readable);
+            let told = judgement.examples.iter().any(|text| text.contains(word));
+            assert!(told, "{word}: {judgement}");
+        }
+    }
+
+    #[test]
+    fn a_view_has_what_readers_see() {
+        let judged = |viewed: &[u128]| {
+            let viewed = Some(found(viewed));
+            judge(
+                &entries(),
+                &Findings {
+                    viewed,
+                    ..findings(&[1, 2], &[4])
+                },
+            )
+        };
+        assert!(judged(&[2, 1]).is_sound());
+        for (viewed, word) in [(&[1][..], "unseen"), (&[1, 2, 3], "seen alone")] {
+            let judgement = judged(viewed);
+            assert!(judgement.examples[0].contains(word), "{judgement}");
         }
     }
 

@@ -58,6 +58,7 @@ pub struct World {
     publishing: Publishing,
     ledger: Ledger,
     others: Option<OtherPipelines>,
+    pub(crate) view: bool,
     env: BTreeMap<String, String>,
 }
 
@@ -123,6 +124,27 @@ impl World {
         self.clickhouse_proxy
             .as_ref()
             .expect("asked for at the start")
+    }
+
+    /// The proxy between the workers and PostgreSQL.
+    ///
+    /// # Panics
+    /// None was asked for.
+    pub fn postgres_proxy(&self) -> &Proxy {
+        let others = self.others.as_ref();
+        let proxy = others.and_then(|others| others.postgres_proxy.as_ref());
+        proxy.expect("asked for at the start")
+    }
+
+    /// The cluster of a world that has one.
+    ///
+    /// # Panics
+    /// There is one server.
+    pub fn nats_cluster(&self) -> &NatsCluster {
+        match &self.nats {
+            NatsServers::Cluster(cluster) => cluster,
+            NatsServers::Single(_) => panic!("this world has one server"),
+        }
     }
 
     /// The publisher, on a connection that no proxy disturbs.
@@ -207,7 +229,7 @@ impl World {
     /// # Errors
     /// NATS does not answer, or there is none.
     pub async fn dead_letter_stream(&self) -> Result<Stream> {
-        self.stream_named(&dead_letters().name).await
+        self.dead_letters_of(Pipeline::Envelopes).await
     }
 
     /// The workers' consumer.
@@ -292,7 +314,12 @@ impl World {
 
     async fn execute_on(&self, pipeline: Pipeline, sql: &str) -> Result<()> {
         match pipeline {
-            Pipeline::Messages => Ok(self.postgres_client().await?.batch_execute(sql).await?),
+            Pipeline::Messages => {
+                let client = self.postgres_client().await?;
+                // All writers wait behind who waits for the table.
+                client.batch_execute("SET lock_timeout = '2s'").await?;
+                Ok(client.batch_execute(sql).await?)
+            }
             Pipeline::Envelopes | Pipeline::Readings => self.execute(sql).await,
         }
     }
@@ -373,6 +400,9 @@ impl World {
              parts_to_delay_insert = 100000, parts_to_throw_insert = 100000",
         )
         .await?;
+        if self.view {
+            self.add_view().await?;
+        }
         let (mut stream, mut dead_letters) = (stream(), dead_letters());
         if matches!(self.nats, NatsServers::Cluster(_)) {
             (stream.replicas, dead_letters.replicas) = (3, 3);

@@ -22,7 +22,9 @@ impl World {
             clickhouse: ClickHouse::builder(),
             nats_proxy: false,
             clickhouse_proxy: false,
+            postgres_proxy: false,
             all_pipelines: false,
+            view: false,
             env: BTreeMap::new(),
         };
         builder
@@ -51,7 +53,9 @@ pub struct WorldBuilder {
     clickhouse: ClickHouseBuilder,
     nats_proxy: bool,
     clickhouse_proxy: bool,
+    postgres_proxy: bool,
     all_pipelines: bool,
+    view: bool,
     env: BTreeMap<String, String>,
 }
 
@@ -60,6 +64,13 @@ impl WorldBuilder {
     #[must_use]
     pub fn all_pipelines(mut self) -> Self {
         self.all_pipelines = true;
+        self
+    }
+
+    /// Has a materialized view over the table of the envelopes.
+    #[must_use]
+    pub fn view(mut self) -> Self {
+        self.view = true;
         self
     }
 
@@ -102,6 +113,13 @@ impl WorldBuilder {
     #[must_use]
     pub fn clickhouse_proxy(mut self) -> Self {
         self.clickhouse_proxy = true;
+        self
+    }
+
+    /// Puts a proxy between the workers and PostgreSQL, of a world with all pipelines.
+    #[must_use]
+    pub fn postgres_proxy(mut self) -> Self {
+        self.postgres_proxy = true;
         self
     }
 
@@ -149,7 +167,7 @@ impl WorldBuilder {
         let publishing = Publishing::connect(&nats.url(), ledger.clone()).await?;
         let mut env = self.env;
         let others = if self.all_pipelines {
-            Some(OtherPipelines::start(&mut env).await?)
+            Some(OtherPipelines::start(&mut env, self.postgres_proxy).await?)
         } else {
             None
         };
@@ -170,6 +188,7 @@ impl WorldBuilder {
             publishing,
             ledger,
             others,
+            view: self.view,
             env,
         };
         world.make_tables_and_stream().await?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use ponix_stack::Postgres;
+use ponix_stack::{Postgres, Proxy};
 use tempfile::TempDir;
 
 use crate::pipeline::write_declarations;
@@ -12,14 +12,20 @@ use crate::pipeline::write_declarations;
 #[derive(Debug)]
 pub(super) struct OtherPipelines {
     pub(super) postgres: Postgres,
+    pub(super) postgres_proxy: Option<Proxy>,
     /// Their entities and documents.
     _declarations: TempDir,
 }
 
 impl OtherPipelines {
-    /// Starts PostgreSQL, and tells the workers.
-    pub(super) async fn start(env: &mut BTreeMap<String, String>) -> Result<Self> {
+    /// Starts PostgreSQL, with a proxy before it or without, and tells the workers.
+    pub(super) async fn start(env: &mut BTreeMap<String, String>, proxied: bool) -> Result<Self> {
         let postgres = Postgres::start().await?;
+        let postgres_proxy = match proxied {
+            true => Some(Proxy::start(postgres.addr()).await?),
+            false => None,
+        };
+        let addr = postgres_proxy.as_ref().map_or(postgres.addr(), Proxy::addr);
         let folder = tempfile::tempdir()?;
         let (entities, pipelines) = (
             folder.path().join("entities"),
@@ -28,7 +34,7 @@ impl OtherPipelines {
         let ack_wait = env["PONIX_NATS_ACK_WAIT_SECS"].clone();
         write_declarations(&entities, &pipelines, &format!("{ack_wait}s"))?;
         for (name, value) in [
-            ("PONIX_POSTGRES_URL", postgres.url()),
+            ("PONIX_POSTGRES_URL", postgres.url_by(addr)),
             ("PONIX_ENTITIES_DIR", entities.display().to_string()),
             ("PONIX_PIPELINES_DIR", pipelines.display().to_string()),
             ("PONIX_MESSAGES_BATCH_SIZE", "100".to_owned()),
@@ -39,6 +45,7 @@ impl OtherPipelines {
         }
         Ok(Self {
             postgres,
+            postgres_proxy,
             _declarations: folder,
         })
     }

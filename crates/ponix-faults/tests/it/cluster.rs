@@ -1,21 +1,13 @@
 //! Three NATS servers that replicate.
 
 use anyhow::{Context as _, Result, ensure};
-use ponix_faults::{Judgement, NatsServers, World};
-use ponix_stack::NatsCluster;
+use ponix_faults::{Judgement, World};
 
 use crate::support::{good, poison};
 
 /// A world of a cluster, with two workers.
 async fn world() -> Result<World> {
     World::builder().cluster().start().await
-}
-
-fn cluster(world: &World) -> &NatsCluster {
-    match world.nats_servers() {
-        NatsServers::Cluster(cluster) => cluster,
-        NatsServers::Single(_) => unreachable!("asked for a cluster"),
-    }
 }
 
 async fn settle(world: &World) -> Result<Judgement> {
@@ -27,7 +19,7 @@ async fn settle(world: &World) -> Result<Judgement> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_cluster_accepted_survives_any_node_the_leader_and_all() -> Result<()> {
     let world = world().await?;
-    let cluster = cluster(&world);
+    let cluster = world.nats_cluster();
     let _workers = (world.start_worker("").await?, world.start_worker("").await?);
     let stream = "processed_envelopes";
 

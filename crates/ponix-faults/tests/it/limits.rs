@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use ponix_faults::{Event, Poison, SOON, Worker, World};
+use ponix_faults::{Event, Pipeline, Poison, SOON, Worker, World};
 use ponix_nats::PublishError;
-use ponix_nats::async_nats::jetstream::stream::Config;
 use ponix_stack::{Mode, eventually};
 
 use crate::support::{full, good, size};
@@ -70,18 +69,8 @@ async fn a_table_that_goes_away_stops_the_intake_until_it_is_back() -> Result<()
 
 /// Limits the messages in the dead letters; -1 is no limit.
 async fn limit_dead_letters(world: &World, max_messages: i64) -> Result<()> {
-    let config = world
-        .dead_letter_stream()
-        .await?
-        .cached_info()
-        .config
-        .clone();
-    let config = Config {
-        max_messages,
-        ..config
-    };
-    world.publishing().context().update_stream(config).await?;
-    Ok(())
+    let pipeline = Pipeline::Envelopes;
+    world.limit_dead_letters(pipeline, max_messages).await
 }
 
 /// Fills the dead letters, makes room again, and settles.
