@@ -5,17 +5,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
-use ponix_stack::{Mode, Proxy, Server, eventually};
+use anyhow::{Result, ensure};
+use ponix_stack::{Mode, NatsCluster, Proxy, Server, eventually};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::Worker;
 use crate::schedule::{Fault, Step, Target};
 use crate::world::World;
+use crate::{Pipeline, Worker};
 
 /// How long a server may take to come back that the machine has no time for.
 const HEAL_TIMEOUT: Duration = Duration::from_mins(2);
+/// Before a table refuses its rows only a few events are published for so long, that no large batch is
+/// under way.
+const TRICKLE_FIRST: Duration = Duration::from_millis(1_500);
 /// How often a worker that has ended by itself is looked for.
 const KEEP_ALIVE_PERIOD: Duration = Duration::from_millis(200);
 
@@ -29,6 +32,8 @@ pub(crate) struct FaultInjector<'a> {
     workers: &'a [Worker],
     /// Workers that are down because of a fault, by number.
     down: Vec<AtomicBool>,
+    /// Pipelines whose events are to come one to three at a time.
+    trickling: [AtomicBool; Pipeline::ALL.len()],
     counts: Mutex<FaultCounts>,
 }
 
@@ -38,8 +43,19 @@ impl<'a> FaultInjector<'a> {
             world,
             workers,
             down: workers.iter().map(|_| AtomicBool::new(false)).collect(),
+            trickling: Pipeline::ALL.map(|_| AtomicBool::new(false)),
             counts: Mutex::default(),
         }
+    }
+
+    /// What it breaks.
+    pub(crate) fn world(&self) -> &'a World {
+        self.world
+    }
+
+    /// Whether events of a pipeline are to come one to three at a time.
+    pub(crate) fn is_trickling(&self, pipeline: Pipeline) -> bool {
+        self.trickling[pipeline as usize].load(Ordering::SeqCst)
     }
 
     /// Faults injected so far.
@@ -74,12 +90,48 @@ impl<'a> FaultInjector<'a> {
                 self.down[number].store(false, Ordering::SeqCst);
                 done
             }
+            Target::Cluster => to_cluster(self.world.nats_cluster(), step).await,
             Target::Nats => to_server(self.world.nats(), step).await,
             Target::ClickHouse => to_server(self.world.clickhouse(), step).await,
             Target::Postgres => to_server(self.world.postgres(), step).await,
             Target::NatsProxy => to_proxy(self.world.nats_proxy(), step).await,
             Target::ClickHouseProxy => to_proxy(self.world.clickhouse_proxy(), step).await,
+            Target::PostgresProxy => to_proxy(self.world.postgres_proxy(), step).await,
+            Target::Table(pipeline) => {
+                let trickling = &self.trickling[pipeline as usize];
+                trickling.store(true, Ordering::SeqCst);
+                let done = self.to_table(pipeline, step).await;
+                trickling.store(false, Ordering::SeqCst);
+                done
+            }
+            Target::View => {
+                let world = self.world;
+                insist("a view that fails", || world.add_failing_view()).await?;
+                sleep(step.lasts).await;
+                insist("the view to be dropped", || world.drop_failing_view()).await
+            }
+            Target::DeadLetters(pipeline) => {
+                let limit = |max| self.world.limit_dead_letters(pipeline, max);
+                insist("dead letters that are full", || limit(1)).await?;
+                sleep(step.lasts).await;
+                insist("room for dead letters", || limit(-1)).await
+            }
         }
+    }
+
+    async fn to_table(&self, pipeline: Pipeline, step: Step) -> Result<()> {
+        let world = self.world;
+        // Without a row of before, a store at fault may reject two (docs/delivery.md).
+        insist("a row", || async {
+            let rows = world.rows_of(pipeline).await?;
+            ensure!(rows > 0, "none in the table of {pipeline}");
+            Ok(())
+        })
+        .await?;
+        sleep(TRICKLE_FIRST).await;
+        insist("rows to be refused", || world.refuse_rows_of(pipeline)).await?;
+        sleep(step.lasts).await;
+        insist("rows to be taken", || world.take_rows_of(pipeline)).await
     }
 
     /// Starts a worker again whenever it has ended by itself, as one does whose servers do not come
@@ -142,6 +194,34 @@ async fn to_server(server: &Server, step: Step) -> Result<()> {
     }
 }
 
+/// Repeats what a server that is down at the moment cannot do.
+async fn insist<F: Future<Output = Result<()>> + Send>(
+    what: &str,
+    does: impl Fn() -> F + Send + Sync,
+) -> Result<()> {
+    eventually(what, HEAL_TIMEOUT, does).await
+}
+
+async fn to_cluster(cluster: &NatsCluster, step: Step) -> Result<()> {
+    match step.fault {
+        Fault::KillNode(node) => {
+            cluster.node(node.into()).kill().await?;
+        }
+        Fault::KillLeader => {
+            let led = eventually("a leader", HEAL_TIMEOUT, || {
+                cluster.stream_leader(Pipeline::Envelopes.stream())
+            });
+            cluster.node(led.await?).kill().await?;
+        }
+        _ => cluster.kill_all().await?,
+    }
+    sleep(step.lasts).await;
+    eventually("the cluster to come back", HEAL_TIMEOUT, || {
+        cluster.start_all()
+    })
+    .await
+}
+
 async fn revive(server: &Server) -> Result<()> {
     eventually("a server to come back", HEAL_TIMEOUT, || async {
         if server.is_running() {
@@ -162,6 +242,7 @@ async fn to_proxy(proxy: &Proxy, step: Step) -> Result<()> {
         Fault::SwallowResponse => Mode::SwallowResponse,
         Fault::Reset => Mode::Reset,
         Fault::Refuse => Mode::Refuse,
+        Fault::LoseCommit => Mode::SwallowResponseTo("COMMIT"),
         _ => {
             proxy.cut();
             return Ok(());

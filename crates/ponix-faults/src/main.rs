@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use ponix_faults::{RunOptions, random_run, trace};
+use ponix_faults::{RunOptions, forget_histories, random_run, trace};
 use tracing_subscriber::EnvFilter;
 
 /// Injects faults into Ponix on real servers and judges what has become of each event.
@@ -32,6 +32,9 @@ struct Cli {
     /// Envelopes a second; half as many readings, a quarter as many raw messages.
     #[arg(long, default_value_t = 1_000)]
     rate: u64,
+    /// Three NATS servers that replicate instead of one: one, the leader or all of them are killed.
+    #[arg(long)]
+    cluster: bool,
     /// Prints the faults that the seed gives, and injects none.
     #[arg(long)]
     schedule: bool,
@@ -67,18 +70,24 @@ async fn run(cli: &Cli) -> Result<bool> {
         length: Duration::from_secs_f64(cli.minutes * 60.0),
         seed: cli.seed.unwrap_or_else(|| rand::random_range(0..1_000_000)),
         workers: cli.workers,
+        cluster: cli.cluster,
         rate: cli.rate,
     };
     if cli.schedule {
-        print!("{}", trace(options.seed, options.workers, options.length));
+        print!(
+            "{}",
+            trace(options.seed, &options.targets(), options.length)
+        );
         return Ok(true);
     }
     eprintln!("faults: {} min with seed {}", cli.minutes, options.seed);
-    let default = || PathBuf::from(format!(".ponix/faults/seed-{}.json", options.seed));
+    let name = if cli.cluster { "cluster-seed" } else { "seed" };
+    let default = || PathBuf::from(format!(".ponix/faults/{name}-{}.json", options.seed));
     let file = cli.json.clone().unwrap_or_else(default);
     let history = file.with_extension("history.jsonl");
     let report = random_run(options, &history, |line| eprintln!("faults: {line}")).await?;
     report.write(&file)?;
+    forget_histories(&file)?;
     println!("{report}");
     eprintln!("faults: the report is in {}", file.display());
     Ok(report.sound)

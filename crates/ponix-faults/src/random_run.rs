@@ -29,6 +29,9 @@ const PUBLISHERS: [(Pipeline, u64); 4] = [
 ];
 /// Events are published in chunks, so many a second.
 const CHUNKS_PER_SECOND: u64 = 10;
+/// While a table is at fault, events come so many at a time, further apart than the longest linger.
+const TRICKLE_EVENTS_MAX: u64 = 3;
+const TRICKLE_PERIOD: Duration = Duration::from_millis(600);
 /// Time between two lines that tell how far it is.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(10);
 /// Time in which the last PubAcks must come once everything is healed.
@@ -45,6 +48,8 @@ pub struct RunOptions {
     pub seed: u64,
     /// Workers on the one consumer.
     pub workers: usize,
+    /// Three NATS servers that replicate, instead of one.
+    pub cluster: bool,
     /// Envelopes a second, as far as the servers let the publishers; half as many readings, and a
     /// quarter as many raw messages.
     pub rate: u64,
@@ -59,6 +64,8 @@ pub struct RunReport {
     pub seconds: u64,
     /// Workers on the one consumer.
     pub workers: usize,
+    /// Whether there were three NATS servers.
+    pub cluster: bool,
     /// Faults injected, by target and name.
     pub faults: FaultCounts,
     /// How often a worker ended by itself and was started again.
@@ -71,6 +78,13 @@ pub struct RunReport {
     pub sound: bool,
     /// What the reconciler, a merge or the judge of the history brought to light that the oracle did not; empty when sound.
     pub disagreement: String,
+}
+
+impl RunOptions {
+    /// What faults are injected into.
+    pub fn targets(&self) -> Vec<Target> {
+        Target::all(self.workers, self.cluster)
+    }
 }
 
 impl fmt::Display for RunReport {
@@ -129,10 +143,17 @@ pub async fn random_run(
     history: &Path,
     say: impl Fn(&str) + Send + Sync,
 ) -> Result<RunReport> {
-    let world = World::builder()
+    let builder = World::builder();
+    let builder = if options.cluster {
+        builder.cluster()
+    } else {
+        builder.nats_proxy()
+    };
+    let world = builder
         .all_pipelines()
-        .nats_proxy()
         .clickhouse_proxy()
+        .postgres_proxy()
+        .view()
         // Short, so that the janitor purges under the workers; the tables keep what it purges.
         .env("PONIX_NATS_REPLAY_WINDOW_SECS", 5)
         .env("PONIX_MESSAGES_HISTORY_SECS", 5)
@@ -154,18 +175,12 @@ pub async fn random_run(
         .iter()
         .zip(0..)
         .map(|((pipeline, share), number)| {
-            publish(
-                &world,
-                *pipeline,
-                number,
-                options.rate / share,
-                &over,
-                &healed,
-            )
+            let rate = options.rate / share;
+            publish(&injector, *pipeline, number, rate, &over, &healed)
         });
     let keepers = (0..workers.len()).map(|number| injector.keep_alive(number, &healed));
     let work = async {
-        let schedules = Target::all(options.workers).into_iter().map(|target| {
+        let schedules = options.targets().into_iter().map(|target| {
             let steps = schedule(options.seed, target, options.length);
             injector.carry_out(target, steps)
         });
@@ -203,6 +218,7 @@ pub async fn random_run(
         seed: options.seed,
         seconds: options.length.as_secs(),
         workers: options.workers,
+        cluster: options.cluster,
         faults: injector.counts(),
         worker_exits: exits.into_iter().sum(),
         quiet_after_ms,
@@ -217,14 +233,15 @@ pub async fn random_run(
 
 /// Publishes until it is over, then waits for the PubAcks that are missing.
 async fn publish(
-    world: &World,
+    injector: &FaultInjector<'_>,
     pipeline: Pipeline,
     number: u64,
     rate: u64,
     over: &CancellationToken,
     healed: &CancellationToken,
 ) -> Result<()> {
-    let publishing = world.another_publishing().await?;
+    let publishing = injector.world().another_publishing().await?;
+    let publishers = PUBLISHERS.iter().filter(|(of, _)| *of == pipeline).count() as u64;
     let chunk = (rate / CHUNKS_PER_SECOND).max(1);
     let mut ticks = interval(Duration::from_millis(1_000 / CHUNKS_PER_SECOND));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -233,10 +250,15 @@ async fn publish(
     let work = async {
         while !over.is_cancelled() {
             ticks.tick().await;
+            let mut chunk = chunk;
+            if injector.is_trickling(pipeline) {
+                sleep(TRICKLE_PERIOD).await;
+                let next = next.load(Ordering::Relaxed);
+                chunk = 1 + next % (TRICKLE_EVENTS_MAX / publishers);
+            }
             let from = next.fetch_add(chunk, Ordering::Relaxed);
-            publishing
-                .publish_until((from..from + chunk).map(|n| event(pipeline, n)), &give_up)
-                .await?;
+            let events = (from..from + chunk).flat_map(|n| events(pipeline, n));
+            publishing.publish_until(events, &give_up).await?;
         }
         anyhow::Ok(())
     };
@@ -246,6 +268,15 @@ async fn publish(
         () = async { healed.cancelled().await; sleep(PUBLISH_TIMEOUT).await } => give_up.cancel(),
     }
     work.await
+}
+
+/// The events of a number: mostly one, sometimes two with one id.
+fn events(pipeline: Pipeline, n: u64) -> Vec<Event> {
+    match n % 3_000 {
+        600 | 1_600 | 2_600 => Event::pair(pipeline, n, false).into(),
+        2_800 => Event::pair(pipeline, n, true).into(),
+        _ => vec![event(pipeline, n)],
+    }
 }
 
 /// The kind of an event follows from its number.

@@ -21,9 +21,10 @@ impl OtherPipelines {
     /// Starts PostgreSQL, with a proxy before it or without, and tells the workers.
     pub(super) async fn start(env: &mut BTreeMap<String, String>, proxied: bool) -> Result<Self> {
         let postgres = Postgres::start().await?;
-        let postgres_proxy = match proxied {
-            true => Some(Proxy::start(postgres.addr()).await?),
-            false => None,
+        let postgres_proxy = if proxied {
+            Some(Proxy::start(postgres.addr()).await?)
+        } else {
+            None
         };
         let addr = postgres_proxy.as_ref().map_or(postgres.addr(), Proxy::addr);
         let folder = tempfile::tempdir()?;
