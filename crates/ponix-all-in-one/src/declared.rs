@@ -194,6 +194,7 @@ pub(crate) fn dead_letters(config: &Config, declared: &Pipeline) -> StreamSettin
     let dead = &declared.dead_letters;
     StreamSettings {
         bytes_max: dead.bytes_max,
+        age_max: config.nats.dead_letter_keep_secs,
         one_per_subject: true,
         name: dead.stream.clone(),
         subjects: vec![format!("{}.>", dead.subject_prefix)],

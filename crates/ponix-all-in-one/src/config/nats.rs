@@ -49,7 +49,7 @@ variables! {
         plain stream_bytes_max: u64 = "10737418240", (1 << 20)..=(1 << 50);
         /// Bytes the dead letters may hold before messages stay in the stream instead.
         plain dead_letter_bytes_max: u64 = "1073741824", (1 << 20)..=(1 << 50);
-        /// Time for which dead letters are kept, of raw messages too; 0 is for ever, or at least
+        /// Time for which dead letters of every pipeline are kept; 0 is for ever, or at least
         /// `PONIX_NATS_DUPLICATE_WINDOW_SECS`.
         plain dead_letter_keep_secs: Duration = "0", 0.0..=315_360_000.0;
         /// Copies of streams and consumer in a cluster.

@@ -1,6 +1,7 @@
 //! Declared pipelines: any stream into any table, under the promises of the others.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::ensure;
 use ponix_stack::eventually;
@@ -99,6 +100,26 @@ async fn what_comes_over_http_is_a_row_each_or_a_dead_letter() {
         world.text(row).await,
         "('m7','2026-03-01 12:00:00.000',7.5,'north')"
     );
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_of_every_pipeline_are_kept_as_long_as_is_said() {
+    let world = World::new("declared_keep").await;
+    let folder = folder("declared-keep-m", READINGS);
+    let service = service(&world, &folder)
+        .env("PONIX_NATS_DEAD_LETTER_KEEP_SECS", 600)
+        .start_ready()
+        .await;
+    let context = world.context().await;
+    for stream in [
+        format!("{}_dlq", world.name),
+        "declared-keep-m_dlq".to_owned(),
+    ] {
+        let stream = context.get_stream(&stream).await.unwrap();
+        let config = &stream.cached_info().config;
+        assert_eq!(config.max_age, Duration::from_mins(10), "{}", config.name);
+    }
     service.stop().await;
 }
 
