@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use ponix_entities::{Catalog, MessageError, ParsedMessage};
-use ponix_sink::{Attempt, Control, RejectedBy};
+use ponix_sink::{Attempt, RejectedBy};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -19,7 +19,6 @@ mod control;
 mod rows;
 mod suspects;
 
-use self::control::control;
 pub(crate) use self::control::{ask_again, keep_as_they_are};
 
 /// A message to be written.
@@ -130,16 +129,12 @@ impl Postgres {
                 None => candidates.push(index),
             }
         }
-        let mut store = rows::Store::new(catalog, batch, &mut outcomes, self.metrics());
+        let guarded = attempt.is_some();
+        let mut store = rows::Store::new(catalog, batch, &mut outcomes, self.metrics(), guarded);
         store.all(&mut transaction, candidates).await?;
         let rows = store.rows();
-        let (refused, table) = store.refused();
-        if let Some(attempt) = attempt {
-            let control = match table {
-                Some(table) => control(&mut transaction, catalog, &table).await?,
-                None => Control::Unknown,
-            };
-            let Attempt { guard, around, .. } = attempt;
+        let (refused, control) = store.refused();
+        if let Some(Attempt { guard, around, .. }) = attempt {
             guard.admit(batch.len(), refused, around, control)?;
         }
         let statuses = statuses(batch, &outcomes, &claims);

@@ -82,21 +82,7 @@ impl TableSink {
             }
         }
         batch.store(&mut transaction).await?;
-        let control = if batch.refused.is_empty() {
-            Control::Unknown
-        } else {
-            let column = self
-                .table
-                .columns
-                .first()
-                .map(|column| column.name.as_str());
-            ask_again(
-                &mut transaction,
-                &self.table.name,
-                column.unwrap_or_default(),
-            )
-            .await?
-        };
+        let control = batch.control.unwrap_or(Control::Unknown);
         let outcomes = batch.outcomes;
         attempt
             .guard
@@ -194,6 +180,8 @@ struct Batch<'a> {
     outcomes: Vec<Option<MessageOutcome>>,
     /// What PostgreSQL alone refuses, by SQLSTATE.
     refused: HashMap<String, usize>,
+    /// What the table answered to the control question, once it has refused a record.
+    control: Option<Control>,
     /// Nobody alters the table until the transaction ends.
     kept: bool,
 }
@@ -214,6 +202,7 @@ impl<'a> Batch<'a> {
             lines: BTreeMap::new(),
             outcomes: vec![None; records.len()],
             refused: HashMap::new(),
+            control: None,
             kept: false,
         }
     }
@@ -229,7 +218,8 @@ impl<'a> Batch<'a> {
     }
 
     /// Stores what can be stored. PostgreSQL names the line that it refuses: what stands before it
-    /// and behind it is sent again without it. Where it names none, halves are sent.
+    /// and behind it is sent again without it. Where it names none, halves are sent. Ends at once when
+    /// the table is at fault, for then nothing of it counts.
     async fn store(&mut self, transaction: &mut Transaction<'_>) -> Result<(), StoreError> {
         for (columns, lines) in std::mem::take(&mut self.lines) {
             let statement = self.table.statement(&columns);
@@ -262,11 +252,25 @@ impl<'a> Batch<'a> {
                 };
                 let index = part[place].0;
                 self.outcomes[index] = Some(self.refusal(transaction, index, &error).await?);
+                if self.is_at_fault(transaction).await? {
+                    return Ok(());
+                }
                 parts.push(&part[place + 1..]);
                 parts.push(&part[..place]);
             }
         }
         Ok(())
+    }
+
+    /// Asks the table once, when it refuses records, whether it takes what it took before.
+    async fn is_at_fault(&mut self, transaction: &mut Transaction<'_>) -> Result<bool, StoreError> {
+        if !self.refused.is_empty() && self.control.is_none() {
+            let columns = &self.table.columns;
+            let column = columns.first().map(|column| column.name.as_str());
+            let (table, column) = (&self.table.name, column.unwrap_or_default());
+            self.control = Some(ask_again(transaction, table, column).await?);
+        }
+        Ok(self.control == Some(Control::Refused))
     }
 
     /// Says what becomes of a record that PostgreSQL refuses.

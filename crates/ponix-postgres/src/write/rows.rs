@@ -6,13 +6,13 @@ use bytes::Bytes;
 use deadpool_postgres::Transaction;
 use futures::SinkExt;
 use ponix_entities::{Catalog, Row, Table, TableIndex, quoted};
-use ponix_sink::RejectedBy;
+use ponix_sink::{Control, RejectedBy};
 use tokio_postgres::Statement;
 use tokio_postgres::error::{DbError, SqlState};
 use uuid::Uuid;
 
 use super::MessageRow;
-use super::control::keep_as_they_are;
+use super::control::{control, keep_as_they_are};
 use super::suspects::{Staged, suspects};
 use crate::copy::{self, CopyRows, Unencodable};
 use crate::error::is_about_rows;
@@ -29,6 +29,10 @@ pub(super) struct Store<'a> {
     /// What PostgreSQL alone refuses, by SQLSTATE, and the first table that did.
     refused: HashMap<String, usize>,
     refusing_table: Option<String>,
+    /// Whether the first table that refuses is asked the control question.
+    guarded: bool,
+    /// What it answered.
+    control: Option<Control>,
     /// Tables that nobody alters until the transaction ends.
     kept: BTreeSet<TableIndex>,
 }
@@ -53,6 +57,7 @@ impl<'a> Store<'a> {
         batch: &'a [MessageRow],
         outcomes: &'a mut [Option<MessageOutcome>],
         metrics: &'a PostgresMetrics,
+        guarded: bool,
     ) -> Self {
         Self {
             catalog,
@@ -62,13 +67,16 @@ impl<'a> Store<'a> {
             rows: 0,
             refused: HashMap::new(),
             refusing_table: None,
+            guarded,
+            control: None,
             kept: BTreeSet::new(),
         }
     }
 
-    /// Returns how many messages PostgreSQL alone refuses, by SQLSTATE, and a table that did.
-    pub(super) fn refused(self) -> (HashMap<String, usize>, Option<String>) {
-        (self.refused, self.refusing_table)
+    /// Returns how many messages PostgreSQL alone refuses, by SQLSTATE, and what the table that did
+    /// answers to the control question.
+    pub(super) fn refused(self) -> (HashMap<String, usize>, Control) {
+        (self.refused, self.control.unwrap_or(Control::Unknown))
     }
 
     /// Returns how many rows were stored.
@@ -76,7 +84,8 @@ impl<'a> Store<'a> {
         self.rows
     }
 
-    /// Stores what can be stored of these messages, given by their places in the batch.
+    /// Stores what can be stored of these messages, given by their places in the batch; ends at once
+    /// when a table is at fault, for then nothing of it counts.
     pub(super) async fn all(
         &mut self,
         transaction: &mut Transaction<'_>,
@@ -86,7 +95,7 @@ impl<'a> Store<'a> {
         // What a message refers to may have come behind it.
         loop {
             let before = waiting.len();
-            if before == 0 || self.rows == 0 {
+            if before == 0 || self.rows == 0 || self.control == Some(Control::Refused) {
                 return Ok(());
             }
             waiting = self.once(transaction, waiting).await?;
@@ -140,6 +149,9 @@ impl<'a> Store<'a> {
                 }
                 self.note(&refusal, &outcome, &[index]);
                 self.outcomes[index] = Some(outcome);
+                if self.is_at_fault(transaction).await? {
+                    return Ok(waiting);
+                }
                 continue;
             }
             let (found, outcome) = self.found_at_once(transaction, &group, &refusal).await?;
@@ -165,6 +177,15 @@ impl<'a> Store<'a> {
             groups.push(group);
         }
         Ok(waiting)
+    }
+
+    /// Asks the table that was the first to refuse, once, whether it takes what it took before. While
+    /// rows are sought in it, everybody else who wants to alter it waits.
+    async fn is_at_fault(&mut self, transaction: &mut Transaction<'_>) -> Result<bool, StoreError> {
+        if let (true, None, Some(table)) = (self.guarded, self.control, &self.refusing_table) {
+            self.control = Some(control(transaction, self.catalog, table).await?);
+        }
+        Ok(self.control == Some(Control::Refused))
     }
 
     /// Keeps the tables of messages as they are, and tells whether that is new for any of them.

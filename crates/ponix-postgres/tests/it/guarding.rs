@@ -44,6 +44,11 @@ async fn a_table_at_fault_fails_no_message_however_slowly_they_come() {
         assert_eq!((stored.count(), source.control), (0, Control::Refused));
         assert_eq!(source.code, "23514");
     }
+    let many: Vec<_> = (2..52).map(order).collect();
+    let Err(WriteError::RefusedAlike { source, .. }) = write(&sink, &guard, &many).await else {
+        panic!("at fault")
+    };
+    assert_eq!(source.refused, 1, "the others are not looked for");
     assert_eq!(db.statuses().await["processed"], 1);
     assert_eq!(db.statuses().await.get("failed"), None, "no status either");
     let sql = "ALTER TABLE orders DROP CONSTRAINT planted";

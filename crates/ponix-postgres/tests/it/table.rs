@@ -210,6 +210,12 @@ async fn a_table_at_fault_is_held_and_goes_on_after_the_mend() {
         let batch: Vec<_> = (10..40).map(reading).collect();
         let error = write(&sink, &guard, &batch).await.expect_err(fault);
         assert_eq!(error.stored().count(), 0, "{fault}");
+        if fault.contains("CHECK") {
+            let WriteError::RefusedAlike { source, .. } = &error else {
+                panic!("{error:?}")
+            };
+            assert_eq!(source.refused, 1, "the others are not looked for");
+        }
         db.sql.batch_execute(mend).await.expect(mend);
     }
     let batch: Vec<_> = (1..40).map(reading).collect();
