@@ -31,7 +31,7 @@ impl Activity {
         Self {
             pipeline: pipeline.to_owned(),
             durable: durable.to_owned(),
-            counters: metrics.consumer(stream),
+            counters: metrics.consumer(pipeline, stream),
             stream: metrics.stream(stream),
         }
     }

@@ -30,6 +30,8 @@ use crate::retry::until_ready;
 
 /// The pipeline's name.
 pub(crate) const NAME: &str = "messages";
+/// What follows the dead letters, in metrics.
+const STATUS_NAME: &str = "messages-status";
 /// Time between two looks for statuses that are old enough to go.
 const PRUNE_PERIOD: Duration = Duration::from_hours(1);
 /// First and longest pause while PostgreSQL takes nothing.

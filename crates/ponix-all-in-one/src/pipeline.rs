@@ -98,7 +98,7 @@ where
         PipelineProcessor::new(decoder, sink, isolation, &source.batches),
         source.dead_letters(nats),
         source.batches.clone(),
-        &nats.metrics,
+        nats.metrics.consumer(name, &source.stream.name),
     );
     parts.consumers.push((name.clone(), consumer.state()));
     startup.app_process(format!("{name} consumer"), |shutdown: Shutdown| {

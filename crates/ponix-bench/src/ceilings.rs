@@ -122,7 +122,7 @@ async fn consume(servers: &Servers, args: &CeilingsArgs) -> Result<Ceiling> {
         processor,
         DeadLetters::new(publisher, &dead_letters),
         settings,
-        &metrics,
+        metrics.consumer("bench", STREAM),
     );
     let meter = UsageMeter::start(nats_parts(servers));
     let start = Instant::now();

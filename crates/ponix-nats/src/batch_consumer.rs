@@ -29,7 +29,7 @@ pub use self::pull::RebuildReason;
 use self::settle::NatsLink;
 use crate::dead_letters::DeadLetters;
 use crate::delivery::Batch;
-use crate::metrics::NatsMetrics;
+use crate::metrics::ConsumerMetrics;
 use crate::processing_result::ProcessingResult;
 
 /// Stores batches. The only part of the consumer that knows what a message means.
@@ -168,9 +168,8 @@ impl<P: BatchProcessor> BatchConsumer<P> {
         processor: P,
         dead_letters: DeadLetters,
         settings: BatchSettings,
-        metrics: &NatsMetrics,
+        metrics: ConsumerMetrics,
     ) -> Self {
-        let metrics = metrics.consumer(&consumer.cached_info().stream_name);
         let settings = Arc::new(settings);
         let puller = Puller::new(
             client.clone(),

@@ -21,9 +21,16 @@ pub(crate) struct ConnectionLabel {
     pub(crate) event: &'static str,
 }
 
-/// Label set with the stream that messages are taken from.
+/// Label set with a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct StreamLabel {
+    stream: String,
+}
+
+/// Label set with a pipeline, and the stream that it takes messages from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct PipelineLabel {
+    pipeline: String,
     stream: String,
 }
 
@@ -37,9 +44,10 @@ pub(crate) struct ConsumerLabel {
 /// Seconds, of a time or a duration.
 type Seconds = Gauge<f64, AtomicU64>;
 
-/// Label set with the stream, and the reason of what happened.
+/// Label set with a pipeline and its stream, and the reason of what happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ReasonLabel {
+    pipeline: String,
     stream: String,
     reason: &'static str,
 }
@@ -51,16 +59,16 @@ pub struct NatsMetrics {
     pub(crate) published: Counter,
     pub(crate) publish_failures: Counter,
     pub(crate) refusing: Refusing,
-    received: Family<StreamLabel, Counter>,
-    redelivered: Family<StreamLabel, Counter>,
-    acked: Family<StreamLabel, Counter>,
-    nakked: Family<StreamLabel, Counter>,
+    received: Family<PipelineLabel, Counter>,
+    redelivered: Family<PipelineLabel, Counter>,
+    acked: Family<PipelineLabel, Counter>,
+    nakked: Family<PipelineLabel, Counter>,
     dead_lettered: Family<ReasonLabel, Counter>,
-    in_flight: Family<StreamLabel, Gauge>,
-    in_flight_bytes: Family<StreamLabel, Gauge>,
-    batches: Family<StreamLabel, Counter>,
-    batch_messages: Family<StreamLabel, Histogram, fn() -> Histogram>,
-    held_batches: Family<StreamLabel, Counter>,
+    in_flight: Family<PipelineLabel, Gauge>,
+    in_flight_bytes: Family<PipelineLabel, Gauge>,
+    batches: Family<PipelineLabel, Counter>,
+    batch_messages: Family<PipelineLabel, Histogram, fn() -> Histogram>,
+    held_batches: Family<PipelineLabel, Counter>,
     pull_rebuilds: Family<ReasonLabel, Counter>,
     stream_bytes: Family<StreamLabel, Gauge>,
     stream_bytes_max: Family<StreamLabel, Gauge>,
@@ -105,12 +113,12 @@ impl Refusing {
     }
 }
 
-/// Counters of one batch consumer, by the stream it takes from. Clones share them.
+/// Counters of the batch consumer of one pipeline. Clones share them.
 ///
 /// At any time received = acked + nakked + dead-lettered + in flight.
 #[derive(Debug, Clone)]
 pub struct ConsumerMetrics {
-    stream: String,
+    label: PipelineLabel,
     pub(crate) received: Counter,
     pub(crate) redelivered: Counter,
     pub(crate) acked: Counter,
@@ -306,11 +314,11 @@ impl NatsMetrics {
         }
     }
 
-    /// Returns the counters of the consumer of a stream, which are there from now on.
-    pub fn consumer(&self, stream: &str) -> ConsumerMetrics {
-        let stream = stream.to_owned();
-        let label = StreamLabel {
-            stream: stream.clone(),
+    /// Returns the counters of a pipeline that takes from a stream, which are there from now on.
+    pub fn consumer(&self, pipeline: &str, stream: &str) -> ConsumerMetrics {
+        let label = PipelineLabel {
+            pipeline: pipeline.to_owned(),
+            stream: stream.to_owned(),
         };
         ConsumerMetrics {
             received: self.received.get_or_create_owned(&label),
@@ -324,7 +332,7 @@ impl NatsMetrics {
             batch_messages: self.batch_messages.get_or_create_owned(&label),
             held_batches: self.held_batches.get_or_create_owned(&label),
             pull_rebuilds: self.pull_rebuilds.clone(),
-            stream,
+            label,
         }
     }
 
@@ -466,8 +474,10 @@ impl ConsumerMetrics {
     }
 
     fn because(&self, reason: &'static str) -> ReasonLabel {
+        let PipelineLabel { pipeline, stream } = self.label.clone();
         ReasonLabel {
-            stream: self.stream.clone(),
+            pipeline,
+            stream,
             reason,
         }
     }

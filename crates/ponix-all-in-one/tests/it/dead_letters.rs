@@ -157,7 +157,7 @@ async fn bad_messages_of_every_kind_are_kept_and_the_rest_of_the_batch_is_stored
     }
     for reason in ["decode", "missing_field", "value"] {
         let sample = format!(
-            r#"ponix_nats_dead_lettered_messages_total{{stream="{}",reason="{reason}"}}"#,
+            r#"ponix_nats_dead_lettered_messages_total{{pipeline="envelopes",stream="{}",reason="{reason}"}}"#,
             world.name
         );
         let expected = bad.iter().filter(|bad| bad.reason == reason).count();

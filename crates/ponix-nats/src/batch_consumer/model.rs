@@ -58,7 +58,7 @@ impl Worker {
             ModelLink::new(Arc::clone(world)),
             ModelProcessor::new(Arc::clone(world)),
             settings(),
-            NatsMetrics::unregistered().consumer("model"),
+            NatsMetrics::unregistered().consumer("model", "model"),
         );
         let task = tokio::spawn(intake.run(shutdown.clone()));
         Self {

@@ -127,7 +127,7 @@ impl Scene {
             },
             source,
             client,
-            metrics: nats_metrics.consumer(name),
+            metrics: nats_metrics.consumer("test", name),
             nats_metrics,
             server: None,
         }
@@ -195,7 +195,7 @@ impl Scene {
                 ack_wait: self.consumer.ack_wait,
                 ..settings
             },
-            &self.nats_metrics,
+            self.metrics.clone(),
         );
         Running::new(consumer)
     }

@@ -66,7 +66,7 @@ pub(super) fn step(model: Interleavings, state: &mut State, worker: usize, how: 
             .start_paused(true)
             .build()
             .expect("a runtime");
-        static METRICS: ConsumerMetrics = NatsMetrics::unregistered().consumer("model");
+        static METRICS: ConsumerMetrics = NatsMetrics::unregistered().consumer("model", "model");
     }
     let work = state.workers[worker].clone()?;
     let make = |(message, deliveries): &(Message, u8)| {
