@@ -106,7 +106,7 @@ async fn start_one(
             let dir = dir.as_deref().or(config.service.entities_dir.as_deref());
             let dir = dir.context("neither the document nor PONIX_ENTITIES_DIR names entities")?;
             let catalog = Arc::new(Catalog::load(dir)?);
-            let sink = postgres_sink(&catalog, stores).await?;
+            let sink = postgres_sink(declared, &catalog, stores).await?;
             let decoder = MessageDecoder::new(catalog);
             pipeline::start(&source, &streams, decoder, sink, startup, nats, parts).await
         }
@@ -225,17 +225,12 @@ async fn clickhouse_sink(
     stores: &Stores<'_>,
 ) -> anyhow::Result<TableSink> {
     let config = table_config(declared, declared_table);
+    let metrics = stores.clickhouse_metrics.for_pipeline(&declared.name);
     until_ready(
         "clickhouse table",
         stores.deadline,
         |err: &TableError| err.kind() == ErrorKind::Transient,
-        || {
-            TableSink::prepare(
-                &stores.clickhouse,
-                config.clone(),
-                stores.clickhouse_metrics.clone(),
-            )
-        },
+        || TableSink::prepare(&stores.clickhouse, config.clone(), metrics.clone()),
     )
     .await
 }
@@ -269,8 +264,13 @@ pub(crate) fn table_config(declared: &Pipeline, sink: &ClickhouseSink) -> TableC
     }
 }
 
-async fn postgres_sink(catalog: &Arc<Catalog>, stores: &Stores<'_>) -> anyhow::Result<MessageSink> {
+async fn postgres_sink(
+    declared: &Pipeline,
+    catalog: &Arc<Catalog>,
+    stores: &Stores<'_>,
+) -> anyhow::Result<MessageSink> {
     let postgres = stores.postgres.context("PONIX_POSTGRES_URL is not set")?;
+    let postgres = postgres.for_pipeline(&declared.name);
     until_ready(
         "tables of the entities",
         stores.deadline,
@@ -278,7 +278,7 @@ async fn postgres_sink(catalog: &Arc<Catalog>, stores: &Stores<'_>) -> anyhow::R
         || postgres.apply_entities(catalog),
     )
     .await?;
-    Ok(MessageSink::new(postgres.clone(), Arc::clone(catalog)))
+    Ok(MessageSink::new(postgres, Arc::clone(catalog)))
 }
 
 async fn postgres_table(
@@ -286,6 +286,7 @@ async fn postgres_table(
     stores: &Stores<'_>,
 ) -> anyhow::Result<postgres::TableSink> {
     let pool = stores.postgres.context("PONIX_POSTGRES_URL is not set")?;
+    let pool = pool.for_pipeline(&declared.name);
     let config = postgres_table_config(&declared.sink).context("no table of PostgreSQL")?;
     until_ready(
         "postgresql table",

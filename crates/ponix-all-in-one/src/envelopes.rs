@@ -86,7 +86,7 @@ pub(crate) async fn start(
     startup.phase("streams and consumer");
     let source = source(config);
     let streams = source.streams(nats).await?;
-    let sink = EnvelopeSink::new(&clickhouse, metrics);
+    let sink = EnvelopeSink::new(&clickhouse, metrics.for_pipeline(NAME));
     pipeline::watch_store("clickhouse", sink.clone(), startup, parts);
     pipeline::start(
         &source,

@@ -86,7 +86,7 @@ pub(crate) async fn prepare_store(
         tracing::info!(statement, "a table of the entities was changed");
     }
     Ok(Some(Store {
-        postgres,
+        postgres: postgres.for_pipeline(NAME),
         catalog: Arc::new(catalog),
     }))
 }
@@ -170,7 +170,8 @@ pub(crate) async fn start(
             deliveries_max: u32::MAX,
             ..source.batches
         },
-        &nats.metrics,
+        nats.metrics
+            .consumer(STATUS_NAME, &source.dead_letters.name),
     );
     let name = "the messages' dead letters".to_owned();
     parts.consumers.push((name, followed.state()));

@@ -1,5 +1,6 @@
 //! What the writer counts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -69,59 +70,76 @@ impl RetryReason {
     }
 }
 
+/// Label set with a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PipelineLabel {
+    pipeline: Arc<str>,
+}
+
+/// Label set with a pipeline, and how an INSERT of it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
+    pipeline: Arc<str>,
     result: &'static str,
 }
 
-impl From<InsertResult> for ResultLabel {
-    fn from(result: InsertResult) -> Self {
-        let result = result.as_str();
-        Self { result }
-    }
-}
-
+/// Label set with a pipeline, and why an INSERT of it was sent again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
+    pipeline: Arc<str>,
     reason: &'static str,
 }
 
-impl From<RetryReason> for ReasonLabel {
-    fn from(reason: RetryReason) -> Self {
-        let reason = reason.as_str();
-        Self { reason }
-    }
+/// A histogram from 1 ms to about 65 s.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 17))
 }
 
-/// Counters of all writers that share them; clones count into the same ones.
+/// Counters of a pipeline's writers; clones count into the same ones.
 #[derive(Debug, Clone)]
 pub struct ClickHouseMetrics {
+    pipeline: Arc<str>,
     inserts: Family<ResultLabel, Counter>,
-    rows: Counter,
-    bytes: Counter,
-    insert_seconds: Histogram,
+    rows: Family<PipelineLabel, Counter>,
+    bytes: Family<PipelineLabel, Counter>,
+    insert_seconds: Family<PipelineLabel, Histogram, fn() -> Histogram>,
     retries: Family<ReasonLabel, Counter>,
-    rejected_rows: Counter,
-    in_progress: Gauge,
+    rejected_rows: Family<PipelineLabel, Counter>,
+    in_progress: Family<PipelineLabel, Gauge>,
 }
 
 impl Default for ClickHouseMetrics {
     /// Makes counters that no registry shows.
     fn default() -> Self {
         Self {
+            pipeline: "".into(),
             inserts: Family::default(),
-            rows: Counter::default(),
-            bytes: Counter::default(),
-            // 1 ms to about 65 s.
-            insert_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 17)),
+            rows: Family::default(),
+            bytes: Family::default(),
+            insert_seconds: Family::new_with_constructor(seconds),
             retries: Family::default(),
-            rejected_rows: Counter::default(),
-            in_progress: Gauge::default(),
+            rejected_rows: Family::default(),
+            in_progress: Family::default(),
         }
     }
 }
 
 impl ClickHouseMetrics {
+    /// Returns the same counters, those of this pipeline from now on, each there with 0.
+    #[must_use]
+    pub fn for_pipeline(&self, pipeline: &str) -> Self {
+        let metrics = Self {
+            pipeline: pipeline.into(),
+            ..self.clone()
+        };
+        let label = metrics.label();
+        for counter in [&metrics.rows, &metrics.bytes, &metrics.rejected_rows] {
+            drop(counter.get_or_create(&label));
+        }
+        drop(metrics.in_progress.get_or_create(&label));
+        metrics
+    }
+
     /// Makes the counters and shows them in a registry, as `ponix_clickhouse_…`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
@@ -167,53 +185,78 @@ impl ClickHouseMetrics {
 
     /// Returns how many INSERTs ended so.
     pub fn inserts(&self, result: InsertResult) -> u64 {
-        self.inserts.get_or_create(&result.into()).get()
+        self.inserts.get_or_create(&self.ended_as(result)).get()
     }
 
     /// Returns how many INSERTs were sent again for this reason.
     pub fn retries(&self, reason: RetryReason) -> u64 {
-        self.retries.get_or_create(&reason.into()).get()
+        self.retries.get_or_create(&self.because(reason)).get()
     }
 
     /// Returns how many rows were stored, copies included.
     pub fn rows(&self) -> u64 {
-        self.rows.get()
+        self.rows.get_or_create(&self.label()).get()
     }
 
     /// Returns how many rows were rejected.
     pub fn rejected_rows(&self) -> u64 {
-        self.rejected_rows.get()
+        self.rejected_rows.get_or_create(&self.label()).get()
     }
 
-    pub(crate) fn insert_begins(&self) -> InProgress<'_> {
-        self.in_progress.inc();
-        InProgress(&self.in_progress)
+    pub(crate) fn insert_begins(&self) -> InProgress {
+        let gauge = self.in_progress.get_or_create_owned(&self.label());
+        gauge.inc();
+        InProgress(gauge)
     }
 
     pub(crate) fn insert_stored(&self, rows: usize, bytes: usize, took: Duration) {
+        let label = self.label();
         self.insert_ended(InsertResult::Ok, took);
-        self.rows.inc_by(rows as u64);
-        self.bytes.inc_by(bytes as u64);
+        self.rows.get_or_create(&label).inc_by(rows as u64);
+        self.bytes.get_or_create(&label).inc_by(bytes as u64);
     }
 
     pub(crate) fn insert_ended(&self, result: InsertResult, took: Duration) {
-        self.inserts.get_or_create(&result.into()).inc();
-        self.insert_seconds.observe(took.as_secs_f64());
+        self.inserts.get_or_create(&self.ended_as(result)).inc();
+        self.insert_seconds
+            .get_or_create(&self.label())
+            .observe(took.as_secs_f64());
     }
 
     pub(crate) fn retry(&self, reason: RetryReason) {
-        self.retries.get_or_create(&reason.into()).inc();
+        self.retries.get_or_create(&self.because(reason)).inc();
     }
 
     pub(crate) fn rows_rejected(&self, rows: usize) {
-        self.rejected_rows.inc_by(rows as u64);
+        self.rejected_rows
+            .get_or_create(&self.label())
+            .inc_by(rows as u64);
+    }
+
+    fn label(&self) -> PipelineLabel {
+        let pipeline = Arc::clone(&self.pipeline);
+        PipelineLabel { pipeline }
+    }
+
+    fn ended_as(&self, result: InsertResult) -> ResultLabel {
+        ResultLabel {
+            pipeline: Arc::clone(&self.pipeline),
+            result: result.as_str(),
+        }
+    }
+
+    fn because(&self, reason: RetryReason) -> ReasonLabel {
+        ReasonLabel {
+            pipeline: Arc::clone(&self.pipeline),
+            reason: reason.as_str(),
+        }
     }
 }
 
 /// An INSERT under way; it also ends when its future is dropped.
-pub(crate) struct InProgress<'a>(&'a Gauge);
+pub(crate) struct InProgress(Gauge);
 
-impl Drop for InProgress<'_> {
+impl Drop for InProgress {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -226,7 +269,7 @@ mod tests {
     #[test]
     fn the_registry_shows_the_names_of_the_house() {
         let mut registry = Registry::default();
-        let metrics = ClickHouseMetrics::register(&mut registry);
+        let metrics = ClickHouseMetrics::register(&mut registry).for_pipeline("a");
         metrics.insert_stored(10, 1_000, Duration::from_millis(5));
         metrics.insert_ended(ErrorKind::Rejected.into(), Duration::ZERO);
         metrics.retry(RetryReason::Bisected);
@@ -234,14 +277,14 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("a String takes it");
         for line in [
-            "ponix_clickhouse_inserts_total{result=\"ok\"} 1",
-            "ponix_clickhouse_inserts_total{result=\"rejected\"} 1",
-            "ponix_clickhouse_rows_total 10",
-            "ponix_clickhouse_insert_bytes_total 1000",
-            "ponix_clickhouse_insert_seconds_count 2",
-            "ponix_clickhouse_retries_total{reason=\"bisected\"} 1",
-            "ponix_clickhouse_rejected_rows_total 0",
-            "ponix_clickhouse_inserts_in_progress 0",
+            "ponix_clickhouse_inserts_total{pipeline=\"a\",result=\"ok\"} 1",
+            "ponix_clickhouse_inserts_total{pipeline=\"a\",result=\"rejected\"} 1",
+            "ponix_clickhouse_rows_total{pipeline=\"a\"} 10",
+            "ponix_clickhouse_insert_bytes_total{pipeline=\"a\"} 1000",
+            "ponix_clickhouse_insert_seconds_count{pipeline=\"a\"} 2",
+            "ponix_clickhouse_retries_total{pipeline=\"a\",reason=\"bisected\"} 1",
+            "ponix_clickhouse_rejected_rows_total{pipeline=\"a\"} 0",
+            "ponix_clickhouse_inserts_in_progress{pipeline=\"a\"} 0",
         ] {
             assert!(
                 text.lines().any(|shown| shown == line),

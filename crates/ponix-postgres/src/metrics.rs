@@ -1,5 +1,6 @@
 //! What the crate counts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -11,20 +12,29 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::{ErrorKind, MessageOutcome, StoreError};
 
+/// Label set with a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PipelineLabel {
+    pipeline: Arc<str>,
+}
+
+/// Label set with a pipeline, and how something of it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
+    pipeline: Arc<str>,
     result: &'static str,
 }
 
-/// Counters of everything that shares a pool; clones count into the same ones.
+/// Counters of a pipeline, and those of the pool that all share; clones count into the same ones.
 #[derive(Debug, Clone)]
 pub struct PostgresMetrics {
+    pipeline: Arc<str>,
     messages: Family<ResultLabel, Counter>,
     batches: Family<ResultLabel, Counter>,
-    rows: Counter,
-    conflicts: Counter,
-    splits: Counter,
-    write_seconds: Histogram,
+    rows: Family<PipelineLabel, Counter>,
+    conflicts: Family<PipelineLabel, Counter>,
+    splits: Family<PipelineLabel, Counter>,
+    write_seconds: Family<PipelineLabel, Histogram, fn() -> Histogram>,
     pool_wait_seconds: Histogram,
     pool_connections: Gauge,
     pool_in_use: Gauge,
@@ -34,15 +44,14 @@ pub struct PostgresMetrics {
 impl Default for PostgresMetrics {
     /// Makes counters that no registry shows.
     fn default() -> Self {
-        // 0.5 ms to about 65 s.
-        let seconds = || Histogram::new(exponential_buckets(0.000_5, 2.0, 18));
         Self {
+            pipeline: "".into(),
             messages: Family::default(),
             batches: Family::default(),
-            rows: Counter::default(),
-            conflicts: Counter::default(),
-            splits: Counter::default(),
-            write_seconds: seconds(),
+            rows: Family::default(),
+            conflicts: Family::default(),
+            splits: Family::default(),
+            write_seconds: Family::new_with_constructor(seconds),
             pool_wait_seconds: seconds(),
             pool_connections: Gauge::default(),
             pool_in_use: Gauge::default(),
@@ -52,6 +61,15 @@ impl Default for PostgresMetrics {
 }
 
 impl PostgresMetrics {
+    /// Returns the same counters, those of this pipeline from now on.
+    #[must_use]
+    pub fn for_pipeline(&self, pipeline: &str) -> Self {
+        Self {
+            pipeline: pipeline.into(),
+            ..self.clone()
+        }
+    }
+
     /// Makes the counters and shows them in a registry, as `ponix_postgres_…`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
@@ -109,31 +127,33 @@ impl PostgresMetrics {
 
     /// Returns how many messages ended so in batches that were committed.
     pub fn messages(&self, written: &MessageOutcome) -> u64 {
-        let result = written.label();
-        self.messages.get_or_create(&ResultLabel { result }).get()
+        self.messages
+            .get_or_create(&self.ended_as(written.label()))
+            .get()
     }
 
     /// Returns how many rows of entities were stored.
     pub fn rows(&self) -> u64 {
-        self.rows.get()
+        self.rows.get_or_create(&self.label()).get()
     }
 
     /// Returns how many transactions were begun again.
     pub fn conflicts(&self) -> u64 {
-        self.conflicts.get()
+        self.conflicts.get_or_create(&self.label()).get()
     }
 
     /// Returns how often a batch was cut in two.
     pub fn splits(&self) -> u64 {
-        self.splits.get()
+        self.splits.get_or_create(&self.label()).get()
     }
 
     pub(crate) fn committed(&self, written: &[MessageOutcome], rows: u64, took: Duration) {
         for message in written {
-            let result = message.label();
-            self.messages.get_or_create(&ResultLabel { result }).inc();
+            self.messages
+                .get_or_create(&self.ended_as(message.label()))
+                .inc();
         }
-        self.rows.inc_by(rows);
+        self.rows.get_or_create(&self.label()).inc_by(rows);
         self.ended("ok", took);
     }
 
@@ -146,16 +166,31 @@ impl PostgresMetrics {
     }
 
     fn ended(&self, result: &'static str, took: Duration) {
-        self.batches.get_or_create(&ResultLabel { result }).inc();
-        self.write_seconds.observe(took.as_secs_f64());
+        self.batches.get_or_create(&self.ended_as(result)).inc();
+        self.write_seconds
+            .get_or_create(&self.label())
+            .observe(took.as_secs_f64());
     }
 
     pub(crate) fn conflict(&self) {
-        self.conflicts.inc();
+        self.conflicts.get_or_create(&self.label()).inc();
     }
 
     pub(crate) fn split(&self) {
-        self.splits.inc();
+        self.splits.get_or_create(&self.label()).inc();
+    }
+
+    fn label(&self) -> PipelineLabel {
+        PipelineLabel {
+            pipeline: Arc::clone(&self.pipeline),
+        }
+    }
+
+    fn ended_as(&self, result: &'static str) -> ResultLabel {
+        ResultLabel {
+            pipeline: Arc::clone(&self.pipeline),
+            result,
+        }
     }
 
     pub(crate) fn pool(&self, status: &deadpool_postgres::Status, waited: Duration) {
@@ -165,4 +200,9 @@ impl PostgresMetrics {
         self.pool_in_use.set(in_use as i64);
         self.pool_waiting.set(status.waiting as i64);
     }
+}
+
+/// A histogram from 0.5 ms to about 65 s.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_5, 2.0, 18))
 }

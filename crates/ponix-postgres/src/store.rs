@@ -23,6 +23,7 @@ const CONFLICT_PAUSE_MS: std::ops::Range<u64> = 5..50;
 #[derive(Clone)]
 pub struct Postgres {
     inner: Arc<Inner>,
+    metrics: PostgresMetrics,
 }
 
 struct Inner {
@@ -31,7 +32,6 @@ struct Inner {
     connect: Box<dyn Connect>,
     target: Target,
     config: PostgresConfig,
-    metrics: PostgresMetrics,
     /// Days whose partition is known to be there.
     days: Mutex<BTreeSet<Date>>,
 }
@@ -72,10 +72,19 @@ impl Postgres {
                 connect: connector(&target)?,
                 target,
                 config,
-                metrics,
                 days: Mutex::default(),
             }),
+            metrics,
         })
+    }
+
+    /// Returns the same pool for a pipeline, whose name is in what it counts.
+    #[must_use]
+    pub fn for_pipeline(&self, pipeline: &str) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            metrics: self.metrics.for_pipeline(pipeline),
+        }
     }
 
     /// Asks the server for an answer.
@@ -99,7 +108,7 @@ impl Postgres {
 
     /// Returns the counters.
     pub fn metrics(&self) -> &PostgresMetrics {
-        &self.inner.metrics
+        &self.metrics
     }
 
     pub(crate) fn config(&self) -> &PostgresConfig {
@@ -111,7 +120,7 @@ impl Postgres {
         let begun = Instant::now();
         let client = self.inner.pool.get().await;
         let status = self.inner.pool.status();
-        self.inner.metrics.pool(&status, begun.elapsed());
+        self.metrics.pool(&status, begun.elapsed());
         let config = self.config();
         match client {
             Ok(client) => Ok(Lease(Some(client))),
@@ -163,7 +172,7 @@ impl Postgres {
                     if error.is_conflict() && retries < self.config().conflict_retries_max =>
                 {
                     retries += 1;
-                    self.inner.metrics.conflict();
+                    self.metrics.conflict();
                     let pause = rand::random_range(CONFLICT_PAUSE_MS);
                     tokio::time::sleep(Duration::from_millis(pause)).await;
                 }
