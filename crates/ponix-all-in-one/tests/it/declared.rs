@@ -124,6 +124,44 @@ async fn dead_letters_of_every_pipeline_are_kept_as_long_as_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_pipelines_on_one_stream_are_counted_apart() {
+    let world = World::new("declared_two").await;
+    let folder = folder("declared-two-m", READINGS);
+    // The same stream and dead letters of its own, by another consumer, into another table.
+    let other = std::fs::read_to_string(folder.path().join("declared-two-m.yaml")).unwrap();
+    let other = other
+        .replace("name: declared-two-m}", "name: others}")
+        .replace("consumer: workers", "consumer: others")
+        .replace("declared-two-m_dlq", "others_dlq")
+        .replace("http: {path: /v1/readings}", "")
+        .replace("table: readings", "table: others")
+        .replace("{meter: String", "{meter: FixedString(2)");
+    std::fs::write(folder.path().join("others.yaml"), other).unwrap();
+    let service = service(&world, &folder).start_ready().await;
+    // Meters of three letters are dead letters of the second pipeline alone.
+    let lines: Vec<String> = (8..12).map(reading).collect();
+    let (status, answer) = post(&service, &lines.join("\n")).await;
+    assert_eq!(status, 202, "{answer}");
+    readings(&world, 4).await;
+    dead_letters(&world, "others_dlq", 2).await;
+    let of = |name: &str, pipeline: &str| {
+        format!(r#"ponix_nats_{name}_total{{pipeline="{pipeline}",stream="declared-two-m"}}"#)
+    };
+    let metrics = service
+        .metrics_when("both have settled all", |m| {
+            m.get(&of("acked_messages", "declared-two-m")) == 4
+                && m.get(&of("acked_messages", "others")) == 2
+        })
+        .await;
+    assert_eq!(metrics.get(&of("received_messages", "others")), 4);
+    for (pipeline, rows) in [("declared-two-m", 4), ("others", 2)] {
+        let stored = format!(r#"ponix_clickhouse_rows_total{{pipeline="{pipeline}"}}"#);
+        assert_eq!(metrics.get(&stored), rows, "{pipeline}");
+    }
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_leaves_each_reading_once() {
     let world = World::new("declared_kill").await;
     let folder = folder("declared-kill-m", READINGS);
