@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use ponix_runner::Outcome;
 
+use crate::commands::reconcile::What;
 use crate::config::{Reading, Setting, markdown, variables};
-use crate::reconcile::What;
 
 /// Ponix: takes events from JetStream and lands each exactly once in ClickHouse.
 #[derive(Debug, Parser)]

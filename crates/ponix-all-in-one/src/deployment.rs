@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use ponix_nats::{NatsConfig, StreamSettings};
 use ponix_pipeline::Pipeline;
 
+use crate::commands::probe;
 use crate::config::{Config, Environment, Reading};
-use crate::{declared, probe};
+use crate::declared;
 
 /// A deployment, as the variables of this environment describe it.
 #[derive(Debug, Clone)]

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 pub(crate) use self::decoder::EnvelopeDecoder;
 use self::producer::SampleProducer;
+use crate::commands::migrate;
 use crate::config::Config;
-use crate::migrate;
 use crate::nats::Nats;
 use crate::pipeline::{self, Source};
 use crate::readiness::Parts;

@@ -4,24 +4,19 @@ mod activity;
 mod admin;
 mod cli;
 mod clock;
+mod commands;
 mod config;
-mod crash_isolation;
 mod declared;
 mod deployment;
-mod entities;
 mod envelopes;
 mod http;
 mod janitor;
 mod logging;
 mod messages;
-mod migrate;
 mod nats;
 mod offline;
 mod pipeline;
-mod pipelines;
-mod probe;
 mod readiness;
-mod reconcile;
 mod retry;
 mod service;
 mod store_health;
@@ -33,6 +28,7 @@ pub use crate::deployment::{Deployment, DeploymentError, PipelineStreams, readin
 use ponix_runner::{Signals, block_on};
 
 use crate::cli::{Cli, Command};
+use crate::commands::{crash_isolation, entities, migrate, pipelines, probe, reconcile};
 use crate::config::{Config, ConfigProblems, Environment, Reading};
 
 /// Requests and rows are many short allocations on all threads: see `docs/adr/0007-mimalloc.md`.

@@ -5,8 +5,9 @@ use ponix_entities::Catalog;
 use ponix_ingest::ApiKeys;
 use ponix_pipeline::{DecodeFormat, Pipeline, PostgresSink, RecordDecoder, Sink};
 
+use crate::commands::pipelines;
 use crate::config::{Config, Problem};
-use crate::{declared, messages, pipelines};
+use crate::{declared, messages};
 
 /// Reads every file that the configuration names; returns the declared pipelines.
 ///
