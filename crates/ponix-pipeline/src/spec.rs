@@ -51,6 +51,11 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
+    /// Whether it is one of those that every service has.
+    pub fn is_built_in(&self) -> bool {
+        check::is_built_in(&self.path)
+    }
+
     /// Says of the sink that it cannot be as declared, at its place in the document.
     pub fn sink_error(&self, message: impl Into<String>) -> LoadError {
         LoadError {
@@ -86,6 +91,8 @@ pub struct Source {
     pub consumer: String,
     /// Bytes the stream may hold.
     pub bytes_max: u64,
+    /// Time for which settled messages stay in the stream; `None` for the service's own.
+    pub replay_window: Option<Duration>,
 }
 
 /// A way in over HTTP.
@@ -317,6 +324,8 @@ pub struct Limits {
     pub ack_pending_max: u64,
     /// From this delivery on, a message that fails alone goes to the dead letters.
     pub deliveries_max: u32,
+    /// Time until a message that was given back is delivered again; `None` for the service's own.
+    pub nak_delay: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -329,6 +338,7 @@ impl Default for Limits {
             ack_wait: Duration::from_mins(1),
             ack_pending_max: 200_000,
             deliveries_max: 8,
+            nak_delay: None,
         }
     }
 }

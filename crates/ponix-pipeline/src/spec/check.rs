@@ -180,6 +180,12 @@ impl Check<'_> {
                 .complaints
                 .bytes(source.max_bytes.as_ref(), "max_bytes", 1 << 20, 1 << 50)
                 .unwrap_or(10 * GIB),
+            replay_window: self.complaints.time(
+                source.replay_window.as_ref(),
+                "replay_window",
+                Duration::ZERO,
+                Duration::from_hours(24 * 3_650),
+            ),
             subjects,
         }
     }
@@ -401,6 +407,12 @@ impl Check<'_> {
                     1_000_000,
                 )
                 .map_or(default.deliveries_max, |n| n as u32),
+            nak_delay: self.complaints.time(
+                document.nak_delay.as_ref(),
+                "nak_delay",
+                Duration::ZERO,
+                secs(3_600),
+            ),
         };
         // Messages that wait for their batch are not in work yet, and no progress is reported on them.
         if limits.linger > limits.ack_wait / 2 {

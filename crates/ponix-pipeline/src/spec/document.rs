@@ -101,6 +101,11 @@ pub(crate) struct Source {
     #[serde(default)]
     #[schemars(with = "Option<Quantity>")]
     pub(crate) max_bytes: Option<Spanned<String>>,
+    /// Time for which settled messages stay in the stream, where it drops nothing by itself;
+    /// `PONIX_NATS_REPLAY_WINDOW_SECS` without.
+    #[serde(default)]
+    #[schemars(with = "Option<Quantity>")]
+    pub(crate) replay_window: Option<Spanned<String>>,
 }
 
 /// A way in over HTTP: `POST` of one JSON object, or of NDJSON with one on each line.
@@ -304,6 +309,11 @@ pub(crate) struct Limits {
     #[serde(default)]
     #[schemars(with = "Option<u64>", range(min = 3, max = 1_000_000))]
     pub(crate) max_deliveries: Option<Spanned<u64>>,
+    /// Time until a message that was given back is delivered again; `PONIX_NATS_NAK_DELAY_SECS`
+    /// without.
+    #[serde(default)]
+    #[schemars(with = "Option<Quantity>")]
+    pub(crate) nak_delay: Option<Spanned<String>>,
 }
 
 /// Where messages go that cannot be stored.
