@@ -3,12 +3,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use ponix_nats::{NatsConfig, StreamSettings};
+use ponix_nats::NatsConfig;
 use ponix_pipeline::Pipeline;
 
 use crate::commands::probe;
-use crate::config::{Config, Environment, Reading};
-use crate::declared;
+use crate::config::{Environment, Reading};
+use crate::pipelines;
 
 /// A deployment, as the variables of this environment describe it.
 #[derive(Debug, Clone)]
@@ -59,13 +59,13 @@ impl Deployment {
         let config = Reading::new(&Environment::of_process())
             .into_config()
             .map_err(|problems| wrong(&problems))?;
-        let declared = declared::load(config.service.pipelines_dir.as_deref())
+        let declared = pipelines::load(config.service.pipelines_dir.as_deref())
             .map_err(|problems| wrong(&problems))?;
         Ok(Self {
             nats: config.nats.connection(),
             nats_shown: config.nats.url_shown(),
             admin_addr: config.service.admin_addr,
-            pipelines: pipelines(&config, &declared),
+            pipelines: streams(&pipelines::all(&config, declared)),
         })
     }
 }
@@ -81,43 +81,13 @@ pub async fn readiness(admin_addr: SocketAddr) -> Result<(bool, String), String>
     probe::readiness(admin_addr).await
 }
 
-/// Returns where every pipeline is, the built-in ones first.
-pub(crate) fn pipelines(config: &Config, declared: &[Pipeline]) -> Vec<PipelineStreams> {
-    let (nats, messages) = (&config.nats, &config.messages);
-    let built_in = [
-        streams(
-            crate::envelopes::NAME,
-            &nats.stream(),
-            &nats.consumer,
-            &nats.dead_letters(),
-        ),
-        streams(
-            crate::messages::NAME,
-            &messages.stream(nats),
-            &messages.consumer,
-            &messages.dead_letters(nats),
-        ),
-    ];
-    let declared = declared.iter().map(|one| {
-        let (stream, dead) = (
-            declared::stream(config, one),
-            declared::dead_letters(config, one),
-        );
-        streams(&one.name, &stream, &one.source.consumer, &dead)
+/// Returns where these pipelines are.
+pub(crate) fn streams(pipelines: &[Pipeline]) -> Vec<PipelineStreams> {
+    let streams = pipelines.iter().map(|pipeline| PipelineStreams {
+        name: pipeline.name.clone(),
+        stream: pipeline.source.stream.clone(),
+        consumer: pipeline.source.consumer.clone(),
+        dead_letters: pipeline.dead_letters.stream.clone(),
     });
-    built_in.into_iter().chain(declared).collect()
-}
-
-fn streams(
-    name: &str,
-    stream: &StreamSettings,
-    consumer: &str,
-    dead_letters: &StreamSettings,
-) -> PipelineStreams {
-    PipelineStreams {
-        name: name.to_owned(),
-        stream: stream.name.clone(),
-        consumer: consumer.to_owned(),
-        dead_letters: dead_letters.name.clone(),
-    }
+    streams.collect()
 }

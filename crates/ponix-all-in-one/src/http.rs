@@ -1,27 +1,29 @@
 //! The HTTP API: the way in for those who do not speak NATS.
 
+mod message_store;
+
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use ponix_entities::Format;
-use ponix_ingest::{ApiKeys, Identify, IngestMetrics, IngestState, router, serve};
+use ponix_ingest::{ApiKeys, DoorConfig, Identify, IngestMetrics, IngestState, router, serve};
 use ponix_pipeline::Pipeline;
 use ponix_runner::{Shutdown, Startup};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
+use self::message_store::PostgresMessages;
 use crate::config::Config;
-use crate::declared;
-use crate::messages::{PostgresMessages, Store};
 use crate::nats::Nats;
+use crate::pipelines::{self, EntityStore};
 use crate::readiness::Readiness;
 
 /// What can be sent beside envelopes.
 #[derive(Debug)]
 pub(crate) struct Ways<'a> {
     /// Raw messages, where they are kept.
-    pub(crate) messages: Option<Store>,
-    /// Documents for declared pipelines that have a door.
+    pub(crate) messages: Option<EntityStore>,
+    /// Every pipeline, those that have a door among them.
     pub(crate) pipelines: &'a [Pipeline],
 }
 
@@ -45,8 +47,17 @@ pub(crate) async fn start(
     if !variables.enabled {
         return Ok(());
     }
-    // It may be alone: then nobody else has made the stream.
-    nats.stream(&config.nats.stream()).await?;
+    // It may be alone: then nobody else has made the streams.
+    for pipeline in pipelines {
+        let is_fed = match pipeline.name.as_str() {
+            _ if !pipeline.is_built_in() => pipeline.http.is_some(),
+            pipelines::MESSAGES => messages.is_some(),
+            _ => true,
+        };
+        if is_fed {
+            pipelines::open_stream(config, pipeline, nats).await?;
+        }
+    }
     let keys = variables.api_keys_file.as_deref().map(ApiKeys::from_file);
     let keys = keys.transpose().context("PONIX_INGEST_API_KEYS_FILE")?;
     let addr = variables.addr;
@@ -75,10 +86,7 @@ pub(crate) async fn start(
         Some(store) => with_messages(config, startup, state, store),
         None => state,
     };
-    for pipeline in pipelines.iter().filter(|one| one.http.is_some()) {
-        nats.adopt(&declared::stream(config, pipeline)).await?;
-    }
-    let state = declared::with_doors(state, pipelines)?;
+    let state = with_doors(state, pipelines)?;
     startup.app_process("http api", move |shutdown: Shutdown| async move {
         serve(
             listener,
@@ -97,7 +105,7 @@ fn with_messages(
     config: &Config,
     startup: &Startup,
     state: IngestState,
-    store: Store,
+    store: EntityStore,
 ) -> IngestState {
     let catalog = Arc::clone(&store.catalog);
     let identify: Identify = Arc::new(move |format: Format, payload: &[u8], hint: Option<&str>| {
@@ -115,4 +123,23 @@ fn with_messages(
         anyhow::Ok(())
     });
     state
+}
+
+/// Adds the doors of the pipelines that have one.
+///
+/// # Errors
+/// A path that cannot be served.
+fn with_doors(mut state: IngestState, pipelines: &[Pipeline]) -> anyhow::Result<IngestState> {
+    for pipeline in pipelines {
+        let Some(http) = &pipeline.http else { continue };
+        let door = DoorConfig {
+            pipeline: pipeline.name.clone(),
+            stream: pipeline.source.stream.clone(),
+            subject_prefix: http.subject_prefix.clone(),
+        };
+        state = state
+            .with_door(&http.path, door)
+            .with_context(|| format!("pipeline {}", pipeline.name))?;
+    }
+    Ok(state)
 }

@@ -6,18 +6,16 @@ mod cli;
 mod clock;
 mod commands;
 mod config;
-mod declared;
 mod deployment;
-mod envelopes;
 mod http;
 mod janitor;
 mod logging;
-mod messages;
 mod nats;
 mod offline;
-mod pipeline;
+mod pipelines;
 mod readiness;
 mod retry;
+mod sample_producer;
 mod service;
 mod store_health;
 
@@ -28,7 +26,7 @@ pub use crate::deployment::{Deployment, DeploymentError, PipelineStreams, readin
 use ponix_runner::{Signals, block_on};
 
 use crate::cli::{Cli, Command};
-use crate::commands::{crash_isolation, entities, migrate, pipelines, probe, reconcile};
+use crate::commands::{crash_isolation, entities, migrate, probe, reconcile};
 use crate::config::{Config, ConfigProblems, Environment, Reading};
 
 /// Requests and rows are many short allocations on all threads: see `docs/adr/0007-mimalloc.md`.
@@ -103,7 +101,7 @@ async fn run(program: Program) -> Outcome {
             Err(problems) => cli::wrong_configuration(&problems),
         },
         Command::Entities { command } => entities::run(&command),
-        Command::Pipelines { command } => pipelines::run(&command),
+        Command::Pipelines { command } => commands::pipelines::run(&command),
         Command::Reconcile { what } => {
             // Boxed: what it keeps while it waits would make every other command's future large.
             with_config(reading, |config| {

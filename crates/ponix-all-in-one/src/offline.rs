@@ -3,13 +3,15 @@
 use anyhow::Context as _;
 use ponix_entities::Catalog;
 use ponix_ingest::ApiKeys;
-use ponix_pipeline::{DecodeFormat, Pipeline, PostgresSink, RecordDecoder, Sink};
+use ponix_pipeline::{
+    DecodeFormat, LoadErrors, Pipeline, PostgresSink, RecordDecoder, Sink, clashes,
+};
 
-use crate::commands::pipelines;
+use crate::commands::pipelines::with_their_tables;
 use crate::config::{Config, Problem};
-use crate::{declared, messages};
+use crate::pipelines;
 
-/// Reads every file that the configuration names; returns the declared pipelines.
+/// Reads every file that the configuration names; returns all pipelines.
 ///
 /// # Errors
 /// Everything that a start would find wrong, at once.
@@ -33,15 +35,15 @@ pub(crate) async fn check(config: &Config) -> Result<Vec<Pipeline>, Vec<Problem>
     let entities = config.service.entities_dir.as_deref();
     match entities.map(Catalog::load).transpose() {
         Ok(Some(catalog)) => {
-            if let Err(err) = messages::with_default(config, catalog) {
+            if let Err(err) = pipelines::with_default(config, catalog) {
                 note("PONIX_MESSAGES_DEFAULT_ENTITY", err);
             }
         }
         Ok(None) => {}
         Err(err) => note("PONIX_ENTITIES_DIR", err.into()),
     }
-    let loaded = declared::load(config.service.pipelines_dir.as_deref());
-    let loaded = loaded.and_then(pipelines::with_their_tables);
+    let loaded = pipelines::load(config.service.pipelines_dir.as_deref());
+    let loaded = loaded.and_then(with_their_tables);
     let declared = match loaded {
         Ok(declared) => declared,
         Err(errors) => {
@@ -54,8 +56,13 @@ pub(crate) async fn check(config: &Config) -> Result<Vec<Pipeline>, Vec<Problem>
             note("PONIX_PIPELINES_DIR", err);
         }
     }
+    let pipelines = pipelines::all(config, declared);
+    let clashes = clashes(&pipelines::run_by(config, &pipelines));
+    if !clashes.is_empty() {
+        note("PONIX_PIPELINES_DIR", LoadErrors(clashes).into());
+    }
     if problems.is_empty() {
-        Ok(declared)
+        Ok(pipelines)
     } else {
         Err(problems)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ponix_clickhouse::{ClickHouseMetrics, Client};
+use ponix_clickhouse::ClickHouseMetrics;
 use ponix_ingest::IngestMetrics;
 use ponix_nats::NatsMetrics;
 use ponix_pipeline::Pipeline;
@@ -14,12 +14,11 @@ use tokio::time::Instant;
 
 use crate::admin::Admin;
 use crate::config::Config;
-use crate::declared::{self, Stores};
-use crate::http::Ways;
-use crate::messages::MessageMetrics;
+use crate::http::{self, Ways};
 use crate::nats::Nats;
+use crate::pipelines::{self, MessageMetrics, Start, Stores};
 use crate::readiness::{Parts, Readiness};
-use crate::{envelopes, http, messages};
+use crate::sample_producer::SampleProducer;
 
 /// The start-up ends by itself, with its reason, this long before the runner would cut it off.
 const STARTUP_MARGIN: Duration = Duration::from_millis(500);
@@ -76,12 +75,9 @@ async fn start(
     readiness: Readiness,
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + config.service.startup_timeout_secs - STARTUP_MARGIN;
-    let clickhouse = if config.clickhouse.enabled {
-        Some(envelopes::prepare_store(&config, &startup, deadline).await?)
-    } else {
-        None
-    };
-    let messages = messages::prepare_store(&config, &startup, metrics.postgres, deadline).await?;
+    let run = pipelines::run_by(&config, &pipelines);
+    let store_metrics = (metrics.clickhouse, metrics.postgres);
+    let stores = Stores::prepare(&config, &run, &startup, store_metrics, deadline).await?;
     let nats = Nats::connect(
         &config.nats,
         config.service.batches_bytes_max,
@@ -98,34 +94,33 @@ async fn start(
         nats: Some(nats.metrics.clone()),
         ..Parts::default()
     };
-    let stores = Stores {
-        clickhouse: Client::new(&config.clickhouse.client())?,
-        clickhouse_metrics: metrics.clickhouse.clone(),
-        postgres: messages.as_ref().map(|store| &store.postgres),
-        deadline,
+    stores.start(&config, &run, &startup, &mut parts);
+    let start = Start {
+        config: &config,
+        startup: &startup,
+        nats: &nats,
+        stores: &stores,
+        message_metrics: metrics.messages,
+        parts: &mut parts,
     };
-    declared::start(&config, &pipelines, &stores, &startup, &nats, &mut parts).await?;
-    if let Some(clickhouse) = clickhouse {
-        let metrics = metrics.clickhouse;
-        envelopes::start(&config, &startup, &nats, clickhouse, metrics, &mut parts).await?;
-    }
-    if let Some(store) = messages.clone() {
-        messages::start(
-            &config,
-            &startup,
-            &nats,
-            store,
-            metrics.messages,
-            &mut parts,
-        )
-        .await?;
+    pipelines::start(&run, start).await?;
+    if config.clickhouse.enabled && !config.service.interval_secs.is_zero() {
+        let producer = SampleProducer {
+            publisher: nats.publisher.clone(),
+            subject_prefix: config.nats.stream.clone(),
+            interval: config.service.interval_secs,
+            message: config.service.message.clone(),
+        };
+        startup.app_process("sample producer", |shutdown: Shutdown| {
+            producer.run(shutdown.soft().clone())
+        });
     }
     http::start(
         &config,
         &startup,
         &nats,
         Ways {
-            messages,
+            messages: stores.for_messages(),
             pipelines: &pipelines,
         },
         metrics.ingest,

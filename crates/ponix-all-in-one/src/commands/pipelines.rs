@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use self::table::Table;
 use crate::cli::{self, PipelinesCommand};
-use crate::declared::postgres_table_config;
+use crate::pipelines::postgres_table_config;
 
 /// Does it, without any server; the outcome is a wrong configuration when the documents are wrong.
 pub(crate) fn run(command: &PipelinesCommand) -> Outcome {

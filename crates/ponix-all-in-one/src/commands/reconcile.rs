@@ -26,8 +26,7 @@ use tokio::time::Instant;
 use self::report::Report;
 use self::store::{Event, Fit, Store, undecodable};
 use crate::config::Config;
-use crate::deployment::PipelineStreams;
-use crate::{cli, declared, deployment, envelopes};
+use crate::{cli, pipelines};
 
 /// Events looked up with one query.
 const CHUNK: usize = 50_000;
@@ -58,8 +57,8 @@ pub(crate) async fn run(config: Config, what: What, mut signals: Signals) -> Out
 }
 
 async fn reconcile(config: &Config, what: &What) -> anyhow::Result<Outcome> {
-    let declared = declared::load(config.service.pipelines_dir.as_deref())?;
-    let pipelines = chosen(config, what, &declared)?;
+    let declared = pipelines::load(config.service.pipelines_dir.as_deref())?;
+    let pipelines = chosen(config, what, &pipelines::all(config, declared))?;
     let deadline = Instant::now() + config.service.startup_timeout_secs;
     let nats = config.nats.connection();
     let metrics = NatsMetrics::unregistered();
@@ -71,16 +70,12 @@ async fn reconcile(config: &Config, what: &What) -> anyhow::Result<Outcome> {
         .await
         .context("clickhouse cannot be asked")?;
     let mut outcome = Outcome::Clean;
-    for streams in pipelines {
-        let store = match declared.iter().find(|one| one.name == streams.name) {
-            None => Ok(Store::Envelopes(Box::new(clickhouse.clone()))),
-            Some(declared) => Store::of(declared, clickhouse.clone()).await,
-        };
-        let report = match store {
-            Ok(store) => reconcile_one(&context, &streams, &store, what).await,
+    for pipeline in pipelines {
+        let report = match Store::of(&pipeline, clickhouse.clone()).await {
+            Ok(store) => reconcile_one(&context, &pipeline, &store, what).await,
             Err(err) => Err(err),
         };
-        let report = report.with_context(|| format!("pipeline {}", streams.name));
+        let report = report.with_context(|| format!("pipeline {}", pipeline.name));
         match report {
             Ok(report) => {
                 cli::line(&report.to_string());
@@ -96,55 +91,39 @@ async fn reconcile(config: &Config, what: &What) -> anyhow::Result<Outcome> {
 }
 
 /// Returns the pipelines to look at.
-fn chosen(
-    config: &Config,
-    what: &What,
-    declared: &[Pipeline],
-) -> anyhow::Result<Vec<PipelineStreams>> {
-    let all = deployment::pipelines(config, declared);
+fn chosen(config: &Config, what: &What, all: &[Pipeline]) -> anyhow::Result<Vec<Pipeline>> {
     if what.pipelines.is_empty() {
-        let in_clickhouse = |name: &str| match declared.iter().find(|one| one.name == name) {
-            Some(one) => matches!(one.sink, Sink::Clickhouse(_)),
-            None => name == envelopes::NAME && (config.clickhouse.enabled || declared.is_empty()),
-        };
-        return Ok(all
-            .into_iter()
-            .filter(|one| in_clickhouse(&one.name))
-            .collect());
+        let mut run = pipelines::run_by(config, all);
+        run.retain(|one| matches!(one.sink, Sink::Clickhouse(_)));
+        return Ok(run);
     }
     let by_name = what.pipelines.iter().map(|name| {
-        let found = all.iter().find(|one| one.name == *name).with_context(|| {
+        let found = pipelines::named(all, name).cloned();
+        found.with_context(|| {
             let names: Vec<&str> = all.iter().map(|one| one.name.as_str()).collect();
             format!("there is no pipeline {name:?}, only {}", names.join(", "))
-        })?;
-        anyhow::ensure!(
-            found.name != crate::messages::NAME,
-            "pipeline {name}: its rows and statuses are in PostgreSQL, and only tables of \
-             ClickHouse are looked into"
-        );
-        Ok(found.clone())
+        })
     });
     by_name.collect()
 }
 
 async fn reconcile_one(
     context: &Context,
-    streams: &PipelineStreams,
+    pipeline: &Pipeline,
     store: &Store,
     what: &What,
 ) -> anyhow::Result<Report> {
-    let stream = context
-        .get_stream(&streams.stream)
-        .await
-        .with_context(|| format!("stream {}", streams.stream))?;
-    let dead_letters = context
-        .get_stream(&streams.dead_letters)
-        .await
-        .with_context(|| format!("stream {}", streams.dead_letters))?;
-    let (range, filters) = range(&stream, &streams.consumer, what).await?;
-    let dead = Dead::read(&dead_letters, &streams.stream, store).await?;
+    let (name, source) = (&pipeline.name, &pipeline.source);
+    let open = async |name: &str| {
+        let stream = context.get_stream(name).await;
+        stream.with_context(|| format!("stream {name}"))
+    };
+    let stream = open(&source.stream).await?;
+    let dead_letters = open(&pipeline.dead_letters.stream).await?;
+    let (range, filters) = range(&stream, &source.consumer, what).await?;
+    let dead = Dead::read(&dead_letters, &source.stream, store).await?;
 
-    let mut report = Report::new(&streams.name, &streams.stream, range);
+    let mut report = Report::new(name, &source.stream, range);
     let mut reader = RangeReader::open(&stream, range).await?;
     let mut chunk = HashMap::with_capacity(CHUNK);
     let mut next_progress = Instant::now() + PROGRESS_PERIOD;
@@ -173,7 +152,7 @@ async fn reconcile_one(
         if Instant::now() >= next_progress {
             next_progress = Instant::now() + PROGRESS_PERIOD;
             tracing::info!(
-                pipeline = streams.name,
+                pipeline = name,
                 sequence = delivery.stream_sequence(),
                 last = range.last,
                 "reconciling"

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ponix_nats::{BatchSettings, ConsumerSettings, DeadLetters, StreamSettings};
+use ponix_pipeline::{DeadLetters, Limits, Pipeline, Source, builtin};
 
 use super::environment::Problem;
 use super::nats::{batch_wait_problem, name_problem};
@@ -99,57 +99,33 @@ impl MessagesVariables {
         problems
     }
 
-    /// Returns the stream of the raw messages, with the copies and the window of the events'.
-    pub(crate) fn stream(&self, nats: &super::NatsVariables) -> StreamSettings {
-        let subjects = vec![format!("{}.ingest.>", self.subject_prefix)];
-        StreamSettings {
+    /// Returns the pipeline of raw messages as these variables have it.
+    pub(crate) fn pipeline(&self) -> Pipeline {
+        let subject = format!("{}.ingest.>", self.subject_prefix);
+        let mut pipeline = builtin::messages();
+        pipeline.source = Source {
+            stream: self.stream.clone(),
+            subjects: vec![subject.clone()],
+            filter: Some(subject),
+            consumer: self.consumer.clone(),
             bytes_max: self.stream_bytes_max,
-            replicas: nats.replicas as usize,
-            duplicate_window: nats.duplicate_window_secs,
-            ..StreamSettings::new(self.stream.clone(), subjects)
-        }
-    }
-
-    /// Returns the stream of the dead letters.
-    pub(crate) fn dead_letters(&self, nats: &super::NatsVariables) -> StreamSettings {
-        StreamSettings {
-            age_max: nats.dead_letter_keep_secs,
-            ..DeadLetters::stream_settings(&self.stream(nats), self.dead_letter_bytes_max)
-        }
-    }
-
-    /// Returns the durable consumer of the workers.
-    pub(crate) fn consumer(&self) -> ConsumerSettings {
-        ConsumerSettings {
-            name: self.consumer.clone(),
-            filter_subject: format!("{}.ingest.>", self.subject_prefix),
-            ack_wait: self.ack_wait_secs,
-            ack_pending_max: i64::try_from(self.max_ack_pending).unwrap_or(i64::MAX),
-            target: None,
-        }
-    }
-
-    /// Returns the durable consumer that reads the dead letters to note their status.
-    pub(crate) fn status_consumer(&self) -> ConsumerSettings {
-        ConsumerSettings {
-            name: format!("{}_status", self.consumer),
-            filter_subject: format!("{}_dlq.>", self.subject_prefix),
-            ..self.consumer()
-        }
-    }
-
-    /// Returns the limits of the batches.
-    pub(crate) fn batches(&self, nats: &super::NatsVariables) -> BatchSettings {
-        BatchSettings {
-            messages_max: self.batch_size as usize,
-            bytes_max: self.batch_bytes_max as usize,
+            replay_window: Some(self.history_secs),
+        };
+        pipeline.limits = Limits {
+            batch_messages: self.batch_size as usize,
+            batch_bytes: self.batch_bytes_max as usize,
             linger: self.batch_wait_secs,
-            in_flight_max: self.batches_in_flight as usize,
+            in_flight: self.batches_in_flight as usize,
             ack_wait: self.ack_wait_secs,
-            nak_delay: self.nak_delay_secs,
-            stall_timeout: nats.stall_timeout_secs,
+            ack_pending_max: self.max_ack_pending,
             deliveries_max: u32::try_from(self.max_deliveries).unwrap_or(u32::MAX),
-            ..BatchSettings::default()
-        }
+            nak_delay: Some(self.nak_delay_secs),
+        };
+        pipeline.dead_letters = DeadLetters {
+            stream: format!("{}_dlq", self.stream),
+            subject_prefix: format!("{}_dlq", self.subject_prefix),
+            bytes_max: self.dead_letter_bytes_max,
+        };
+        pipeline
     }
 }

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ponix_nats::{
-    BatchSettings, ClientCertificate, ConnectError, ConsumerSettings, DeadLetters, NatsAuth,
-    NatsConfig, NatsTls, StreamSettings,
-};
+use ponix_nats::{ClientCertificate, ConnectError, NatsAuth, NatsConfig, NatsTls};
+use ponix_pipeline::{DeadLetters, Limits, Pipeline, Source, builtin};
+use ponix_wire::covers;
 use secrecy::SecretString;
 
 use super::environment::{Problem, without_url_password};
@@ -151,7 +150,7 @@ impl NatsVariables {
     pub(super) fn check_subject(&self) -> Option<Problem> {
         let (stream, subject) = (&self.stream, &self.subject);
         let named = name_problem("", stream).is_none();
-        (named && !self.stream().covers(subject)).then(|| {
+        (named && !covers(&format!("{stream}.>"), subject)).then(|| {
             Problem::new(
                 "PONIX_NATS_SUBJECT",
                 format!(
@@ -223,48 +222,35 @@ impl NatsVariables {
         }
     }
 
-    /// Returns the stream of the events.
-    pub(crate) fn stream(&self) -> StreamSettings {
-        StreamSettings {
+    /// Returns the pipeline of the events as these variables have it.
+    pub(crate) fn envelopes(&self) -> Pipeline {
+        let stream = &self.stream;
+        let dead_letters = format!("{stream}_dlq");
+        let mut pipeline = builtin::envelopes();
+        pipeline.source = Source {
+            stream: stream.clone(),
+            subjects: vec![format!("{stream}.>")],
+            filter: Some(self.subject.clone()),
+            consumer: self.consumer.clone(),
             bytes_max: self.stream_bytes_max,
-            replicas: self.replicas as usize,
-            duplicate_window: self.duplicate_window_secs,
-            ..StreamSettings::new(self.stream.clone(), vec![format!("{}.>", self.stream)])
-        }
-    }
-
-    /// Returns the stream of the dead letters.
-    pub(crate) fn dead_letters(&self) -> StreamSettings {
-        StreamSettings {
-            age_max: self.dead_letter_keep_secs,
-            ..DeadLetters::stream_settings(&self.stream(), self.dead_letter_bytes_max)
-        }
-    }
-
-    /// Returns the durable consumer.
-    pub(crate) fn consumer(&self) -> ConsumerSettings {
-        ConsumerSettings {
-            name: self.consumer.clone(),
-            filter_subject: self.subject.clone(),
-            ack_wait: self.ack_wait_secs,
-            ack_pending_max: i64::try_from(self.max_ack_pending).unwrap_or(i64::MAX),
-            target: None,
-        }
-    }
-
-    /// Returns the limits of the batches.
-    pub(crate) fn batches(&self) -> BatchSettings {
-        BatchSettings {
-            messages_max: self.batch_size as usize,
-            bytes_max: self.batch_bytes_max as usize,
+            replay_window: None,
+        };
+        pipeline.limits = Limits {
+            batch_messages: self.batch_size as usize,
+            batch_bytes: self.batch_bytes_max as usize,
             linger: self.batch_wait_secs,
-            in_flight_max: self.batches_in_flight as usize,
+            in_flight: self.batches_in_flight as usize,
             ack_wait: self.ack_wait_secs,
-            nak_delay: self.nak_delay_secs,
-            stall_timeout: self.stall_timeout_secs,
+            ack_pending_max: self.max_ack_pending,
             deliveries_max: u32::try_from(self.max_deliveries).unwrap_or(u32::MAX),
-            ..BatchSettings::default()
-        }
+            nak_delay: None,
+        };
+        pipeline.dead_letters = DeadLetters {
+            subject_prefix: dead_letters.clone(),
+            stream: dead_letters,
+            bytes_max: self.dead_letter_bytes_max,
+        };
+        pipeline
     }
 }
 

@@ -36,7 +36,10 @@ fn an_empty_environment_gives_the_documented_defaults() {
         config.clickhouse.client().password.expose_secret(),
         clickhouse.password.expose_secret()
     );
-    assert_eq!(config.nats.stream().subjects, ["processed_envelopes.>"]);
+    assert_eq!(
+        config.nats.envelopes().source.subjects,
+        ["processed_envelopes.>"]
+    );
 }
 
 #[test]

@@ -272,6 +272,22 @@ async fn wrong_documents_are_a_wrong_configuration_told_at_once() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_on_the_consumer_of_a_built_in_one_is_refused() {
+    let world = World::new("declared-clash").await;
+    let folder = folder(&world.name, READINGS);
+    let consumer = ("PONIX_NATS_CONSUMER", "workers");
+    let check = service(&world, &folder).env(consumer.0, consumer.1);
+    let (code, printed) = check.run().await;
+    assert_eq!(code, 64, "{printed}");
+    let expected = format!("consumer workers of stream {}", world.name);
+    assert!(printed.contains(&expected), "{printed}");
+    assert!(
+        printed.contains("pipeline \"envelopes\" in (built in)"),
+        "{printed}"
+    );
+}
+
 const INTO_POSTGRES: &str = "
   http: {path: /v1/readings}
   decode: {format: json}

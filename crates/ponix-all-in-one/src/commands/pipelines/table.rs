@@ -5,7 +5,7 @@ use ponix_pipeline::{LoadError, Pipeline, Sink};
 use ponix_sink::Record;
 use serde_json::{Map, Value};
 
-use crate::declared::table_config;
+use crate::pipelines::table_config;
 
 /// Columns that the sink fills: here they would show what is made up.
 const OWN_COLUMNS: [&str; 3] = ["event_id", "published_at", "stream_sequence"];

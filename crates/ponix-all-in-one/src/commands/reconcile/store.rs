@@ -9,10 +9,10 @@ use ponix_clickhouse::{
     table,
 };
 use ponix_nats::decode_message;
-use ponix_pipeline::{Decode as _, Decoded, Message, Pipeline, RecordDecoder, Sink};
+use ponix_pipeline::{Decode as _, Decoded, Message, Pipeline, RecordDecoder};
 use uuid::Uuid;
 
-use crate::declared::table_config;
+use crate::pipelines::{Writer, table_config};
 
 /// How the messages of a pipeline are read, and where they are looked up.
 #[derive(Debug)]
@@ -74,17 +74,21 @@ pub(super) enum Fit {
 }
 
 impl Store {
-    /// Looks at the table of a declared pipeline; creates none.
+    /// Looks at the table of a pipeline; creates none.
     pub(super) async fn of(
-        declared: &Pipeline,
+        pipeline: &Pipeline,
         clickhouse: ClickHouseClient,
     ) -> anyhow::Result<Self> {
-        let Sink::Clickhouse(sink) = &declared.sink else {
-            bail!("its events are in PostgreSQL, and only tables of ClickHouse are looked into");
+        let sink = match Writer::of(pipeline)? {
+            Writer::Envelopes => return Ok(Self::Envelopes(Box::new(clickhouse))),
+            Writer::Table(sink) => sink,
+            Writer::Entities(_) | Writer::PostgresTable => {
+                bail!("its rows are in PostgreSQL, and only tables of ClickHouse are looked into")
+            }
         };
         let config = TableConfig {
             schema: table::Schema::Require,
-            ..table_config(declared, sink)
+            ..table_config(pipeline, sink)
         };
         let sink = TableSink::prepare(&clickhouse, config, ClickHouseMetrics::default());
         let identities = sink.await?.identities();
@@ -93,7 +97,7 @@ impl Store {
                 "column {column} of the identity may come from a default, which only the table knows"
             );
         }
-        let decoder = RecordDecoder::new(declared)?;
+        let decoder = RecordDecoder::new(pipeline)?;
         Ok(Self::Table(decoder.into(), identities.into()))
     }
 

@@ -7,11 +7,11 @@ use ponix_ingest::{MessageStore, Persisted, StoreUnavailable};
 use ponix_postgres::{Accepted, MessageOutcome, MessageRow, MessageStatus, StoreError};
 use uuid::Uuid;
 
-use super::Store;
+use crate::pipelines::EntityStore;
 
 /// The store of the HTTP API.
 #[derive(Debug, Clone)]
-pub(crate) struct PostgresMessages(pub(crate) Store);
+pub(super) struct PostgresMessages(pub(super) EntityStore);
 
 impl MessageStore for PostgresMessages {
     fn status<'a>(
@@ -46,7 +46,7 @@ impl PostgresMessages {
         messages: &[ponix_ingest::RawMessage],
         atomic: bool,
     ) -> Result<Vec<Persisted>, StoreUnavailable> {
-        let Store { postgres, catalog } = &self.0;
+        let EntityStore { postgres, catalog } = &self.0;
         let incoming: Vec<MessageRow> = messages.iter().map(|m| incoming(catalog, m)).collect();
         if atomic && incoming.iter().any(|message| message.parsed.is_err()) {
             return Ok(incoming.into_iter().map(refused_with_others).collect());
