@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Feeds events to Ponix, and measures how fast they get through.
+/// Measures how fast events get through Ponix.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub(crate) struct Cli {
@@ -14,11 +14,6 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Publish one event per line of a file of JSON objects.
-    ///
-    /// Each has `organization_id`, `end_device_id`, `occurred_at` (RFC 3339), `data` (an object) and,
-    /// if the event has one already, `event_id` (a UUID). Ends with 1 if a line was refused.
-    Feed(FeedArgs),
     /// Measure events per second from publish to readable row, on servers of its own.
     Pipeline(PipelineArgs),
     /// Measure what publishing, consuming and inserting can do, each by itself.
@@ -31,21 +26,6 @@ pub(crate) enum Command {
     Http(HttpArgs),
     /// Measure messages per second from HTTP to PostgreSQL.
     Messages(MessagesArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct FeedArgs {
-    /// The file; `-` is standard input.
-    pub(crate) file: PathBuf,
-    /// NATS servers, separated by commas.
-    #[arg(long, env = "PONIX_NATS_URL", default_value = "nats://localhost:4222")]
-    pub(crate) nats_url: String,
-    /// The stream the events go to; it takes in `<stream>.>`.
-    #[arg(long, env = "PONIX_NATS_STREAM", default_value = "processed_envelopes")]
-    pub(crate) stream: String,
-    /// Messages that may wait for their PubAck at the same time.
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=65_536))]
-    pub(crate) in_flight: u64,
 }
 
 /// What every measurement can be told.

@@ -5,7 +5,6 @@ mod cli;
 mod clock;
 mod declared;
 mod events;
-mod feed;
 mod http;
 mod latency;
 mod pipeline;
@@ -23,7 +22,7 @@ use anyhow::Result;
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Command, FeedArgs};
+use crate::cli::{Cli, Command};
 use crate::progress::say;
 
 /// The service's own: see `docs/adr/0007-mimalloc.md`.
@@ -49,7 +48,6 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Feed(args) => feed(&args).await,
         Command::Pipeline(args) if !args.spec.is_empty() => {
             declared::run(&args).await.map(|()| ExitCode::SUCCESS)
         }
@@ -60,16 +58,4 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Messages(args) => http::run_messages(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Read(args) => read::run(&args).await.map(|()| ExitCode::SUCCESS),
     }
-}
-
-async fn feed(args: &FeedArgs) -> Result<ExitCode> {
-    let feed::FeedOutcome { published, refused } = feed::run(args).await?;
-    say(&format!(
-        "{published} events published, {refused} lines refused"
-    ));
-    Ok(if refused == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
 }

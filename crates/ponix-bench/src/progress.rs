@@ -39,14 +39,6 @@ impl Progress {
         }
     }
 
-    /// Prints a line without tearing the bar.
-    pub(crate) fn say(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| say(text)),
-            None => say(text),
-        }
-    }
-
     /// Ends it where it is.
     pub(crate) fn finish(self) {
         if let Some(bar) = self.bar {

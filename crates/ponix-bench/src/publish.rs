@@ -13,13 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Messages on their way, oldest first, and how many have arrived.
+/// Messages on their way, oldest first.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     publisher: Publisher,
     in_flight: VecDeque<(PendingPublish, OutgoingMessage)>,
     in_flight_max: usize,
-    acked: u64,
 }
 
 impl Pipeline {
@@ -34,13 +33,7 @@ impl Pipeline {
             publisher,
             in_flight: VecDeque::new(),
             in_flight_max,
-            acked: 0,
         })
-    }
-
-    /// Returns how many messages the stream has.
-    pub(crate) fn acked(&self) -> u64 {
-        self.acked
     }
 
     /// Sends a message, waiting for the oldest PubAck if too many are on their way.
@@ -95,7 +88,6 @@ impl Pipeline {
                     .await?;
             }
         }
-        self.acked += 1;
         Ok(())
     }
 }

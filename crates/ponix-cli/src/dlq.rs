@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use self::selection::{Letters, Selection};
 use crate::End;
+use crate::payload;
 use crate::print;
 use crate::servers::Servers;
 
@@ -87,7 +88,7 @@ async fn list(
             rows.push([
                 letter.pipeline.clone(),
                 kept.sequence.to_string(),
-                view::time(kept.kept_at_ns),
+                payload::time(kept.kept_at_ns),
                 kept.reason.clone(),
                 kept.subject.clone(),
                 kept.error.chars().take(ERROR_CHARS_MAX).collect(),

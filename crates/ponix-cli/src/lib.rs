@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 mod dlq;
+mod payload;
 mod print;
+mod publish;
 mod servers;
 mod status;
 mod streams;
@@ -10,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use ponix_all_in_one::Deployment;
 
 use crate::servers::Servers;
@@ -43,6 +45,11 @@ enum Command {
         #[command(subcommand)]
         command: Box<dlq::Command>,
     },
+    /// Publish one event per line of a file of JSON objects.
+    ///
+    /// Each has `organization_id`, `end_device_id`, `occurred_at` (RFC 3339), `data` (an object) and,
+    /// if the event has one already, `event_id` (a UUID). Ends with 3 if a line was refused.
+    Publish(publish::Args),
     /// Streams and their consumers as a file: check it, compare it, bring the server to it.
     Streams {
         #[command(subcommand)]
@@ -118,6 +125,7 @@ async fn run(cli: Cli, deployment: Deployment) -> anyhow::Result<End> {
     match cli.command {
         Command::Status => status::run(&connect(deployment).await?, json).await,
         Command::Dlq { command } => dlq::run(*command, &connect(deployment).await?, json).await,
+        Command::Publish(args) => publish::run(&args, &connect(deployment).await?, json).await,
         Command::Streams { command } => streams::run(command, deployment, timeout, json).await,
     }
 }
@@ -127,4 +135,33 @@ fn duration(text: &str) -> Result<Duration, String> {
     let wrong = |err: &dyn std::fmt::Display| format!("{err}; write it as 90s, 15m or 1h30m");
     let duration: SignedDuration = text.parse().map_err(|err: jiff::Error| wrong(&err))?;
     Duration::try_from(duration).map_err(|_| wrong(&"must not be negative"))
+}
+
+/// Reads a time, or how long ago it was.
+fn time_or_ago(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    let ago: Result<SignedDuration, _> = text.parse();
+    ago.ok()
+        .and_then(|ago| Timestamp::now().checked_sub(ago).ok())
+        .ok_or_else(|| "write it as 2026-03-01T00:00:00Z, or as 2h for two hours ago".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_absolute_or_ago() {
+        let time_of = |text| time_or_ago(text).map(|time| time.to_string());
+        assert_eq!(
+            time_of("2026-03-01T00:00:00Z").as_deref(),
+            Ok("2026-03-01T00:00:00Z")
+        );
+        let before = time_or_ago("2h").expect("a time");
+        let ago = Timestamp::now().duration_since(before);
+        assert_eq!(ago.as_hours(), 2);
+        assert!(time_of("yesterday").is_err_and(|text| text.contains("2h")));
+    }
 }

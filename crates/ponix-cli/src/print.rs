@@ -41,6 +41,12 @@ pub(crate) fn json(value: &serde_json::Value) {
     line(&value.to_string());
 }
 
+/// Prints an object on a line of its own, and tells whether anybody reads.
+pub(crate) fn try_json(value: &serde_json::Value) -> bool {
+    let mut out = std::io::stdout();
+    writeln!(out, "{value}").and_then(|()| out.flush()).is_ok()
+}
+
 /// Prints a line beside the result.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");

@@ -1,4 +1,3 @@
 //! Runs the real program against real servers.
 
-mod feed;
 mod measure;

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use ponix_nats::async_nats::jetstream::stream::Stream;
 use ponix_nats::{Delivery, KeptLetter, RangeReader, SequenceRange, first_since, held_range};
-use ponix_wire::envelope::v1::ProcessedEnvelope;
-use ponix_wire::{Message as _, covers, header};
+use ponix_wire::{covers, header};
 
 use crate::End;
+use crate::payload::envelope;
 use crate::print;
 use crate::servers::Servers;
+use crate::time_or_ago;
 
 /// Which dead letters; without any of these, all.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -40,10 +41,10 @@ pub(crate) struct Selection {
     #[arg(long)]
     organization: Option<String>,
     /// Kept at this time or later: 2026-03-01T00:00:00Z, or `2h` for two hours ago.
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time_or_ago)]
     since: Option<Timestamp>,
     /// Kept before this time.
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time_or_ago)]
     until: Option<Timestamp>,
 }
 
@@ -250,39 +251,4 @@ fn whose(kept: &KeptLetter, body: &[u8]) -> (Option<String>, Option<String>) {
     let organization = envelope.as_ref().map(|one| one.organization_id.clone());
     let device = envelope.map(|one| one.end_device_id);
     (of_header.or(organization), device)
-}
-
-/// Reads a body as an envelope, if it is one.
-pub(super) fn envelope(body: &[u8]) -> Option<ProcessedEnvelope> {
-    let envelope = ProcessedEnvelope::decode(body).ok()?;
-    (!envelope.organization_id.is_empty() && !envelope.end_device_id.is_empty()).then_some(envelope)
-}
-
-/// Reads a time, or how long ago it was.
-fn time(text: &str) -> Result<Timestamp, String> {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time);
-    }
-    let ago: Result<SignedDuration, _> = text.parse();
-    ago.ok()
-        .and_then(|ago| Timestamp::now().checked_sub(ago).ok())
-        .ok_or_else(|| "write it as 2026-03-01T00:00:00Z, or as 2h for two hours ago".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_absolute_or_ago() {
-        let time_of = |text| time(text).map(|time| time.to_string());
-        assert_eq!(
-            time_of("2026-03-01T00:00:00Z").as_deref(),
-            Ok("2026-03-01T00:00:00Z")
-        );
-        let before = time("2h").expect("a time");
-        let ago = Timestamp::now().duration_since(before);
-        assert_eq!(ago.as_hours(), 2);
-        assert!(time_of("yesterday").is_err_and(|text| text.contains("2h")));
-    }
 }

@@ -32,23 +32,25 @@ pub(crate) async fn ponix(world: &World, args: &[&str]) -> Result<Said> {
 
 /// Runs `ponix` with something on its standard input.
 pub(crate) async fn ponix_with(world: &World, args: &[&str], input: &str) -> Result<Said> {
-    run(&world.nats_servers().url(), args, input).await
+    run(&world.nats_servers().url(), args, input, &[]).await
 }
 
 /// Runs `ponix` on the server at a URL; without one, on none.
 pub(crate) async fn ponix_at(url: &str, args: &[&str]) -> Result<Said> {
-    run(url, args, "").await
+    run(url, args, "", &[]).await
 }
 
-async fn run(url: &str, args: &[&str], input: &str) -> Result<Said> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ponix"));
+/// Runs `ponix` on the server at a URL with further variables.
+pub(crate) async fn run(
+    url: &str,
+    args: &[&str],
+    input: &str,
+    env: &[(&str, String)],
+) -> Result<Said> {
+    let mut command = ponix_command(url, args);
     command
-        .args(args)
-        .env("PONIX_NATS_URL", url)
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .kill_on_drop(true);
+        .envs(env.iter().map(|(name, value)| (name, value)))
+        .stdin(std::process::Stdio::piped());
     let mut child = command.spawn()?;
     let mut stdin = child.stdin.take().context("standard input")?;
     stdin.write_all(input.as_bytes()).await?;
@@ -59,6 +61,18 @@ async fn run(url: &str, args: &[&str], input: &str) -> Result<Said> {
         out: String::from_utf8(output.stdout)?,
         err: String::from_utf8(output.stderr)?,
     })
+}
+
+/// `ponix` on the server at a URL, before it is started.
+pub(crate) fn ponix_command(url: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ponix"));
+    command
+        .args(args)
+        .env("PONIX_NATS_URL", url)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true);
+    command
 }
 
 /// Runs `ponix`, which has to end with 0.

@@ -1,61 +1,72 @@
-//! `feed`: one event per line of a file of JSON objects.
+//! `ponix publish`: one event per line of a file of JSON objects.
 
 mod line;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
-use ponix_nats::envelope_message;
+use anyhow::{Context as _, bail};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use indicatif::ProgressBar;
+use jiff::Timestamp;
+use ponix_nats::{OutgoingMessage, PublishError, Publisher, envelope_message};
+use serde_json::json;
 use tokio::fs::File;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-
-use crate::cli::FeedArgs;
-use crate::clock::now_ns;
-use crate::progress::Progress;
-use crate::publish::Pipeline;
+use tokio_util::sync::CancellationToken;
 
 use self::line::{LINE_BYTES_MAX, LineError, parse};
+use crate::servers::{IN_FLIGHT_MAX, Servers};
+use crate::{End, print};
 
 /// Refused lines are shown up to this many; the rest is counted.
 const SHOWN_MAX: u64 = 100;
+/// The pipeline of events.
+const EVENTS: &str = "envelopes";
 
-/// What became of the lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FeedOutcome {
-    /// Events the stream has.
-    pub(crate) published: u64,
-    /// Lines that are no event.
-    pub(crate) refused: u64,
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// The file; `-` is standard input.
+    file: PathBuf,
 }
 
-/// Publishes every line of the file that is an event, and says which are not.
-///
-/// # Errors
-/// The file or the server cannot be read, or there is no stream. Lines that are refused are no
-/// error here.
-pub(crate) async fn run(args: &FeedArgs) -> Result<FeedOutcome> {
+/// Publishes every line that is an event, and says which are not.
+pub(crate) async fn run(args: &Args, servers: &Servers, json: bool) -> anyhow::Result<End> {
     let (reader, bytes) = open(&args.file).await?;
-    let mut pipeline = Pipeline::connect(&args.nats_url, args.in_flight as usize).await?;
+    let name = &servers.pipeline(EVENTS)?.stream;
+    if servers.stream(name).await?.is_none() {
+        bail!("there is no stream {name}: start ponix-all-in-one first, it makes the stream");
+    }
+    let progress = ProgressBar::new(bytes);
     let mut feed = Feed {
-        progress: Progress::new("bytes read", bytes),
+        publisher: servers.publisher.clone(),
+        progress,
+        published: 0,
         refused: 0,
     };
-    feed.publish_lines(reader, &args.stream, &mut pipeline)
-        .await?;
-    pipeline.finish().await?;
-    let Feed { progress, refused } = feed;
-    if refused > SHOWN_MAX {
-        progress.say(&format!("and {} more refused lines", refused - SHOWN_MAX));
-    }
-    progress.finish();
-    Ok(FeedOutcome {
-        published: pipeline.acked(),
+    feed.publish_lines(reader, name).await?;
+    let Feed {
+        progress,
+        published,
         refused,
-    })
+        ..
+    } = feed;
+    progress.finish_and_clear();
+    if refused > SHOWN_MAX {
+        print::note(&format!("and {} more refused lines", refused - SHOWN_MAX));
+    }
+    if json {
+        print::json(&json!({ "published": published, "refused": refused }));
+    } else {
+        print::line(&format!(
+            "{published} events published, {refused} lines refused"
+        ));
+    }
+    Ok(if refused == 0 { End::Done } else { End::InPart })
 }
 
 /// The file and its length in bytes, 0 if it has none.
-async fn open(path: &Path) -> Result<(Box<dyn AsyncBufRead + Send + Unpin>, u64)> {
+async fn open(path: &Path) -> anyhow::Result<(Box<dyn AsyncBufRead + Send + Unpin>, u64)> {
     if path == Path::new("-") {
         return Ok((Box::new(BufReader::new(tokio::io::stdin())), 0));
     }
@@ -67,7 +78,9 @@ async fn open(path: &Path) -> Result<(Box<dyn AsyncBufRead + Send + Unpin>, u64)
 
 #[derive(Debug)]
 struct Feed {
-    progress: Progress,
+    publisher: Publisher,
+    progress: ProgressBar,
+    published: u64,
     refused: u64,
 }
 
@@ -76,8 +89,8 @@ impl Feed {
         &mut self,
         mut reader: impl AsyncBufRead + Send + Unpin,
         stream: &str,
-        pipeline: &mut Pipeline,
-    ) -> Result<()> {
+    ) -> anyhow::Result<()> {
+        let mut under_way = FuturesUnordered::new();
         let mut bytes_read = 0;
         let mut line = Vec::new();
         for number in 1_u64.. {
@@ -91,13 +104,24 @@ impl Feed {
             if text.is_empty() {
                 continue;
             }
-            let event = parse(text, now_ns())
+            let now_ns = i64::try_from(Timestamp::now().as_nanosecond())?;
+            let event = parse(text, now_ns)
                 .and_then(|envelope| envelope_message(stream, envelope).map_err(LineError::Device));
             match event {
-                Ok(message) => pipeline.send(message).await?,
+                Ok(message) => under_way.push(publish(self.publisher.clone(), message)),
                 Err(error) => self.refuse(number, error),
             }
-            self.progress.set(bytes_read);
+            if under_way.len() >= IN_FLIGHT_MAX
+                && let Some(result) = under_way.next().await
+            {
+                result?;
+                self.published += 1;
+            }
+            self.progress.set_position(bytes_read);
+        }
+        while let Some(result) = under_way.next().await {
+            result?;
+            self.published += 1;
         }
         Ok(())
     }
@@ -106,17 +130,24 @@ impl Feed {
         self.refused += 1;
         if self.refused <= SHOWN_MAX {
             let reason = anyhow::Error::new(error);
-            self.progress.say(&format!("line {number}: {reason:#}"));
+            self.progress
+                .suspend(|| print::note(&format!("line {number}: {reason:#}")));
         }
     }
 }
 
+/// Publishes until the PubAck is there; the id keeps a second try from storing it twice.
+async fn publish(publisher: Publisher, message: OutgoingMessage) -> Result<(), PublishError> {
+    let for_ever = CancellationToken::new();
+    publisher.publish_until_acked(&message, &for_ever).await?;
+    Ok(())
+}
 /// Reads a line, or the beginning of one that is too long; returns how many bytes it has in the
 /// file.
 async fn read_line(
     reader: &mut (impl AsyncBufRead + Send + Unpin),
     line: &mut Vec<u8>,
-) -> Result<u64> {
+) -> anyhow::Result<u64> {
     let limit = LINE_BYTES_MAX as u64 + 2;
     let mut bytes = reader.take(limit).read_until(b'\n', line).await? as u64;
     // What is left of it is read over without being kept.
