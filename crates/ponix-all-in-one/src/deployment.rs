@@ -3,8 +3,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use ponix_clickhouse::ClickHouseConfig;
 use ponix_nats::NatsConfig;
-use ponix_pipeline::Pipeline;
+use ponix_pipeline::{Pipeline, Sink};
 
 use crate::commands::probe;
 use crate::config::{Environment, Reading};
@@ -22,6 +23,10 @@ pub struct Deployment {
     pub admin_addr: SocketAddr,
     /// Every pipeline, whether or not the services here run it.
     pub pipelines: Vec<PipelineStreams>,
+    /// Their documents.
+    pub documents: Vec<Pipeline>,
+    /// How to connect to ClickHouse; `None` when nothing is stored there.
+    pub clickhouse: Option<ClickHouseConfig>,
 }
 
 /// The streams and the consumer of a pipeline.
@@ -61,11 +66,16 @@ impl Deployment {
             .map_err(|problems| wrong(&problems))?;
         let declared = pipelines::load(config.service.pipelines_dir.as_deref())
             .map_err(|problems| wrong(&problems))?;
+        let in_clickhouse = |one: &Pipeline| matches!(one.sink, Sink::Clickhouse(_));
+        let stores = config.clickhouse.enabled || declared.iter().any(in_clickhouse);
+        let documents = pipelines::all(&config, declared);
         Ok(Self {
             nats: config.nats.connection(),
             nats_shown: config.nats.url_shown(),
             admin_addr: config.service.admin_addr,
-            pipelines: streams(&pipelines::all(&config, declared)),
+            pipelines: streams(&documents),
+            clickhouse: stores.then(|| config.clickhouse.client()),
+            documents,
         })
     }
 }

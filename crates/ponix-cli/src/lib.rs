@@ -7,6 +7,7 @@ mod publish;
 mod servers;
 mod status;
 mod streams;
+mod tail;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -45,6 +46,8 @@ enum Command {
         #[command(subcommand)]
         command: Box<dlq::Command>,
     },
+    /// Print events as they come, decoded, a JSON object on each line.
+    Tail(tail::Args),
     /// Publish one event per line of a file of JSON objects.
     ///
     /// Each has `organization_id`, `end_device_id`, `occurred_at` (RFC 3339), `data` (an object) and,
@@ -125,6 +128,7 @@ async fn run(cli: Cli, deployment: Deployment) -> anyhow::Result<End> {
     match cli.command {
         Command::Status => status::run(&connect(deployment).await?, json).await,
         Command::Dlq { command } => dlq::run(*command, &connect(deployment).await?, json).await,
+        Command::Tail(args) => tail::run(&args, &connect(deployment).await?).await,
         Command::Publish(args) => publish::run(&args, &connect(deployment).await?, json).await,
         Command::Streams { command } => streams::run(command, deployment, timeout, json).await,
     }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use ponix_all_in_one::{Deployment, PipelineStreams};
+use ponix_clickhouse::ClickHouseConfig;
 use ponix_nats::async_nats::jetstream;
 use ponix_nats::async_nats::jetstream::context::GetStreamErrorKind;
 use ponix_nats::async_nats::jetstream::stream::Stream;
 use ponix_nats::{ConnectionRole, NatsConfig, NatsMetrics, Publisher, connect, jetstream_context};
+use ponix_pipeline::{DecodeFormat, Limits, Pipeline, RecordDecoder};
 use tokio::time::Instant;
 
 /// Messages that wait for their PubAck at the same time.
@@ -20,6 +22,8 @@ pub(crate) struct Servers {
     pub(crate) context: jetstream::Context,
     pub(crate) publisher: Publisher,
     pub(crate) pipelines: Vec<PipelineStreams>,
+    pub(crate) documents: Vec<Pipeline>,
+    pub(crate) clickhouse: Option<ClickHouseConfig>,
     pub(crate) admin_addr: SocketAddr,
     pub(crate) url: String,
 }
@@ -48,6 +52,8 @@ impl Servers {
             context: jetstream_context(client.clone(), &config),
             publisher: Publisher::new(client, &config, IN_FLIGHT_MAX, metrics),
             pipelines: deployment.pipelines,
+            documents: deployment.documents,
+            clickhouse: deployment.clickhouse,
             admin_addr: deployment.admin_addr,
             url: deployment.nats_shown,
         })
@@ -69,6 +75,28 @@ impl Servers {
                 _ => Err(err).with_context(|| format!("stream {name}")),
             },
         }
+    }
+
+    /// Returns the limits of a pipeline.
+    pub(crate) fn limits(&self, name: &str) -> Option<&Limits> {
+        let found = self.documents.iter().find(|one| one.name == name);
+        found.map(|document| &document.limits)
+    }
+
+    /// Returns what reads the messages of a declared pipeline; `None` for another, and for one that
+    /// reads by entities.
+    ///
+    /// # Errors
+    /// A file that it names cannot be read.
+    pub(crate) fn decoder(&self, name: &str) -> anyhow::Result<Option<RecordDecoder>> {
+        let found = self.documents.iter().find(|one| one.name == name);
+        let reads_alone = |one: &&Pipeline| {
+            !one.is_built_in() && !matches!(one.decode, DecodeFormat::Entity { .. })
+        };
+        Ok(found
+            .filter(reads_alone)
+            .map(RecordDecoder::new)
+            .transpose()?)
     }
 
     /// Returns the pipeline of this name.

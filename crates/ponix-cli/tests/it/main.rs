@@ -6,3 +6,4 @@ mod pulse;
 mod status;
 mod streams;
 mod support;
+mod tail;

@@ -70,20 +70,20 @@ spec:
 "#;
 
 /// A file in a folder of its own.
-struct File {
+pub(crate) struct File {
     folder: TempDir,
     path: PathBuf,
 }
 
 impl File {
-    fn new(text: &str) -> Result<Self> {
+    pub(crate) fn new(text: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("streams.yaml");
         std::fs::write(&path, text)?;
         Ok(Self { folder, path })
     }
 
-    fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.path.to_str().expect("a path of ours")
     }
 
@@ -93,7 +93,7 @@ impl File {
 }
 
 /// A file of some streams.
-fn declared(streams: &str) -> String {
+pub(crate) fn declared(streams: &str) -> String {
     format!(
         "apiVersion: ponix.dev/v1\nkind: Streams\nmetadata: {{ name: t }}\nspec:\n  streams:\n{streams}"
     )
