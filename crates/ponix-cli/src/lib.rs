@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod dlq;
+mod doctor;
+mod http;
 mod payload;
 mod print;
 mod publish;
@@ -46,6 +48,8 @@ enum Command {
         #[command(subcommand)]
         command: Box<dlq::Command>,
     },
+    /// Look for what goes wrong in practice, and say what to do about it.
+    Doctor(doctor::Args),
     /// Print events as they come, decoded, a JSON object on each line.
     Tail(tail::Args),
     /// Publish one event per line of a file of JSON objects.
@@ -128,6 +132,7 @@ async fn run(cli: Cli, deployment: Deployment) -> anyhow::Result<End> {
     match cli.command {
         Command::Status => status::run(&connect(deployment).await?, json).await,
         Command::Dlq { command } => dlq::run(*command, &connect(deployment).await?, json).await,
+        Command::Doctor(args) => doctor::run(&args, &connect(deployment).await?, json).await,
         Command::Tail(args) => tail::run(&args, &connect(deployment).await?).await,
         Command::Publish(args) => publish::run(&args, &connect(deployment).await?, json).await,
         Command::Streams { command } => streams::run(command, deployment, timeout, json).await,
@@ -167,5 +172,51 @@ mod tests {
         let ago = Timestamp::now().duration_since(before);
         assert_eq!(ago.as_hours(), 2);
         assert!(time_of("yesterday").is_err_and(|text| text.contains("2h")));
+    }
+
+    /// Splits as a shell does, as far as the documents go: quotes, and what ends a command.
+    fn commands(line: &str) -> Vec<Vec<String>> {
+        let line = line.split(" #").next().unwrap_or_default();
+        let (mut commands, mut quote) = (vec![Vec::new()], None);
+        let mut word = String::new();
+        for c in line.chars().chain([' ']) {
+            match (quote, c) {
+                (Some(mark), c) if c == mark => quote = None,
+                (None, '\'' | '"') => quote = Some(c),
+                (None, ' ') if word.is_empty() => {}
+                (None, ' ') if ["&&", "|", ">"].contains(&&word[..]) => {
+                    word.clear();
+                    commands.push(Vec::new());
+                }
+                (None, ' ') => commands
+                    .last_mut()
+                    .expect("there is one")
+                    .push(std::mem::take(&mut word)),
+                (_, c) => word.push(c),
+            }
+        }
+        commands
+    }
+
+    #[test]
+    fn every_command_of_the_documents_exists() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut count = 0;
+        for document in ["docs/operations.md", "examples/pulse/README.md"] {
+            let text = std::fs::read_to_string(root.join(document)).expect("the document");
+            let lines = text.lines().flat_map(commands);
+            for words in lines {
+                let words = words.iter().skip_while(|word| word.starts_with("PONIX_"));
+                let words: Vec<_> = words.collect();
+                if words.first().is_none_or(|word| *word != "ponix") || words.len() < 2 {
+                    continue;
+                }
+                if let Err(err) = Cli::try_parse_from(&words) {
+                    panic!("{document}: {words:?}: {err}");
+                }
+                count += 1;
+            }
+        }
+        assert!(count > 30, "only {count} were found");
     }
 }

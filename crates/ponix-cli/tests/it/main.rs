@@ -1,6 +1,7 @@
 //! `ponix` against real servers and a real service.
 
 mod dlq;
+mod doctor;
 mod publish;
 mod pulse;
 mod status;
