@@ -26,13 +26,7 @@ const STARTUP_MARGIN: Duration = Duration::from_millis(500);
 /// Runs the service until a signal or a failure ends it.
 pub(crate) async fn run(config: Config, pipelines: Vec<Pipeline>, signals: Signals) -> Outcome {
     let mut registry = Registry::default();
-    let metrics = Metrics {
-        nats: NatsMetrics::register(&mut registry),
-        clickhouse: ClickHouseMetrics::register(&mut registry),
-        ingest: IngestMetrics::register(&mut registry),
-        postgres: PostgresMetrics::register(&mut registry),
-        messages: MessageMetrics::register(&mut registry),
-    };
+    let metrics = Metrics::register(&mut registry);
     let service = &config.service;
     let runner = Runner::new()
         .with_signals(signals)
@@ -63,6 +57,18 @@ struct Metrics {
     ingest: IngestMetrics,
     postgres: PostgresMetrics,
     messages: MessageMetrics,
+}
+
+impl Metrics {
+    fn register(registry: &mut Registry) -> Self {
+        Self {
+            nats: NatsMetrics::register(registry),
+            clickhouse: ClickHouseMetrics::register(registry),
+            ingest: IngestMetrics::register(registry),
+            postgres: PostgresMetrics::register(registry),
+            messages: MessageMetrics::register(registry),
+        }
+    }
 }
 
 /// Stores → NATS → pipelines. Every step may be repeated.
@@ -131,3 +137,6 @@ async fn start(
     readiness.started(parts);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
