@@ -281,3 +281,52 @@ async fn its_files_are_right_and_say_the_same() -> Result<()> {
     );
     Ok(())
 }
+
+/// The script against a stand-in for `nats` that keeps what it has made in a file.
+#[test]
+fn the_script_makes_what_is_missing_and_stops_at_the_first_error() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    const STAND_IN: &str = r#"#!/usr/bin/env bash
+echo "$*" >> "$FOLDER/calls"
+case "$*" in
+  *"$FAILS"*) exit 7 ;;
+  "stream ls --names") cat "$FOLDER/streams" 2>/dev/null || true ;;
+  "consumer ls "*) cat "$FOLDER/consumers" 2>/dev/null || true ;;
+  "stream add "*) echo "$3" >> "$FOLDER/streams" ;;
+  "consumer add "*) echo "$4" >> "$FOLDER/consumers" ;;
+esac
+"#;
+    let folder = tempfile::tempdir()?;
+    let stand_in = folder.path().join("nats");
+    std::fs::write(&stand_in, STAND_IN)?;
+    std::fs::set_permissions(&stand_in, std::fs::Permissions::from_mode(0o755))?;
+    let run = |fails: &str| -> Result<(Option<i32>, String)> {
+        let status = std::process::Command::new("bash")
+            .arg(example("init-streams.sh"))
+            .env("NATS_CLI", &stand_in)
+            .env("FOLDER", folder.path())
+            .env("FAILS", fails)
+            .status()?;
+        let calls = std::fs::read_to_string(folder.path().join("calls"))?;
+        std::fs::remove_file(folder.path().join("calls"))?;
+        Ok((status.code(), calls))
+    };
+    let count = |calls: &str, what: &str| calls.lines().filter(|l| l.starts_with(what)).count();
+    let (code, calls) = run("no such call")?;
+    assert_eq!(code, Some(0), "{calls}");
+    let made = (count(&calls, "stream add"), count(&calls, "consumer add"));
+    assert_eq!(made, (4, 4), "{calls}");
+    let (code, calls) = run("no such call")?;
+    assert_eq!(code, Some(0), "{calls}");
+    let again = (count(&calls, "stream edit"), count(&calls, "consumer edit"));
+    assert_eq!(again, (4, 4), "{calls}");
+    assert_eq!(count(&calls, "stream add"), 0, "{calls}");
+    // The script it replaces went on, and ROUTES was never there.
+    for fails in ["account info", "stream edit ROUTES"] {
+        let (code, calls) = run(fails)?;
+        assert_eq!(code, Some(7), "{calls}");
+        assert_eq!(count(&calls, "consumer"), 0, "{calls}");
+    }
+    Ok(())
+}
