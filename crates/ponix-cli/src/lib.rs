@@ -6,6 +6,7 @@ mod http;
 mod payload;
 mod print;
 mod publish;
+mod replay;
 mod servers;
 mod status;
 mod streams;
@@ -52,6 +53,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Print events as they come, decoded, a JSON object on each line.
     Tail(tail::Args),
+    /// Send history through its pipeline again; into the same table it changes nothing that is there.
+    Replay(replay::Args),
     /// Publish one event per line of a file of JSON objects.
     ///
     /// Each has `organization_id`, `end_device_id`, `occurred_at` (RFC 3339), `data` (an object) and,
@@ -134,6 +137,7 @@ async fn run(cli: Cli, deployment: Deployment) -> anyhow::Result<End> {
         Command::Dlq { command } => dlq::run(*command, &connect(deployment).await?, json).await,
         Command::Doctor(args) => doctor::run(&args, &connect(deployment).await?, json).await,
         Command::Tail(args) => tail::run(&args, &connect(deployment).await?).await,
+        Command::Replay(args) => replay::run(&args, &connect(deployment).await?, json).await,
         Command::Publish(args) => publish::run(&args, &connect(deployment).await?, json).await,
         Command::Streams { command } => streams::run(command, deployment, timeout, json).await,
     }

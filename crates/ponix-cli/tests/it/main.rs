@@ -4,6 +4,7 @@ mod dlq;
 mod doctor;
 mod publish;
 mod pulse;
+mod replay;
 mod status;
 mod streams;
 mod support;
