@@ -2,6 +2,7 @@
 
 mod clickhouse;
 mod monitoring;
+mod service;
 mod streams;
 
 use serde_json::json;
@@ -70,9 +71,10 @@ pub(crate) async fn run(args: &Args, servers: &Servers, json: bool) -> anyhow::R
     let monitoring = args.monitoring.clone();
     let monitoring = monitoring.or_else(|| monitoring::default_address(servers));
     // What is written to a single disk alone hangs on when that is synced.
-    let single_copies = streams::look(servers, &mut findings).await?;
+    let single_copies = streams::look(servers, &mut findings).await;
     monitoring::look(monitoring.as_deref(), single_copies, servers, &mut findings).await;
     clickhouse::look(servers, &mut findings).await;
+    service::look(servers, &mut findings).await;
     let Findings(mut findings) = findings;
     findings.sort_by_key(|finding| !finding.is_wrong);
     let wrong = findings.iter().filter(|finding| finding.is_wrong).count();

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use jiff::Timestamp;
 use ponix_all_in_one::PipelineStreams;
 use ponix_nats::async_nats::jetstream::consumer::Info;
+use ponix_nats::async_nats::jetstream::context::ConsumerInfoErrorKind;
 use ponix_nats::async_nats::jetstream::stream::{DiscardPolicy, Stream};
 use ponix_nats::message_from;
 use ponix_pipeline::Limits;
@@ -20,36 +22,17 @@ const NEARLY_FULL: f64 = 0.8;
 const VERSION_WANTED: (u64, u64) = (2, 14);
 
 /// Looks at the streams of every pipeline; returns those that have a single copy.
-pub(super) async fn look(
-    servers: &Servers,
-    findings: &mut Findings,
-) -> anyhow::Result<Vec<String>> {
+pub(super) async fn look(servers: &Servers, findings: &mut Findings) -> Vec<String> {
     let mut single_copies = Vec::new();
     for pipeline in &servers.pipelines {
-        let Some(stream) = servers.stream(&pipeline.stream).await? else {
-            let (name, stream) = (&pipeline.name, &pipeline.stream);
-            findings.note(
-                format!("pipeline {name}"),
-                format!("there is no stream {stream}"),
-                "it never ran here; its first start makes the stream",
-            );
-            continue;
-        };
-        if stream.cached_info().config.num_replicas == 1 {
-            single_copies.push(pipeline.stream.clone());
-        }
-        look_at_stream(&stream, findings);
-        match stream.consumer_info(&pipeline.consumer).await {
-            Ok(info) => {
-                let limits = servers.limits(&pipeline.name);
-                let lag = lag(&stream, &info).await?;
-                look_at_consumer(pipeline, &stream, &info, limits, lag, findings);
-            }
-            Err(_) => findings.wrong(
+        let looked = look_at_pipeline(pipeline, servers, &mut single_copies, findings).await;
+        if let Err(err) = looked {
+            let (stream, consumer) = (&pipeline.stream, &pipeline.consumer);
+            findings.wrong(
                 format!("pipeline {}", pipeline.name),
-                format!("there is no consumer {}: nothing reads stream {}", pipeline.consumer, pipeline.stream),
-                "start a worker, which makes it; with other settings, name them as the pipeline does",
-            ),
+                format!("cannot be looked at: {err:#}"),
+                format!("may the user use $JS.API.STREAM.INFO.{stream}, $JS.API.STREAM.MSG.GET.{stream} and $JS.API.CONSUMER.INFO.{stream}.{consumer}?"),
+            );
         }
     }
     let version = servers.context.client().server_info().version;
@@ -60,7 +43,45 @@ pub(super) async fn look(
             "workers put it right when they see it; servers from 2.14 on do by themselves",
         );
     }
-    Ok(single_copies)
+    single_copies
+}
+
+async fn look_at_pipeline(
+    pipeline: &PipelineStreams,
+    servers: &Servers,
+    single_copies: &mut Vec<String>,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let about = format!("pipeline {}", pipeline.name);
+    let Some(stream) = servers.stream(&pipeline.stream).await? else {
+        findings.note(
+            about,
+            format!("there is no stream {}", pipeline.stream),
+            "it never ran here; its first start makes the stream",
+        );
+        return Ok(());
+    };
+    if stream.cached_info().config.num_replicas == 1 {
+        single_copies.push(pipeline.stream.clone());
+    }
+    look_at_stream(&stream, findings);
+    match stream.consumer_info(&pipeline.consumer).await {
+        Ok(info) => {
+            let limits = servers.limits(&pipeline.name);
+            let lag = lag(&stream, &info).await?;
+            look_at_consumer(pipeline, &stream, &info, limits, lag, findings);
+        }
+        Err(err) if err.kind() == ConsumerInfoErrorKind::NotFound => findings.wrong(
+            about,
+            format!(
+                "there is no consumer {}: nothing reads stream {}",
+                pipeline.consumer, pipeline.stream
+            ),
+            "start a worker, which makes it; with other settings, name them as the pipeline does",
+        ),
+        Err(err) => return Err(err).context("consumer"),
+    }
+    Ok(())
 }
 
 fn look_at_stream(stream: &Stream, findings: &mut Findings) {

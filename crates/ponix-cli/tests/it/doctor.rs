@@ -197,3 +197,38 @@ async fn what_cannot_be_seen_or_read_is_said() -> Result<()> {
     assert!(said.out.ends_with("to be known\n"), "{said:?}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_that_are_missing_are_named() -> Result<()> {
+    let users = "authorization { users: [{ user: u, password: p, \
+                 permissions: { publish: { deny: [\"$JS.API.STREAM.INFO.>\"] } } }] }\n";
+    let nats = Nats::builder().config(users).start().await?;
+    let url = nats.url().replace("nats://", "nats://u:p@");
+    let args = [
+        "doctor",
+        "--json",
+        "--timeout",
+        "500ms",
+        "--monitoring",
+        "127.0.0.1:1",
+    ];
+    let said = run(
+        &url,
+        &args,
+        "",
+        &[("PONIX_CLICKHOUSE_ENABLED", "false".to_owned())],
+    )
+    .await?;
+    assert_eq!(said.code, Some(3), "{said:?}");
+    let found = said.objects();
+    assert!(
+        has(&found, "pipeline envelopes", "cannot be looked at", true),
+        "{said:?}"
+    );
+    let advice = found[0]["advice"].as_str().unwrap_or_default();
+    assert!(
+        advice.contains("$JS.API.STREAM.INFO.processed_envelopes"),
+        "{said:?}"
+    );
+    Ok(())
+}
