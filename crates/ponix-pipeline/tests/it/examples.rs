@@ -46,6 +46,12 @@ fn the_documents_of_the_bench_are_as_their_tests_say() {
     assert_eq!(tests_of("../bench/pipelines"), 1);
 }
 
+#[cfg(feature = "vrl")]
+#[test]
+fn the_document_of_the_bench_with_a_program_is_as_its_test_says() {
+    assert_eq!(tests_of("../bench/pipelines/vrl"), 1);
+}
+
 #[test]
 fn the_document_of_the_first_ten_minutes_is_right() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/pipelines.md");
