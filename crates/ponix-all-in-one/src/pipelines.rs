@@ -22,9 +22,9 @@ use ponix_pipeline::{
 };
 
 use self::envelope_decoder::EnvelopeDecoder;
-use self::message_decoder::MessageDecoder;
 use crate::config::Config;
 
+pub(crate) use self::message_decoder::MessageDecoder;
 pub(crate) use self::message_metrics::MessageMetrics;
 pub(crate) use self::sinks::{postgres_table_config, table_config};
 pub(crate) use self::source::open_stream;
@@ -125,7 +125,7 @@ pub(crate) fn with_default(config: &Config, catalog: Catalog) -> anyhow::Result<
     }
 }
 
-fn message_decoder(config: &Config, catalog: &Arc<Catalog>) -> MessageDecoder {
+pub(crate) fn message_decoder(config: &Config, catalog: &Arc<Catalog>) -> MessageDecoder {
     let decoder = MessageDecoder::new(Arc::clone(catalog));
     decoder.for_organization(&config.ingest.organization)
 }

@@ -1,7 +1,7 @@
 //! What became of each message.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -38,6 +38,32 @@ pub(crate) struct StatusRow<'a> {
 }
 
 impl Postgres {
+    /// Returns which of these messages are processed, each with its organization. What is processed
+    /// was stored in the transaction that says so.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn processed(
+        &self,
+        message_ids: &[Uuid],
+    ) -> Result<HashMap<Uuid, Option<String>>, StoreError> {
+        const SQL: &str = "SELECT message_id, organization FROM message_claims \
+             JOIN message_status USING (message_id, received_at) \
+             WHERE message_id = ANY($1) AND status = 'processed'";
+        self.within(async {
+            let client = self.client().await?;
+            let statement = client.prepare_cached(SQL).await?;
+            let rows = client.query(&statement, &[&message_ids]).await?;
+            client.give_back();
+            let row = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+            rows.iter().map(row).collect()
+        })
+        .await
+    }
+
     /// Notes that messages were accepted, unless more is known of them already.
     ///
     /// # Errors

@@ -7,6 +7,10 @@ mod sink;
 pub use self::columns::TableError;
 pub use self::sink::TableSink;
 
+use uuid::Uuid;
+
+use crate::row_id::row_id;
+
 /// What a document says of its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableConfig {
@@ -31,6 +35,12 @@ pub enum UnknownFields {
 }
 
 impl TableConfig {
+    /// Returns the id that a record is claimed by, which is its message's id in the statuses. Those
+    /// of different tables, and of raw messages, never meet.
+    pub fn claim_id(&self, identity: Uuid) -> Uuid {
+        row_id(identity, &quoted_table(&self.table), 0)
+    }
+
     /// Returns the statement that makes the table, where its columns are declared.
     pub fn ddl(&self) -> Option<String> {
         use std::fmt::Write as _;

@@ -1,7 +1,8 @@
 //! `ponix-all-in-one reconcile`: is every settled event stored exactly once?
 //!
-//! Reads the stream below the consumer's ack floor and looks each event up in the table and in the
-//! dead letters, by all that makes it one there: organizations and devices may choose the same ids.
+//! Reads the stream below the consumer's ack floor and looks each event up in the table, or among the
+//! statuses in PostgreSQL, and in the dead letters, by all that makes it one there: organizations and
+//! devices may choose the same ids.
 //! It trusts nothing that the consumer says of itself.
 
 mod report;
@@ -11,14 +12,13 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ponix_clickhouse::Client as ClickHouseClient;
 use ponix_nats::async_nats::jetstream::Context;
 use ponix_nats::async_nats::jetstream::stream::Stream;
 use ponix_nats::{
     ConnectionRole, KeptLetter, NatsMetrics, RangeReader, SequenceRange, connect, first_since,
     held_range, jetstream_context,
 };
-use ponix_pipeline::{Message, Pipeline, Sink};
+use ponix_pipeline::{Message, Pipeline};
 use ponix_runner::{Outcome, Signals};
 use ponix_wire::{covers, timestamp_from_rfc3339, timestamp_to_ns};
 use tokio::time::Instant;
@@ -35,7 +35,7 @@ const PROGRESS_PERIOD: Duration = Duration::from_secs(2);
 /// What to look at.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct What {
-    /// A pipeline; every one that stores in ClickHouse without.
+    /// A pipeline; every one that this service would run without.
     #[arg(long = "pipeline", value_name = "NAME")]
     pipelines: Vec<String>,
     /// Publish time to begin with, such as 2026-03-01T00:00:00Z; the oldest message without.
@@ -64,14 +64,9 @@ async fn reconcile(config: &Config, what: &What) -> anyhow::Result<Outcome> {
     let metrics = NatsMetrics::unregistered();
     let client = connect(&nats, ConnectionRole::Consume, &metrics, deadline).await?;
     let context = jetstream_context(client, &nats);
-    let clickhouse = ClickHouseClient::new(&config.clickhouse.client())?;
-    clickhouse
-        .ping()
-        .await
-        .context("clickhouse cannot be asked")?;
     let mut outcome = Outcome::Clean;
     for pipeline in pipelines {
-        let report = match Store::of(&pipeline, clickhouse.clone()).await {
+        let report = match Store::of(config, &pipeline).await {
             Ok(store) => reconcile_one(&context, &pipeline, &store, what).await,
             Err(err) => Err(err),
         };
@@ -93,9 +88,7 @@ async fn reconcile(config: &Config, what: &What) -> anyhow::Result<Outcome> {
 /// Returns the pipelines to look at.
 fn chosen(config: &Config, what: &What, all: &[Pipeline]) -> anyhow::Result<Vec<Pipeline>> {
     if what.pipelines.is_empty() {
-        let mut run = pipelines::run_by(config, all);
-        run.retain(|one| matches!(one.sink, Sink::Clickhouse(_)));
-        return Ok(run);
+        return Ok(pipelines::run_by(config, all));
     }
     let by_name = what.pipelines.iter().map(|name| {
         let found = pipelines::named(all, name).cloned();

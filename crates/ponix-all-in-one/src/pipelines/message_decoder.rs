@@ -32,17 +32,23 @@ impl MessageDecoder {
         self.organization = Some(organization.to_owned());
         self
     }
+
+    /// Reads a message, which is a row even where it fits no entity.
+    pub(crate) fn row(&self, message: &Message<'_>) -> MessageRow {
+        let mut row = match Wrapped::of(message) {
+            Some(wrapped) => wrapped.incoming(self, message),
+            None => incoming(&self.catalog, message),
+        };
+        row.organization = row.organization.or_else(|| self.organization.clone());
+        row
+    }
 }
 
 impl Decode for MessageDecoder {
     type Row = MessageRow;
 
     fn decode(&self, message: &Message<'_>) -> Result<Decoded<MessageRow>, DecodeError> {
-        let mut row = match Wrapped::of(message) {
-            Some(wrapped) => wrapped.incoming(self, message),
-            None => incoming(&self.catalog, message),
-        };
-        row.organization = row.organization.or_else(|| self.organization.clone());
+        let row = self.row(message);
         Ok(Decoded::Row {
             identity: row.message_id,
             row,

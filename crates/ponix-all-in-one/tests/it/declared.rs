@@ -353,4 +353,17 @@ async fn readings_may_go_into_a_table_of_postgresql_each_once() {
         .unwrap();
     assert_eq!(dead.get_info().await.unwrap().state.messages, 1);
     again.stop().await;
+    let reconcile = || start().args(&["reconcile"]).env("PONIX_LOG_LEVEL", "error");
+    let (code, report) = reconcile().run().await;
+    assert_eq!(code, 0, "{report}");
+    for line in ["stored           51", "dead letters     1"] {
+        assert!(report.lines().any(|l| l == line), "{line}: {report}");
+    }
+    // Its row alone does not tell whose it is.
+    number("WITH gone AS (DELETE FROM message_claims WHERE message_id = (SELECT min(message_id::text)::uuid FROM message_status WHERE status = 'processed') RETURNING 1) SELECT count(*) FROM gone")
+        .await
+        .unwrap();
+    let (code, report) = reconcile().run().await;
+    assert_eq!(code, 1, "{report}");
+    assert!(report.contains("\nlost             1\n"), "{report}");
 }

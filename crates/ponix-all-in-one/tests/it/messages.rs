@@ -197,6 +197,37 @@ async fn the_same_key_is_one_row_however_often_it_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reconcile_finds_each_message_processed_or_dead() {
+    let pipeline = Pipeline::new("message_reconcile").await;
+    let service = pipeline.service().start_ready().await;
+    for key in 1..=3 {
+        let line = CUSTOMER.replace("C|1|", &format!("C|{key}|"));
+        assert_eq!(send(&service, TEXT, &line).await["status"], "processed");
+    }
+    let status = send(&service, TEXT, "C|not a key|Customer#1").await;
+    assert_eq!(status["status"], "failed");
+    service.stop().await;
+    let reconcile = || {
+        let arguments = ["reconcile", "--pipeline", "messages"];
+        let command = pipeline.service().args(&arguments);
+        command.env("PONIX_LOG_LEVEL", "error")
+    };
+    let (code, report) = reconcile().run().await;
+    assert_eq!(code, 0, "{report}");
+    for line in ["stored           3", "dead letters     1"] {
+        assert!(report.lines().any(|l| l == line), "{line}: {report}");
+    }
+
+    let forget = "DELETE FROM message_status WHERE message_id = (SELECT max(message_id::text)::uuid \
+                  FROM message_status WHERE status = 'processed')";
+    pipeline.client.execute(forget, &[]).await.unwrap();
+    let (code, report) = reconcile().run().await;
+    assert_eq!(code, 1, "{report}");
+    assert!(report.contains("\nlost             1\n"), "{report}");
+    assert!(report.contains("organization \"example-org\""), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_id_that_two_organizations_choose_is_the_firsts_and_the_other_a_dead_letter() {
     let pipeline = Pipeline::new("messages_two").await;
     let keys = tempfile::NamedTempFile::new().unwrap();
@@ -326,6 +357,13 @@ async fn kills_of_worker_and_servers_lose_and_double_nothing() {
     let dead = context.get_stream("MESSAGES_dlq").await.unwrap();
     assert_eq!(dead.cached_info().state.messages, u64::from(batches));
     service.stop().await;
+    let reconcile = ["reconcile", "--pipeline", "messages"];
+    let (code, report) = pipeline.service().args(&reconcile).run().await;
+    assert_eq!(code, 0, "{report}");
+    assert!(
+        report.contains(&format!("stored           {good}\n")),
+        "{report}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,6 @@ use super::line::{Line, shown, text};
 use super::{TableConfig, TableError};
 use crate::claims::claim;
 use crate::error::{is_about_rows, shortened};
-use crate::row_id::row_id;
 use crate::status::{self, StatusRow};
 use crate::storable_time::storable_time;
 use crate::write::{ask_again, keep_as_they_are};
@@ -58,7 +57,10 @@ impl TableSink {
         postgres
             .ensure_days(records.iter().map(received_at))
             .await?;
-        let ids: Vec<_> = records.iter().map(|record| self.claim_id(record)).collect();
+        let ids: Vec<_> = records
+            .iter()
+            .map(|record| self.table.config.claim_id(record.identity))
+            .collect();
         // In the order of the ids: everybody claims in that order.
         let mut firsts: BTreeMap<Uuid, usize> = BTreeMap::new();
         for (index, id) in ids.iter().enumerate() {
@@ -108,11 +110,6 @@ impl TableSink {
             }
         };
         Ok(ids.iter().enumerate().map(answer).collect())
-    }
-
-    /// Claims of different tables, and those of raw messages, must not meet.
-    fn claim_id(&self, record: &Record) -> Uuid {
-        row_id(record.identity, &self.table.name, 0)
     }
 
     fn status(&self, id: Uuid, received_at: OffsetDateTime) -> StatusRow<'_> {

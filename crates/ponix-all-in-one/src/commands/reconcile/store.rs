@@ -10,15 +10,31 @@ use ponix_clickhouse::{
 };
 use ponix_nats::decode_message;
 use ponix_pipeline::{Decode as _, Decoded, Message, Pipeline, RecordDecoder};
+use ponix_postgres::table::TableConfig as TableConfigOfPostgres;
+use ponix_postgres::{Postgres, PostgresMetrics};
 use uuid::Uuid;
 
-use crate::pipelines::{Writer, table_config};
+use crate::config::Config;
+use crate::pipelines::{
+    self, MessageDecoder, Writer, catalog, postgres_table_config, table_config,
+};
 
 /// How the messages of a pipeline are read, and where they are looked up.
 #[derive(Debug)]
 pub(super) enum Store {
     Envelopes(Box<ClickHouseClient>),
     Table(Box<RecordDecoder>, Box<table::Identities>),
+    /// Statuses in PostgreSQL, each committed with what it tells of.
+    Statuses(Box<Reader>, Postgres),
+}
+
+/// How the messages of a pipeline into PostgreSQL are read.
+#[derive(Debug)]
+pub(super) enum Reader {
+    /// Into a table, whose claims are by its name.
+    Records(RecordDecoder, TableConfigOfPostgres),
+    /// Into the tables of entities.
+    Messages(MessageDecoder),
 }
 
 /// An event as its table knows it, or a message that cannot be stored.
@@ -26,6 +42,8 @@ pub(super) enum Store {
 pub(super) enum Event {
     Envelope(EventKey),
     Row(RowKey),
+    /// Its id among the statuses, and whose it is.
+    Message(Uuid, Option<String>),
     /// Its identity, and a hash of its body.
     Undecodable(Uuid, u64),
 }
@@ -60,6 +78,10 @@ impl fmt::Display for Event {
                 key.event_id, key.organization_id, key.end_device_id
             ),
             Self::Row(key) => f.write_str(&key.shown),
+            Self::Message(id, None) => write!(f, "{id}"),
+            Self::Message(id, Some(organization)) => {
+                write!(f, "{id} organization {organization:?}")
+            }
             Self::Undecodable(event_id, _) => write!(f, "{event_id} that cannot be stored"),
         }
     }
@@ -75,17 +97,22 @@ pub(super) enum Fit {
 
 impl Store {
     /// Looks at the table of a pipeline; creates none.
-    pub(super) async fn of(
-        pipeline: &Pipeline,
-        clickhouse: ClickHouseClient,
-    ) -> anyhow::Result<Self> {
+    pub(super) async fn of(config: &Config, pipeline: &Pipeline) -> anyhow::Result<Self> {
         let sink = match Writer::of(pipeline)? {
-            Writer::Envelopes => return Ok(Self::Envelopes(Box::new(clickhouse))),
+            Writer::Envelopes => return Ok(Self::Envelopes(clickhouse(config).await?.into())),
             Writer::Table(sink) => sink,
-            Writer::Entities(_) | Writer::PostgresTable => {
-                bail!("its rows are in PostgreSQL, and only tables of ClickHouse are looked into")
+            Writer::Entities(dir) => {
+                let decoder = pipelines::message_decoder(config, &catalog(config, dir)?.into());
+                let reader = Reader::Messages(decoder).into();
+                return Ok(Self::Statuses(reader, postgres(config).await?));
+            }
+            Writer::PostgresTable => {
+                let table = postgres_table_config(&pipeline.sink).context("no table")?;
+                let reader = Reader::Records(RecordDecoder::new(pipeline)?, table).into();
+                return Ok(Self::Statuses(reader, postgres(config).await?));
             }
         };
+        let clickhouse = clickhouse(config).await?;
         let config = TableConfig {
             schema: table::Schema::Require,
             ..table_config(pipeline, sink)
@@ -136,6 +163,7 @@ impl Store {
                 let event = event.unwrap_or_else(|| undecodable(message.identity, message));
                 Some((event, fit))
             }
+            Self::Statuses(reader, _) => reader.read(message),
         }
     }
 
@@ -176,8 +204,77 @@ impl Store {
                 }
                 Ok(found)
             }
+            Self::Statuses(_, postgres) => {
+                let ids: Vec<Uuid> = events
+                    .iter()
+                    .filter_map(|event| match event {
+                        Event::Message(id, _) => Some(*id),
+                        _ => None,
+                    })
+                    .collect();
+                let found = postgres.processed(&ids).await;
+                let found = found.context("postgresql cannot be asked")?;
+                let is_stored = |event: &Event| {
+                    let Event::Message(id, organization) = event else {
+                        return false;
+                    };
+                    // One id is one organization's: another's message with it is a dead letter.
+                    found.get(id).is_some_and(|owner| {
+                        owner.is_none() || organization.is_none() || owner == organization
+                    })
+                };
+                let presence = events.iter().map(|event| {
+                    let rows = u64::from(is_stored(event));
+                    Presence {
+                        copies: rows,
+                        readable: rows,
+                    }
+                });
+                Ok(presence.collect())
+            }
         }
     }
+}
+
+impl Reader {
+    fn read(&self, message: &Message<'_>) -> Option<(Event, Fit)> {
+        match self {
+            Self::Records(decoder, table) => match decoder.decode(message) {
+                Ok(Decoded::Row { identity, .. }) => {
+                    let event = Event::Message(table.claim_id(identity), None);
+                    Some((event, Fit::Fits))
+                }
+                Ok(Decoded::Dropped) => None,
+                Err(_) => Some((undecodable(message.identity, message), Fit::Misfit)),
+            },
+            Self::Messages(decoder) => {
+                let row = decoder.row(message);
+                // By the entities as they are now.
+                let fit = if row.parsed.is_ok() {
+                    Fit::Fits
+                } else {
+                    Fit::Misfit
+                };
+                Some((Event::Message(row.message_id, row.organization), fit))
+            }
+        }
+    }
+}
+
+async fn clickhouse(config: &Config) -> anyhow::Result<ClickHouseClient> {
+    let clickhouse = ClickHouseClient::new(&config.clickhouse.client())?;
+    let answer = clickhouse.ping().await;
+    answer.context("clickhouse cannot be asked")?;
+    Ok(clickhouse)
+}
+
+async fn postgres(config: &Config) -> anyhow::Result<Postgres> {
+    let client = config.postgres.client();
+    let client = client.context("PONIX_POSTGRES_URL is not set")?;
+    let postgres = Postgres::connect(client, PostgresMetrics::default())?;
+    let answer = postgres.ping().await;
+    answer.context("postgresql cannot be asked")?;
+    Ok(postgres)
 }
 
 /// Returns what a message is that the table does not take: itself alone, for another event with
