@@ -13,11 +13,11 @@ nats=${NATS_CLI:-nats}
 # Fails when there is no server, which must not look like a stream that is missing.
 "$nats" account info >/dev/null
 
-# stream NAME SUBJECTS RETENTION AGE BYTES PER_SUBJECT DISCARD
+# stream NAME SUBJECTS RETENTION AGE BYTES PER_SUBJECT DISCARD DESCRIPTION
 stream() {
-  local name=$1 subjects=$2 retention=$3 age=$4 bytes=$5 per_subject=$6 discard=$7
+  local name=$1 subjects=$2 retention=$3 age=$4 bytes=$5 per_subject=$6 discard=$7 description=$8
   local settings=(
-    --subjects="$subjects" --max-age="$age" --max-bytes="$bytes"
+    --description="$description" --subjects="$subjects" --max-age="$age" --max-bytes="$bytes"
     --max-msgs-per-subject="$per_subject" --discard="$discard"
     --dupe-window=2m --replicas=1 --compression=none --allow-direct
     --no-allow-rollup --no-deny-delete --no-deny-purge
@@ -46,10 +46,14 @@ consumer() {
 
 mib=$((1024 * 1024))
 
-stream TELEMETRY 'telemetry.>' limits 1h $((1024 * mib)) 100000 old
-stream SHADOW 'shadow.>' limits 1h $((256 * mib)) 10000 old
-stream COMMANDS 'commands.>' limits 1h $((256 * mib)) 10000 old
-stream ROUTES 'routes.>' work 24h $((512 * mib)) -1 new
+stream TELEMETRY 'telemetry.>' limits 1h $((1024 * mib)) 100000 old \
+  'Readings of devices, on telemetry.{tenant_id}'
+stream SHADOW 'shadow.>' limits 1h $((256 * mib)) 10000 old \
+  'What is known of each device, on shadow.{tenant_id}.{device_id}'
+stream COMMANDS 'commands.>' limits 1h $((256 * mib)) 10000 old \
+  'What devices are told, on commands.{tenant_id}.{device_id}'
+stream ROUTES 'routes.>' work 24h $((512 * mib)) -1 new \
+  'Deliveries to other systems, each done once'
 
 consumer TELEMETRY ingest-workers 'telemetry.>' 30s 3 1000
 consumer SHADOW ingest-shadow '' 30s -1 1000

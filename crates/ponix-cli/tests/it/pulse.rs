@@ -330,3 +330,29 @@ esac
     }
     Ok(())
 }
+
+/// The script with the real `nats`, where it is installed: what it makes is what the file declares.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_script_makes_what_the_file_declares() -> Result<()> {
+    if std::process::Command::new("nats")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        println!("skipped: nats is not on PATH");
+        return Ok(());
+    }
+    let nats = ponix_stack::Nats::start().await?;
+    for _ in 0..2 {
+        let script = tokio::process::Command::new("bash")
+            .arg(example("init-streams.sh"))
+            .env("NATS_URL", nats.url())
+            .output()
+            .await?;
+        ensure!(script.status.success(), "{script:?}");
+    }
+    let file = example("streams.yaml");
+    let args = ["streams", "plan", file.to_str().context("a path")?];
+    assert_eq!(ok(&nats.url(), &args).await?.out, NOTHING);
+    Ok(())
+}
