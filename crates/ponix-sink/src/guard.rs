@@ -239,6 +239,35 @@ mod tests {
     }
 
     #[test]
+    fn what_still_lies_in_the_window_counts() {
+        let guard = RejectGuard::default();
+        assert!(admit(&guard, 1_000, 0, Control::Stored));
+        assert!(admit(&guard, 5, 5, Control::Stored));
+        // The first write leaves the window, the refusals do not.
+        assert!(admit(&guard, 995, 0, Control::Stored));
+        assert_eq!(guard.allowance(1_000, Around::default()), 100 - 5);
+    }
+
+    #[test]
+    fn an_error_tells_how_many_of_how_many_and_what_to_look_at() {
+        let guard = RejectGuard::default();
+        assert!(admit(&guard, 5, 5, Control::Stored));
+        for (control, told) in [
+            (Control::Stored, "a row stored before is still taken"),
+            (Control::Unknown, "no row was stored before"),
+            (Control::Refused, "look at the table's constraints"),
+        ] {
+            let refused = guard.admit(2, refused(2), Around::default(), control);
+            let text = refused.expect_err("7 of 7").to_string();
+            assert!(
+                text.starts_with("7 of 7 rows are refused with code 469"),
+                "{text}"
+            );
+            assert!(text.contains(told), "{text}");
+        }
+    }
+
+    #[test]
     fn codes_are_counted_apart() {
         let guard = RejectGuard::default();
         assert!(admit(&guard, 5, 5, Control::Stored));
