@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use ponix_nats::{Cleaning, Janitor};
+use ponix_wire::now_ns;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-use crate::clock::now_ns;
 
 /// Time between two looks: a stream may fill up between two purges that are due.
 const LOOK_PERIOD: Duration = Duration::from_secs(2);

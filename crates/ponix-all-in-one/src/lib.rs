@@ -3,7 +3,6 @@
 mod activity;
 mod admin;
 mod cli;
-mod clock;
 mod commands;
 mod config;
 mod deployment;

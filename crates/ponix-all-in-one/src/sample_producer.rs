@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ponix_nats::{Publisher, envelope_message};
-use ponix_wire::{EnvelopeBuilder, json_to_struct, timestamp_from_ns};
+use ponix_wire::{EnvelopeBuilder, json_to_struct, now_ns, timestamp_from_ns};
 use serde_json::{Map, Value, json};
 use sysinfo::{Disks, Networks, System};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-
-use crate::clock::now_ns;
 
 const ORGANIZATION_ID: &str = "example-org";
 

@@ -14,7 +14,7 @@ use ponix_nats::{
     jetstream_context,
 };
 use ponix_sink::{Around, Attempt, RejectGuard, Sink as _};
-use ponix_wire::decode_envelope;
+use ponix_wire::{decode_envelope, now_ns};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -22,7 +22,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::CeilingsArgs;
-use crate::clock::now_ns;
 use crate::events::Events;
 use crate::progress::say;
 use crate::publish::{Pipeline, nats_config};

@@ -2,16 +2,14 @@
 
 use ponix_nats::OutgoingMessage;
 use ponix_nats::async_nats::HeaderMap;
-use ponix_wire::encode_token;
 use ponix_wire::envelope::v1::ProcessedEnvelope;
 use ponix_wire::value::Kind;
 use ponix_wire::{Message as _, Struct, Value, timestamp_from_ns};
+use ponix_wire::{encode_token, now_ns};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value as Json;
 use uuid::Uuid;
-
-use crate::clock::now_ns;
 
 const ORGANIZATIONS: u64 = 10;
 const FIRMWARES: [&str; 3] = [
@@ -196,7 +194,7 @@ mod tests {
     use ponix_wire::decode_envelope;
 
     use super::Events;
-    use crate::clock::now_ns;
+    use ponix_wire::now_ns;
 
     #[test]
     fn events_are_real_shaped() {

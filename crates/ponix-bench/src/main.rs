@@ -2,7 +2,6 @@
 
 mod ceilings;
 mod cli;
-mod clock;
 mod declared;
 mod events;
 mod http;

@@ -3,7 +3,6 @@
 mod answer;
 mod auth;
 mod body;
-mod clock;
 mod config;
 mod document;
 mod doors;

@@ -11,7 +11,10 @@ use axum::extract::{Extension, Path, RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use ponix_wire::message::{Format, MessageStatus};
+use ponix_wire::{
+    message::{Format, MessageStatus},
+    now_ns,
+};
 use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -22,7 +25,6 @@ use self::query::Query;
 use crate::answer::{self, BatchAnswer, IdName};
 use crate::auth::Credential;
 use crate::body;
-use crate::clock::now_ns;
 use crate::error::{ApiError, ErrorBody};
 use crate::identity::idempotency_key;
 use crate::message::MessageEncoder;

@@ -5,6 +5,7 @@ mod schemas;
 use std::sync::Arc;
 
 use axum::Router;
+use ponix_wire::now_ns;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use utoipa::OpenApi;
@@ -17,7 +18,6 @@ pub(crate) use self::schemas::{
     ProtobufBody, Readings, TakenWord, UnknownWord,
 };
 use crate::answer::{BatchAnswer, LineResult};
-use crate::clock::now_ns;
 use crate::doors::{DocumentAccepted, DocumentsAnswer, Door};
 use crate::envelopes::{EnvelopeAccepted, EnvelopeBody, EnvelopesAnswer};
 use crate::error::ErrorBody;

@@ -71,7 +71,7 @@ fn dead_letter(err: &DecodeError) -> DeadLetter {
     };
     DeadLetter {
         reason,
-        error: crate::retry::chain(err),
+        error: ponix_wire::error_chain(err),
         event_id: None,
     }
 }

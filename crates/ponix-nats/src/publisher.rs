@@ -254,7 +254,7 @@ impl Publisher {
             if give_up.is_cancelled() {
                 return Err(PublishError::GaveUp);
             }
-            tracing::warn!(error = %crate::retry::chain(&err), "event not stored yet, sending again");
+            tracing::warn!(error = %ponix_wire::error_chain(&err), "event not stored yet, sending again");
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_pause()) => {}
                 () = give_up.cancelled() => return Err(PublishError::GaveUp),

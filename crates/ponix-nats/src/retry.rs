@@ -54,15 +54,6 @@ impl LogGate {
     }
 }
 
-/// An error and its causes, separated by colons.
-pub(crate) fn chain(err: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(err), |err| err.source());
-    let mut parts: Vec<String> = causes.map(ToString::to_string).collect();
-    // Some errors print their source themselves.
-    parts.dedup_by(|later, earlier| earlier.ends_with(later.as_str()));
-    parts.join(": ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,13 +26,13 @@ pub use crate::check::check_envelope;
 pub use crate::convert::{INTEGER_EXACT_MAX, json_to_struct, json_to_value};
 pub use crate::dead_letter::DeadLetterReason;
 pub use crate::decode::{DecodedEnvelope, OCCURRED_AT_AHEAD_MAX_NS, decode_envelope};
-pub use crate::error::{ConversionError, DecodeError, DecodeErrorKind};
+pub use crate::error::{ConversionError, DecodeError, DecodeErrorKind, error_chain};
 pub use crate::json::{JsonError, JsonReader, JsonRules, JsonTree, MISSING};
 pub use crate::json_envelope::JsonEnvelope;
 pub use crate::subject::{
     TOKEN_BYTES_MAX, TokenError, covers, encode_token, overlap, subject_problem,
 };
-pub use crate::timestamp::{timestamp_from_ns, timestamp_from_rfc3339, timestamp_to_ns};
+pub use crate::timestamp::{now_ns, timestamp_from_ns, timestamp_from_rfc3339, timestamp_to_ns};
 pub use crate::transcode::DATA_DEPTH_MAX;
 pub use crate::wire::WireError;
 

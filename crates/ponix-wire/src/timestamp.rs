@@ -1,5 +1,7 @@
 //! Timestamps: protobuf's pair of seconds and nanoseconds, and nanoseconds since 1970.
 
+use std::time::SystemTime;
+
 use prost_types::Timestamp;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -7,6 +9,14 @@ use time::format_description::well_known::Rfc3339;
 use crate::ConversionError;
 
 const NS_PER_S: i64 = 1_000_000_000;
+
+/// Returns the time of the machine's clock, nanoseconds since 1970. What becomes of an event never
+/// depends on it.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(i64::MAX)
+}
 
 /// Converts nanoseconds since 1970-01-01T00:00:00Z, which may be negative.
 pub fn timestamp_from_ns(ns: i64) -> Timestamp {

@@ -1,13 +1,12 @@
 //! What the worker of the messages counts.
 
 use ponix_postgres::{MessageOutcome, MessageRow};
+use ponix_wire::now_ns;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-
-use crate::clock::now_ns;
 
 /// Counters of the worker. Clones share them.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ use async_nats::{Client, Subject};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use ponix_wire::error_chain;
 use tokio_util::sync::CancellationToken;
 
 use crate::dead_letters::DeadLetters;
@@ -15,7 +16,6 @@ use crate::failpoint;
 use crate::metrics::ConsumerMetrics;
 use crate::processing_result::{DeadLetter, Disposition};
 use crate::publisher::{PublishError, PublishErrorClass};
-use crate::retry::chain;
 
 /// Dead letters that wait for their PubAck at the same time.
 const DEAD_LETTERS_IN_FLIGHT: usize = 256;
@@ -155,7 +155,7 @@ impl<L: Link> Settler<L> {
             );
         }
         if let Some(err) = last_error {
-            tracing::error!(messages = total - kept_total, error = %chain(&err), "the dead letters cannot take messages, they are delivered again");
+            tracing::error!(messages = total - kept_total, error = %error_chain(&err), "the dead letters cannot take messages, they are delivered again");
         }
         answers
     }

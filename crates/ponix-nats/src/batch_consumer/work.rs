@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use ponix_wire::{DeadLetterReason, error_chain};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -17,8 +18,7 @@ use crate::delivery::{Batch, Delivery};
 use crate::failpoint;
 use crate::metrics::ConsumerMetrics;
 use crate::processing_result::{DeadLetter, Disposition, ProcessingResult};
-use crate::retry::{Backoff, LogGate, chain};
-use ponix_wire::DeadLetterReason;
+use crate::retry::{Backoff, LogGate};
 
 /// What every batch task needs.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
         let dispositions = match self.process_or_hold(&mut open, give_up).await {
             Ok(dispositions) => dispositions,
             Err(err) => {
-                tracing::error!(messages = open.rest().len(), error = %chain(&err), "a batch failed");
+                tracing::error!(messages = open.rest().len(), error = %error_chain(&err), "a batch failed");
                 self.dispositions_after_failure(open.rest(), &err, give_up)
                     .await
             }
@@ -134,7 +134,7 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
                 }
                 Err(err) => return Err(err),
             };
-            let reason = chain(&*source);
+            let reason = error_chain(&*source);
             let pause = backoff.next_pause();
             self.log_held(open.rest().len(), pause, waiting_helps, &reason);
             hold.get_or_insert_with(|| self.hold()).set_reason(reason);
@@ -237,7 +237,7 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
             error: format!(
                 "failed alone on delivery {}: {}",
                 message.deliveries(),
-                chain(err)
+                error_chain(err)
             ),
             event_id: None,
         })

@@ -19,20 +19,8 @@ fn decode(message: &Message<'_>) -> Result<DecodedEnvelope, DecodeError> {
             DecodeErrorKind::MissingField => Reason::MissingField,
             DecodeErrorKind::Value => Reason::Value,
         };
-        DecodeError::new(reason, chain(&err))
+        DecodeError::new(reason, ponix_wire::error_chain(&err))
     })
-}
-
-/// An error with its sources.
-fn chain(err: &dyn std::error::Error) -> String {
-    let mut text = err.to_string();
-    let mut source = err.source();
-    while let Some(err) = source {
-        text.push_str(": ");
-        text.push_str(&err.to_string());
-        source = err.source();
-    }
-    text
 }
 
 /// The fields of envelopes: `organization_id`, `end_device_id`, `occurred_at`, `processed_at`, `data`.
