@@ -113,6 +113,29 @@ fn refusals_for_different_reasons_are_not_alike() {
 }
 
 #[test]
+fn as_many_as_allowed_are_found_and_one_more_ends_the_search() {
+    let bad = [10, 35, 60, 85];
+    let found = run(100, 4, usize::MAX, 1, |row| {
+        bad.contains(&row).then_some(117)
+    });
+    assert_eq!((found.alike, found.rejected.len()), (None, 4));
+    let ended = run(100, 3, usize::MAX, 1, |row| {
+        bad.contains(&row).then_some(117)
+    });
+    assert_eq!(ended.alike, Some(Alike { code: 117, rows: 4 }));
+    // Four ranges are refused, which is enough: no row has to be sent alone.
+    assert!(ended.rejected.is_empty(), "{ended:?}");
+}
+
+#[test]
+fn a_sample_seldom_takes_fewer_than_allowed_for_more() {
+    let bad = |row: usize| ((row * 7_919 + 13) % 100 < 4).then_some(117);
+    let ended = |seed| run(5_000, 250, usize::MAX, seed, bad).alike.is_some();
+    let wrong = (0..40).filter(|seed| ended(*seed)).count();
+    assert!(wrong <= 3, "{wrong} of 40 at 4 %, where 5 % are allowed");
+}
+
+#[test]
 fn a_single_row_cannot_be_halved() {
     let mut search = Search::new(1, 0);
     let mut rng = StdRng::seed_from_u64(1);
