@@ -10,6 +10,7 @@ mod intake;
 mod interleavings;
 #[cfg(test)]
 mod model;
+mod notice;
 mod open;
 mod pull;
 mod settle;

@@ -115,6 +115,18 @@ async fn bad_messages_of_every_kind_are_kept_and_the_rest_of_the_batch_is_stored
     let service = world.service().start_ready().await;
     world.settled().await;
     world.assert_events(51).await;
+    // A line for each reason, not for each message.
+    let lines = service.log_lines("messages moved to the dead letters");
+    assert!((3..=9).contains(&lines.len()), "{lines:#?}");
+    let missing = lines.iter().find(|line| line.contains("missing_field"));
+    let missing = missing.unwrap();
+    for part in [
+        "subject=\"dead_letters_kinds.",
+        "is missing",
+        "show=\"ponix dlq ls --reason missing_field\"",
+    ] {
+        assert!(missing.contains(part), "{part} is not in {missing}");
+    }
     let count = bad.len() as u64;
     let metrics = service
         .metrics_when("all settled", |m| m.balance().1 == 51 + count)

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::hold::Held;
+use super::notice::Notices;
 use super::pull::{PullEnd, Source};
 use super::settle::{Link, Settler};
 use super::work::Work;
@@ -49,6 +50,7 @@ impl<P: BatchProcessor, S: Source, L: Link> Intake<P, S, L> {
             link,
             nak_delay: settings.nak_delay,
             metrics: metrics.clone(),
+            notices: Notices::default(),
         };
         let work = Arc::new(Work {
             processor,

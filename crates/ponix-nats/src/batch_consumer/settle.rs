@@ -10,6 +10,7 @@ use futures::stream::FuturesUnordered;
 use ponix_wire::error_chain;
 use tokio_util::sync::CancellationToken;
 
+use super::notice::{KeptOfBatch, Notices};
 use crate::dead_letters::DeadLetters;
 use crate::delivery::{Batch, Delivery};
 use crate::failpoint;
@@ -76,6 +77,7 @@ pub(super) struct Settler<L> {
     pub(super) link: L,
     pub(super) nak_delay: Duration,
     pub(super) metrics: ConsumerMetrics,
+    pub(super) notices: Notices,
 }
 
 impl<L: Link> Settler<L> {
@@ -114,7 +116,7 @@ impl<L: Link> Settler<L> {
         let total = dead.len();
         let mut answers = Vec::with_capacity(total);
         let mut last_error = None;
-        let mut first = None;
+        let mut of_batch = KeptOfBatch::default();
         let mut waiting = dead.into_iter();
         let mut keeping: FuturesUnordered<_> = waiting
             .by_ref()
@@ -128,9 +130,8 @@ impl<L: Link> Settler<L> {
                 Ok(()) => {
                     kept_total += 1;
                     answers.push((delivery, AckKind::Term));
-                    let reason = dead_letter.reason.as_str();
-                    self.metrics.count_dead_letter(reason);
-                    first.get_or_insert((reason, delivery.stream_sequence()));
+                    self.metrics.count_dead_letter(dead_letter.reason.as_str());
+                    of_batch.add(delivery, dead_letter);
                 }
                 Err(err) => {
                     answers.push((delivery, self.nak()));
@@ -145,17 +146,14 @@ impl<L: Link> Settler<L> {
             }
         }
         answers.extend(waiting.map(|(delivery, _)| (delivery, self.nak())));
-        if let Some((reason, sequence)) = first {
-            // The error text may quote the payload: it is with the dead letter, not in the log.
-            tracing::warn!(
-                messages = kept_total,
-                reason,
-                sequence,
-                "messages moved to the dead letters, reason and sequence are the first one's"
-            );
-        }
+        self.notices.kept(of_batch);
         if let Some(err) = last_error {
-            tracing::error!(messages = total - kept_total, error = %error_chain(&err), "the dead letters cannot take messages, they are delivered again");
+            let what_to_do = if err.is_store_refusal() {
+                "their stream is full: look at them with `ponix dlq ls`, put them back or discard them, or give the stream more bytes"
+            } else {
+                "look at the connection and at the stream of the dead letters"
+            };
+            tracing::error!(messages = total - kept_total, error = %error_chain(&err), what_to_do, "the dead letters cannot take messages, they are delivered again");
         }
         answers
     }

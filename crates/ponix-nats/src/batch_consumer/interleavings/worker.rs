@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::state::{BAD, Message, STREAM, Standing, State, identity, position};
 use super::{Bug, Interleavings};
 use crate::batch_consumer::hold::Held;
+use crate::batch_consumer::notice::Notices;
 use crate::batch_consumer::settle::{Link, Settler};
 use crate::batch_consumer::work::Work;
 use crate::batch_consumer::{BatchProcessor, BatchSettings, ProcessError};
@@ -103,6 +104,7 @@ pub(super) fn step(model: Interleavings, state: &mut State, worker: usize, how: 
         link: outside.clone(),
         nak_delay: settings.nak_delay,
         metrics: metrics.clone(),
+        notices: Notices::default(),
     };
     let product = Work {
         processor: outside.clone(),
