@@ -2,6 +2,7 @@
 
 mod activity;
 mod admin;
+mod build_info;
 mod cli;
 mod commands;
 mod config;

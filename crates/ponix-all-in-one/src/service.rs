@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use crate::admin::Admin;
+use crate::build_info;
 use crate::config::Config;
 use crate::http::{self, Ways};
 use crate::nats::Nats;
@@ -26,6 +27,7 @@ const STARTUP_MARGIN: Duration = Duration::from_millis(500);
 /// Runs the service until a signal or a failure ends it.
 pub(crate) async fn run(config: Config, pipelines: Vec<Pipeline>, signals: Signals) -> Outcome {
     let mut registry = Registry::default();
+    build_info::register(&mut registry);
     let metrics = Metrics::register(&mut registry);
     let service = &config.service;
     let runner = Runner::new()

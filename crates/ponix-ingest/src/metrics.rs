@@ -201,13 +201,19 @@ impl IngestMetrics {
 
     fn register_messages(&self, registry: &mut Registry) {
         registry.register(
-            "messages_published",
+            "ponix_ingest_messages_accepted",
             "Raw messages that JetStream has acknowledged, or the database without it",
+            self.messages.accepted.clone(),
+        );
+        // Names of before, for a version.
+        registry.register(
+            "messages_published",
+            "Now ponix_ingest_messages_accepted",
             self.messages.accepted.clone(),
         );
         registry.register(
             "nats_publish_latency_seconds",
-            "From publish to PubAck",
+            "Now ponix_ingest_publish_latency_seconds",
             self.publish_latency.clone(),
         );
         registry.register(

@@ -29,13 +29,24 @@ impl MessageMetrics {
             latency: Histogram::new(exponential_buckets(0.001, 2.0, 26)),
         };
         registry.register(
-            "messages_processed",
+            "ponix_messages_settled",
             "Raw messages that the worker has settled, by the status they got",
             metrics.processed.clone(),
         );
         registry.register(
-            "message_processing_latency_seconds",
+            "ponix_messages_latency_seconds",
             "From a message's coming in to the commit of its rows",
+            metrics.latency.clone(),
+        );
+        // Names of before, for a version.
+        registry.register(
+            "messages_processed",
+            "Now ponix_messages_settled",
+            metrics.processed.clone(),
+        );
+        registry.register(
+            "message_processing_latency_seconds",
+            "Now ponix_messages_latency_seconds",
             metrics.latency.clone(),
         );
         metrics

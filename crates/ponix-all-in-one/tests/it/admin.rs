@@ -5,6 +5,14 @@ use ponix_stack::{Mode, Proxy, eventually};
 
 use crate::support::{SOON, Service, ServiceBuilder, World, numbered};
 
+/// Names that do not begin with `ponix_`; each has a successor that does.
+const OLD_NAMES: [&str; 4] = [
+    "messages_published",
+    "messages_processed",
+    "message_processing_latency_seconds",
+    "nats_publish_latency_seconds",
+];
+
 async fn probe(service: &Service) -> (i32, String) {
     let probe = ServiceBuilder::new().args(&["probe"]);
     let addr = service.admin_addr();
@@ -29,6 +37,11 @@ async fn every_endpoint_answers() {
     let (status, metrics) = service.get("/metrics").await.unwrap();
     assert_eq!(status, 200);
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+    let version = format!(
+        "ponix_build_info{{version=\"{}\"}} 1",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert!(metrics.lines().any(|line| line == version), "{metrics}");
     service.stop().await;
     assert_eq!(probe(&service).await.0, 1);
 }
@@ -105,10 +118,9 @@ async fn names_and_labels_are_in_snake_case() {
     let mut labels = 0;
     for sample in text.lines().filter(|line| !line.starts_with('#')) {
         let name = sample.split(['{', ' ']).next().unwrap();
-        // Raw messages have the names that their dashboards know.
-        let is_ours = ["ponix_", "messages_", "message_", "nats_"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix));
+        // The names of before are there for a version.
+        let is_ours =
+            name.starts_with("ponix_") || OLD_NAMES.iter().any(|old| name.starts_with(old));
         assert!(is_ours && is_snake_case(name), "{sample}");
         let inside = sample
             .split_once('{')
@@ -117,7 +129,7 @@ async fn names_and_labels_are_in_snake_case() {
             let (name, value) = label.split_once('=').unwrap();
             // Bounds of a histogram are numbers.
             assert!(
-                name == "le" || is_snake_case(value.trim_matches('"')),
+                ["le", "version"].contains(&name) || is_snake_case(value.trim_matches('"')),
                 "{sample}"
             );
             labels += 1;

@@ -133,10 +133,10 @@ async fn an_order_with_line_items_becomes_rows_and_is_processed() {
         .unwrap();
     assert_eq!(row.get::<_, String>(0), "172799.49");
     let metrics = service.metrics().await;
-    assert_eq!(metrics.sum("messages_published_total"), 2);
-    let processed = "messages_processed_total{status=\"processed\"}";
+    assert_eq!(metrics.sum("ponix_ingest_messages_accepted_total"), 2);
+    let processed = "ponix_messages_settled_total{status=\"processed\"}";
     assert_eq!(metrics.get(processed), 2);
-    assert_eq!(metrics.sum("message_processing_latency_seconds_count"), 2);
+    assert_eq!(metrics.sum("ponix_messages_latency_seconds_count"), 2);
     assert_eq!(
         (row.get::<_, String>(1), row.get::<_, i64>(2)),
         ("1,2,3".to_owned(), 3)
