@@ -14,6 +14,7 @@ mod nats;
 mod offline;
 mod pipelines;
 mod readiness;
+mod remedy;
 mod retry;
 mod sample_producer;
 mod service;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::remedy;
+
 /// Pause between attempts, and so the least time between two log lines.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -33,15 +35,20 @@ where
             Ok(value) => return Ok(value),
             Err(err) => err,
         };
-        if !is_transient(&err) {
-            return Err(err.into());
+        let waiting_helps = is_transient(&err);
+        let error = format!("{:#}", anyhow::Error::from(err));
+        let error = match remedy::of(&error) {
+            Some(remedy) => format!("{error}; {remedy}"),
+            None => error,
+        };
+        if !waiting_helps {
+            return Err(anyhow::Error::msg(error));
         }
         if Instant::now() + PAUSE >= deadline {
             let waited_secs = started.elapsed().as_secs();
             let context = format!("{what}: gave up after {attempts} attempts in {waited_secs} s");
-            return Err(anyhow::Error::from(err).context(context));
+            return Err(anyhow::Error::msg(error).context(context));
         }
-        let error = format!("{:#}", anyhow::Error::from(err));
         tracing::warn!(attempts, error, "{what}: not ready yet, trying again");
         tokio::time::sleep(PAUSE).await;
     }

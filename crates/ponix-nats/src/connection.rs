@@ -67,7 +67,7 @@ pub enum ConnectError {
     },
     /// The server refused the login.
     #[error(
-        "NATS at {servers} refused the login ({auth}): check user, password, token or credentials"
+        "NATS at {servers} refused the login ({auth}): check user and password in PONIX_NATS_URL or PONIX_NATS_USER and PONIX_NATS_PASSWORD, PONIX_NATS_TOKEN or PONIX_NATS_CREDENTIALS"
     )]
     Refused {
         /// Hosts that were tried.
@@ -77,7 +77,8 @@ pub enum ConnectError {
     },
     /// No server answered in time.
     #[error(
-        "no NATS server answered at {servers} in {waited_secs} s ({attempts} attempts, the last: {last})"
+        "no NATS server answered at {servers} in {waited_secs} s ({attempts} attempts, the last: {last}); {}",
+        what_to_do(last)
     )]
     Unreachable {
         /// Hosts that were tried.
@@ -164,7 +165,7 @@ pub async fn connect(
                 last,
             });
         }
-        tracing::warn!(%servers, attempts, error = %last, "no connection to nats yet, trying again");
+        tracing::warn!(%servers, attempts, error = %last, what_to_do = what_to_do(&last), "no connection to nats yet, trying again");
         tokio::time::sleep(RETRY_PAUSE).await;
     };
     if !client.is_server_compatible(VERSION_MIN.0, VERSION_MIN.1, 0) {
@@ -238,6 +239,22 @@ const fn auth_name(auth: &NatsAuth) -> &'static str {
         NatsAuth::Token(_) => "token",
         NatsAuth::CredentialsFile(_) => "credentials file",
         NatsAuth::NKey(_) => "NKey",
+    }
+}
+
+/// What to do, by what an attempt ended with.
+fn what_to_do(last: &str) -> &'static str {
+    let has = |words: &str| last.contains(words);
+    if has("Connection refused") {
+        "nothing listens there: start nats-server, or set its host and port in PONIX_NATS_URL"
+    } else if has("failed to lookup address") {
+        "there is no such host: set it in PONIX_NATS_URL"
+    } else if has("InvalidContentType") {
+        "the server speaks no TLS at this port: write nats:// in PONIX_NATS_URL, without PONIX_NATS_TLS_REQUIRED"
+    } else if has("invalid peer certificate") {
+        "the server's certificate is not trusted here: name its authority in PONIX_NATS_TLS_CA"
+    } else {
+        "look at PONIX_NATS_URL, and whether NATS listens there"
     }
 }
 

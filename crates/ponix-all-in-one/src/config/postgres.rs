@@ -62,6 +62,14 @@ impl PostgresVariables {
         name.map(|name| format!("postgres {name}"))
     }
 
+    /// Returns host, port and database of the URL.
+    pub(crate) fn url_shown(&self) -> &str {
+        let url = self.url.as_deref().unwrap_or_default();
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+        rest.split('?').next().unwrap_or_default()
+    }
+
     /// Returns the client's part; `None` when the pipeline is not wanted.
     pub(crate) fn client(&self) -> Option<PostgresConfig> {
         Some(PostgresConfig {

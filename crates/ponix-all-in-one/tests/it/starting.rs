@@ -32,6 +32,7 @@ async fn a_clickhouse_that_is_not_there_is_awaited_and_then_told() {
         "gave up after",
         "attempts in",
         "no connection",
+        "nothing listens there: start ClickHouse, or set its host and port in PONIX_CLICKHOUSE_URL",
     ] {
         assert!(told.contains(part), "{part} is not in {told}");
     }
@@ -55,7 +56,9 @@ async fn a_nats_that_is_not_there_is_awaited_and_then_told() {
     assert!((1..=4).contains(&waiting.count()), "{log}");
     let told = log.lines().find(|line| line.contains("ERROR")).unwrap();
     let servers = format!("no NATS server answered at {}", nobody.addr());
-    for part in [servers.as_str(), "attempts"] {
+    let remedy =
+        "nothing listens there: start nats-server, or set its host and port in PONIX_NATS_URL";
+    for part in [servers.as_str(), "attempts", remedy] {
         assert!(told.contains(part), "{part} is not in {told}");
     }
     assert!(!log.contains("geheim"), "{log}");
