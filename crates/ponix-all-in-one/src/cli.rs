@@ -4,11 +4,12 @@
 
 use std::fmt::Display;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use ponix_runner::Outcome;
 
+use crate::Program;
 use crate::commands::reconcile::What;
 use crate::config::{Reading, Setting, markdown, variables};
 
@@ -22,6 +23,23 @@ use crate::config::{Reading, Setting, markdown, variables};
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+}
+
+impl Cli {
+    /// Reads the command line of a program.
+    ///
+    /// # Errors
+    /// What is wrong with it, or the help that it asks for.
+    pub(crate) fn of(program: Program) -> Result<Self, clap::Error> {
+        let command = Self::command();
+        let command = match program {
+            Program::AllInOne => command.name("ponix-all-in-one"),
+            Program::Ingest => command.name("ponix-ingest").about(
+                "Ponix's HTTP API alone: takes events and raw messages into JetStream, for workers elsewhere",
+            ),
+        };
+        Self::from_arg_matches(&command.try_get_matches()?)
+    }
 }
 
 /// What the binary does; without one it runs the service.
@@ -155,13 +173,13 @@ pub(crate) fn usage(err: &clap::Error) -> Outcome {
 
 /// Prints one line for an error before there is a log.
 pub(crate) fn fail(text: &str) -> Outcome {
-    error_line(&format!("ponix-all-in-one: {text}"));
+    error_line(&format!("{}: {text}", program()));
     Outcome::Failed
 }
 
 /// Lists what is wrong with the configuration.
 pub(crate) fn wrong_configuration(problems: &dyn Display) -> Outcome {
-    error_line("ponix-all-in-one: the configuration is wrong:");
+    error_line(&format!("{}: the configuration is wrong:", program()));
     for line in problems.to_string().lines() {
         error_line(&format!("  {line}"));
     }
@@ -207,4 +225,14 @@ pub(crate) fn line(text: &str) {
 /// Prints one line beside the result.
 pub(crate) fn error_line(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// The name that this program was called by.
+fn program() -> String {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let name = called.as_deref().and_then(Path::file_name);
+    name.map_or_else(
+        || "ponix".into(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }

@@ -20,7 +20,6 @@ mod sample_producer;
 mod service;
 mod store_health;
 
-use clap::Parser as _;
 pub use ponix_runner::Outcome;
 
 pub use crate::deployment::{Deployment, DeploymentError, PipelineStreams, readiness};
@@ -71,7 +70,7 @@ async fn run(program: Program) -> Outcome {
         Ok(signals) => signals,
         Err(err) => return cli::fail(&format!("cannot handle signals: {err}")),
     };
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::of(program) {
         Ok(cli) => cli,
         Err(err) => return cli::usage(&err),
     };

@@ -15,6 +15,25 @@ fn check_config() -> ServiceBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_program_speaks_of_itself() {
+    let ingest = || ServiceBuilder::new().binary(env!("CARGO_BIN_EXE_ponix-ingest"));
+    let (code, help) = ingest().args(&["--help"]).run().await;
+    assert_eq!(code, 0, "{help}");
+    assert!(help.contains("Usage: ponix-ingest"), "{help}");
+    assert!(help.contains("HTTP API alone"), "{help}");
+    let (_, version) = ingest().args(&["--version"]).run().await;
+    assert!(version.starts_with("ponix-ingest "), "{version}");
+    let (_, help) = ServiceBuilder::new().args(&["--help"]).run().await;
+    assert!(help.contains("Usage: ponix-all-in-one"), "{help}");
+    let (code, log) = ingest().env("PONIX_ADMIN_ADDR", "here").run().await;
+    assert_eq!(code, 64, "{log}");
+    assert!(
+        log.contains("ponix-ingest: the configuration is wrong:"),
+        "{log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_config_prints_the_effective_values_without_secrets() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "geheim\n").unwrap();
