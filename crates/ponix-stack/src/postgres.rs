@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -183,6 +183,17 @@ impl PostgresBuilder {
         let folder = Folder::of(NAME, self.data_dir.as_deref())?;
         let data = folder.path().join("data");
         let run_as = unprivileged()?;
+        if let Some(run_as) = run_as {
+            let path = folder.path();
+            if let Some(closed) = closed_to(path, run_as)? {
+                let (path, closed) = (path.display(), closed.display());
+                bail!(
+                    "PostgreSQL does not run as root but as the user {}, who may not enter {closed}, which leads to its data in {path}: \
+                     allow it (chmod o+x {closed}), or keep the data elsewhere (scripts/up: PONIX_UP_DATA_DIR)",
+                    name_of(run_as)
+                );
+            }
+        }
         if !data.join("PG_VERSION").exists() {
             self.make_data(&bin, folder.path(), &data, run_as).await?;
         }
@@ -296,6 +307,35 @@ fn unprivileged() -> Result<Option<RunAs>> {
         }
     }
     bail!("PostgreSQL does not run as root, and there is no user postgres or nobody")
+}
+
+/// The first folder on the way to `path` that this user may not enter.
+fn closed_to(path: &Path, user: RunAs) -> Result<Option<PathBuf>> {
+    let mut way: Vec<&Path> = path.ancestors().collect();
+    way.reverse();
+    for folder in way {
+        let what = || format!("look at {}", folder.display());
+        let found = fs::metadata(folder).with_context(what)?;
+        let bit = if found.uid() == user.uid {
+            0o100
+        } else if found.gid() == user.gid {
+            0o010
+        } else {
+            0o001
+        };
+        if found.mode() & bit == 0 {
+            return Ok(Some(folder.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+fn name_of(user: RunAs) -> String {
+    let found = User::from_uid(nix::unistd::Uid::from_raw(user.uid));
+    match found {
+        Ok(Some(found)) => found.name,
+        _ => user.uid.to_string(),
+    }
 }
 
 async fn run_to_end(builder: ProcessBuilder) -> Result<()> {

@@ -64,6 +64,22 @@ async fn a_given_folder_is_used_again() {
     assert_eq!(sql(&second, "SELECT n FROM t"), "42");
 }
 
+#[tokio::test]
+async fn a_folder_that_its_user_may_not_enter_is_named() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: PostgreSQL runs as who we are, unless that is root");
+        return;
+    }
+    let closed = tempfile::tempdir_in("/tmp").unwrap();
+    let own = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(closed.path(), own).unwrap();
+    let started = Postgres::builder().data_dir(closed.path().join("data"));
+    let error = format!("{:#}", started.start().await.unwrap_err());
+    let told = format!("who may not enter {}, which leads", closed.path().display());
+    assert!(error.contains(&told), "{error}");
+    assert!(error.contains("PONIX_UP_DATA_DIR"), "{error}");
+}
+
 /// A client that stays connected.
 struct Session {
     psql: Child,
