@@ -139,6 +139,55 @@ async fn a_signal_stops_everything() {
     }
 }
 
+/// What a shell prints for a line that was pasted into it.
+async fn pasted(command: &str) -> String {
+    let output = tokio::process::Command::new("sh")
+        .args(["-c", command])
+        .output()
+        .await
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn the_commands_that_it_prints_send_an_event_and_find_it() {
+    let up = Up::start().await;
+    let commands = eventually("three commands", SOON, || async {
+        let log = up.log();
+        let found = log.lines().filter(|line| line.starts_with("curl "));
+        <[String; 3]>::try_from(found.map(str::to_owned).collect::<Vec<_>>()).map_err(|_| log)
+    })
+    .await
+    .unwrap();
+    let [send, find, ask] = &commands;
+    let answer = pasted(send).await;
+    assert!(answer.contains("\"status\":\"accepted\""), "{answer}");
+    eventually("the event in the table", SOON, || async {
+        let rows = pasted(find).await;
+        let is_there = rows.lines().any(|row| row.contains("\"pressure\":2.5"));
+        if is_there { Ok(()) } else { Err(rows) }
+    })
+    .await
+    .unwrap();
+    let ready = pasted(ask).await;
+    assert!(ready.contains("\"ready\":true"), "{ready}");
+    up.process.send_signal(Signal::SIGTERM).unwrap();
+    assert_eq!(up.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn help_and_version_start_nothing() {
+    for (argument, said) in [("--help", "Usage: ponix-up"), ("--version", "ponix-up ")] {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_ponix-up"))
+            .arg(argument)
+            .output()
+            .await
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains(said), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_part_that_ends_by_itself_stops_the_rest() {
     for program in PROGRAMS {

@@ -15,6 +15,17 @@ use std::process::ExitCode;
 use crate::settings::Settings;
 
 const WRONG_USE: u8 = 64;
+const HELP: &str = "\
+Runs Ponix with its servers on this machine until a signal; scripts/up builds and starts it.
+
+Usage: ponix-up [check] [--with-ingest]
+
+  check          Only look whether the ports are free
+  --with-ingest  PostgreSQL and the pipeline of raw messages as well
+  -h, --help     Print this
+  -V, --version  Print the version
+
+Ports and folders are variables of the environment: see scripts/up --help.";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -23,8 +34,16 @@ async fn main() -> ExitCode {
         match argument.as_str() {
             "check" => only_check = true,
             "--with-ingest" => with_ingest = true,
+            "-h" | "--help" => {
+                say(HELP);
+                return ExitCode::SUCCESS;
+            }
+            "-V" | "--version" => {
+                say(concat!("ponix-up ", env!("CARGO_PKG_VERSION")));
+                return ExitCode::SUCCESS;
+            }
             other => {
-                let known = "there are only `check` and `--with-ingest`";
+                let known = "there are only `check`, `--with-ingest`, `--help` and `--version`";
                 return wrong_use(&format!("unknown argument {other}; {known}"));
             }
         }

@@ -15,6 +15,7 @@ const POSTGRES_PORT: &str = "PONIX_UP_POSTGRES_PORT";
 const DATA_DIR: &str = "PONIX_UP_DATA_DIR";
 const ADMIN_ADDR: &str = "PONIX_ADMIN_ADDR";
 const INGEST_ADDR: &str = "PONIX_INGEST_ADDR";
+const API_KEYS: &str = "PONIX_INGEST_API_KEYS_FILE";
 const ENTITIES_DIR: &str = "PONIX_ENTITIES_DIR";
 const USERNAME: &str = "PONIX_CLICKHOUSE_USERNAME";
 const PASSWORD: &str = "PONIX_CLICKHOUSE_PASSWORD";
@@ -142,19 +143,34 @@ impl Settings {
         ))
     }
 
-    /// A command that shows the newest rows; with the password only where everybody knows it.
-    pub(crate) fn show_rows(&self) -> String {
+    /// Commands to paste: one sends an event, one finds it, one asks whether all is well. With the
+    /// password only where everybody knows it.
+    pub(crate) fn first_commands(&self) -> [String; 3] {
         let password = if self.password == DEFAULT_USER {
             DEFAULT_USER
         } else {
             "$PONIX_CLICKHOUSE_PASSWORD"
         };
-        format!(
-            "curl -u \"{}:{password}\" {} --data-binary \"SELECT occurred_at, end_device_id, data \
-             FROM ponix.envelopes ORDER BY occurred_at DESC LIMIT 5 FORMAT JSONEachRow\"",
-            self.user,
-            self.clickhouse_url()
-        )
+        let has_keys = self.service.iter().any(|(name, _)| name == API_KEYS);
+        let key = if has_keys {
+            " -H \"Authorization: Bearer $KEY\""
+        } else {
+            ""
+        };
+        [
+            format!(
+                "curl http://{}/v1/envelopes{key} -H 'Content-Type: application/json' -d \
+                 '{{\"end_device_id\":\"pump-1\",\"occurred_at\":\"'$(date -u +%FT%TZ)'\",\"data\":{{\"pressure\":2.5}}}}'",
+                self.ingest_addr
+            ),
+            format!(
+                "curl -u \"{}:{password}\" {} --data-binary \"SELECT occurred_at, end_device_id, data FROM ponix.envelopes \
+                 WHERE end_device_id = 'pump-1' ORDER BY occurred_at DESC LIMIT 5 FORMAT JSONEachRow\"",
+                self.user,
+                self.clickhouse_url()
+            ),
+            format!("curl http://{}/readyz", self.admin_addr),
+        ]
     }
 
     fn service_vars(&self, vars: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
@@ -311,9 +327,8 @@ mod tests {
 
     #[test]
     fn a_password_of_ones_own_is_not_printed() {
-        let shown = settings(&[("PONIX_CLICKHOUSE_PASSWORD", "s3cret")])
-            .unwrap()
-            .show_rows();
+        let settings = settings(&[("PONIX_CLICKHOUSE_PASSWORD", "s3cret")]).unwrap();
+        let shown = settings.first_commands().join("\n");
         assert!(!shown.contains("s3cret"), "{shown}");
     }
 

@@ -210,12 +210,15 @@ async fn announce(settings: &Settings) -> Infallible {
     let postgres = settings.postgres_url();
     let postgres = postgres.map_or_else(String::new, |url| format!(", PostgreSQL at {url}"));
     say(format_args!(
-        "ponix is up: NATS at {}, ClickHouse at {}{postgres}, HTTP API at http://{}/docs, service at http://{}/readyz; newest rows: {}",
+        "ponix is up: NATS at {}, ClickHouse at {}{postgres}, HTTP API at http://{}/docs, service at http://{}/readyz",
         settings.nats_url(),
         settings.clickhouse_url(),
         settings.ingest_addr,
         settings.admin_addr,
-        settings.show_rows()
     ));
+    say("ponix-up: send an event, find it, ask how all is; in another terminal:");
+    for command in settings.first_commands() {
+        say(command);
+    }
     pending().await
 }
