@@ -23,6 +23,9 @@ pub const API_VERSION: &str = "ponix.dev/v1";
 /// Bytes of a file at most.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Lines that are left out at most to find what can be read before a mistake.
+const LINES_BEFORE_ERROR_MAX: usize = 50;
+
 /// Something wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadError {
@@ -172,6 +175,7 @@ fn document<D: DeserializeOwned + JsonSchema>(
     let root: Spanned<Node> = match serde_saphyr::from_str(text) {
         Ok(root) => root,
         Err(err) => {
+            *name = before_error::<D>(text, &err, &mut complaints);
             complaints.unreadable(&err);
             return None;
         }
@@ -200,6 +204,27 @@ pub enum Quantity {
     Text(String),
     /// Of bytes.
     Number(u64),
+}
+
+/// Tells what is wrong with the lines before a mistake that keeps the whole from being read, and
+/// returns the name that they hold.
+fn before_error<D: JsonSchema>(
+    text: &str,
+    err: &serde_saphyr::Error,
+    complaints: &mut Complaints<'_>,
+) -> Option<String> {
+    let (line, _) = err.without_snippet().location().and_then(place)?;
+    // A list or mapping that is open there began on some line before.
+    let lines: Vec<&str> = text.lines().take(usize::try_from(line).ok()?).collect();
+    let read = |count: usize| serde_saphyr::from_str(&lines[..count].join("\n")).ok();
+    let counts = (1..lines.len()).rev().take(LINES_BEFORE_ERROR_MAX);
+    let root: Spanned<Node> = counts.into_iter().find_map(read)?;
+    let mut found = Vec::new();
+    shape::check::<D>(&root, &mut Complaints::new(complaints.path, &mut found));
+    // What is missing may come further down.
+    found.retain(|error| !error.message.ends_with(shape::NEEDED));
+    complaints.errors.append(&mut found);
+    root.value.text_at(&["metadata", "name"]).map(str::to_owned)
 }
 
 /// Collects what is wrong with one file.

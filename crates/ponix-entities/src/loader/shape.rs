@@ -13,6 +13,8 @@ use super::{Complaints, place};
 const DISTANCE_SHARE_MAX: f64 = 0.5;
 /// More of what may stand in a place is not listed.
 const LISTED_MAX: usize = 16;
+/// What an error ends with that says that a key is missing.
+pub(super) const NEEDED: &str = ", which is needed";
 /// Longest text of a document that an error shows, in characters.
 const SHOWN_CHARS_MAX: usize = 60;
 
@@ -145,7 +147,7 @@ impl<'a> Shape<'a> {
             let at = members
                 .first()
                 .map_or(node.referenced, |(key, _)| key.referenced);
-            complaints.at_place(place(at), format!("{name} has no {key:?}, which is needed"));
+            complaints.at_place(place(at), format!("{name} has no {key:?}{NEEDED}"));
         }
     }
 

@@ -119,6 +119,17 @@ fn a_file_that_cannot_be_read_does_not_hide_what_is_wrong_with_others() {
         told[1].contains("precision and scale are for a Decimal"),
         "{told:?}"
     );
+    // What stands before a mistake in the syntax is told as well, and gives the file its name.
+    let broken = entity("A", "A", "  feelds: []\n  fields: [\n");
+    let missing = entity("T", "T", &spec.replace("entity: A", "entity: B"));
+    let told = complaints(&[("a.yaml", &broken), ("t.yaml", &missing)]);
+    assert!(
+        told[0].starts_with("a.yaml:8:3: spec has no key \"feelds\", did you mean \"fields\"?"),
+        "{told:?}"
+    );
+    assert!(told[1].starts_with("a.yaml:"), "{told:?}");
+    let unknown = told.iter().filter(|told| told.contains("no entity \"B\""));
+    assert_eq!(unknown.count(), 1, "{told:?}");
     // A file that is there, though wrong, is not said to be missing.
     let wrong = entity("A", "A", "  feelds: []\n");
     let told = complaints(&[("a.yaml", &wrong), ("t.yaml", &entity("T", "T", &spec))]);
@@ -185,7 +196,7 @@ fn constraints_that_contradict_the_type_are_refused() {
         ),
         (
             "{name: a, type: Integer, constraints: {default: x}}",
-            "default \"\\\"x\\\"\" is not a whole number",
+            "default \"x\" is a text, not a whole number",
         ),
         (
             "{name: a, type: Integer, constraints: {default: 1, minimum: 3}}",
