@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::catalog::Entity;
 use crate::field::Field;
-use crate::message::{MessageError, shown_name};
+use crate::message::{MessageError, no_field_of, shown_name};
 use crate::table::{Row, TableIndex, Value};
 
 /// How rows of another entity are made of a message.
@@ -61,37 +61,46 @@ impl Derivation {
         &self,
         item: &'a Json,
         all: &[Self],
-    ) -> Result<Option<&'a Map<String, Json>>, Wrong> {
+    ) -> Result<Option<&'a Map<String, Json>>, Vec<Wrong>> {
         let members = match item {
             Json::Object(members) => members,
             Json::Null if self.list.is_none() => return Ok(None),
-            _ => return Err(("item".to_owned(), "is not an object".to_owned())),
+            _ => return Err(vec![("item".to_owned(), "is not an object".to_owned())]),
         };
-        let is_used = |name: &String| {
+        let used = || {
             let same_list = all.iter().filter(|other| other.list == self.list);
-            let mut origins = same_list.flat_map(|derivation| &derivation.origins);
-            origins.any(|origin| matches!(origin, Origin::Item(item) if item == name))
+            let origins = same_list.flat_map(|derivation| &derivation.origins);
+            origins.filter_map(|origin| match origin {
+                Origin::Item(name) => Some(name.as_str()),
+                _ => None,
+            })
         };
-        match members.keys().find(|name| !is_used(name)) {
-            Some(name) => Err((shown_name(name), "is no field of the item".to_owned())),
-            None => Ok(Some(members)),
+        let unknown = members.keys().filter(|name| !used().any(|it| it == *name));
+        let wrong: Vec<Wrong> = unknown
+            .map(|name| (shown_name(name), no_field_of("item", name, used())))
+            .collect();
+        if wrong.is_empty() {
+            Ok(Some(members))
+        } else {
+            Err(wrong)
         }
     }
 
-    /// One row; `None` when a condition does not hold.
+    /// One row, or all that is wrong with it; `None` when a condition does not hold.
     pub(crate) fn row(
         &self,
         entities: &[Entity],
         parent: &[Value],
         members: Option<&Map<String, Json>>,
-    ) -> Result<Option<Row>, Wrong> {
+    ) -> Result<Option<Row>, Vec<Wrong>> {
         let fields = &entities[self.entity].fields;
         // First of all: an item that gives no row may lack what the row would need.
         for condition in &self.conditions {
             let (field, origin) = (&fields[condition.field], &self.origins[condition.field]);
             let is_there = origin.is_there(parent, members) || field.default.is_some();
             let value = if is_there {
-                origin.value(field, parent, members)?
+                let value = origin.value(field, parent, members);
+                value.map_err(|wrong| vec![wrong])?
             } else {
                 Value::Null
             };
@@ -100,8 +109,15 @@ impl Derivation {
             }
         }
         let mut values = Vec::with_capacity(fields.len());
+        let mut wrong = Vec::new();
         for (field, origin) in fields.iter().zip(&self.origins) {
-            values.push(origin.value(field, parent, members)?);
+            match origin.value(field, parent, members) {
+                Ok(value) => values.push(value),
+                Err(found) => wrong.push(found),
+            }
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
         }
         let table = TableIndex(self.entity);
         Ok(Some(Row { table, values }))

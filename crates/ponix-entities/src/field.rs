@@ -93,6 +93,13 @@ impl Field {
                 FieldType::Decimal { .. } | FieldType::Date | FieldType::DateTime,
                 Json::String(text),
             ) if !text.is_empty() => return self.read_text(text),
+            (_, Json::String(text)) => {
+                return Err(format!(
+                    "the text {} is not {}",
+                    shown(text),
+                    self.expected()
+                ));
+            }
             (_, other) => {
                 return Err(format!(
                     "{} is not {}",

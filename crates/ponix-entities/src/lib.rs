@@ -18,6 +18,6 @@ pub use crate::catalog::{Catalog, Entity};
 pub use crate::ddl::{ddl, quoted};
 pub use crate::document::{EntityType, schema};
 pub use crate::loader::{LoadError, LoadErrors};
-pub use crate::message::{MessageError, ParsedMessage};
+pub use crate::message::{FieldError, MessageError, ParsedMessage};
 pub use crate::sample::{Sample, sample};
 pub use crate::table::{Column, FieldType, ForeignKey, Row, Table, TableIndex, Value};

@@ -1,10 +1,14 @@
 //! Raw messages, and the rows they become.
 
+use std::fmt;
+
 use ponix_wire::message::Format;
 use ponix_wire::{JsonError, JsonReader, JsonRules};
 use serde_json::{Map, Value as Json};
 
 use crate::catalog::{Catalog, Entity};
+use crate::field::Field;
+use crate::loader::nearest;
 use crate::table::{Row, TableIndex, Value};
 
 /// More of a name from a message than this is not shown in an error, in characters.
@@ -15,6 +19,8 @@ pub(crate) const JSON_RULES: JsonRules = JsonRules {
     large_integers: true,
     nul: false,
 };
+/// Wrong fields beside the first that are told of one message.
+const OTHERS_MAX: usize = 19;
 /// Derived rows of one message at most.
 const DERIVED_ROWS_MAX: usize = 10_000;
 
@@ -37,6 +43,23 @@ pub struct MessageError {
     pub field: Option<String>,
     /// What is wrong.
     pub reason: String,
+    /// What else is wrong, so many things at most that they fit into a status.
+    pub others: Vec<FieldError>,
+}
+
+/// A field of a message that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// The field: `quantity`, `line_items.2.quantity`.
+    pub field: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.reason)
+    }
 }
 
 impl MessageError {
@@ -45,7 +68,31 @@ impl MessageError {
             entity: None,
             field: None,
             reason: reason.into(),
+            others: Vec::new(),
         }
+    }
+
+    /// The first of some wrong fields, with the others.
+    ///
+    /// # Errors
+    /// There is one.
+    fn check(errors: Vec<FieldError>) -> Result<(), Self> {
+        let mut errors = errors.into_iter();
+        let Some(FieldError { field, reason }) = errors.next() else {
+            return Ok(());
+        };
+        let others = errors.take(OTHERS_MAX).collect();
+        Err(Self {
+            others,
+            ..Self::at(field, reason)
+        })
+    }
+
+    /// What is wrong with the field, and then what is wrong with others, in one text.
+    pub fn reasons(&self) -> String {
+        let others = self.others.iter().map(ToString::to_string);
+        let all: Vec<String> = std::iter::once(self.reason.clone()).chain(others).collect();
+        all.join("; ")
     }
 
     pub(crate) fn at(field: impl Into<String>, reason: impl Into<String>) -> Self {
@@ -64,9 +111,9 @@ impl MessageError {
         let parts = [self.entity.as_deref(), self.field.as_deref()];
         let place: Vec<&str> = parts.into_iter().flatten().collect();
         if place.is_empty() {
-            return self.reason.clone();
+            return self.reasons();
         }
-        format!("{}: {}", place.join("."), self.reason)
+        format!("{}: {}", place.join("."), self.reasons())
     }
 }
 
@@ -86,6 +133,16 @@ pub(crate) fn shown_name(name: &str) -> String {
         .take(NAME_SHOWN_CHARS_MAX)
         .map(printable)
         .collect()
+}
+
+/// What to say of a name that is none of the known ones.
+pub(crate) fn no_field_of<'a>(
+    what: &str,
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> String {
+    let hint = nearest(name, known).map(|like| format!(", did you mean {like}?"));
+    format!("is no field of the {what}{}", hint.unwrap_or_default())
 }
 
 impl Catalog {
@@ -172,6 +229,7 @@ impl Catalog {
     ) -> Result<ParsedMessage, MessageError> {
         let entity = &self.entities[index];
         let mut derived = Vec::new();
+        let mut errors = Vec::new();
         for derivation in &entity.derived {
             let items = derivation.items(object)?;
             if derived.len() + items.len() > DERIVED_ROWS_MAX {
@@ -180,18 +238,27 @@ impl Catalog {
             }
             for (position, item) in items.iter().enumerate() {
                 let members = derivation.members(item, &entity.derived);
-                let row = members
-                    .and_then(|members| derivation.row(&self.entities, &values, members))
-                    .map_err(|(field, reason)| {
+                match members.and_then(|it| derivation.row(&self.entities, &values, it)) {
+                    Ok(row) => derived.extend(row),
+                    Err(_) if errors.len() > OTHERS_MAX => {}
+                    Err(wrong) => {
                         let place = derivation.list.as_ref().map_or_else(
                             || self.entities[derivation.entity].name.clone(),
                             |list| format!("{list}.{position}"),
                         );
-                        MessageError::at(format!("{place}.{field}"), reason)
-                    })?;
-                derived.extend(row);
+                        for (field, reason) in wrong {
+                            let field = format!("{place}.{field}");
+                            let error = FieldError { field, reason };
+                            // Several derivations of a list find the same.
+                            if !errors.contains(&error) {
+                                errors.push(error);
+                            }
+                        }
+                    }
+                }
             }
         }
+        MessageError::check(errors)?;
         let mut rows = Vec::with_capacity(1 + derived.len());
         rows.push(Row {
             table: TableIndex(index),
@@ -225,41 +292,54 @@ impl Entity {
         if text.contains(['\n', '\r']) {
             return Err(MessageError::new("has more than one line"));
         }
-        let mut values = Vec::with_capacity(expected);
-        for (field, text) in self.fields.iter().zip(text.split('|')) {
-            let value = field.read_text(text);
-            values.push(value.map_err(|reason| MessageError::at(field.name(), reason))?);
-        }
-        Ok(values)
+        let fields = self.fields.iter().zip(text.split('|'));
+        collected(
+            fields.map(|(field, text)| (field.name(), field.read_text(text))),
+            Vec::new(),
+        )
     }
 
     fn values_of_object(&self, object: &Map<String, Json>) -> Result<Vec<Value>, MessageError> {
-        let mut known = 0;
-        let mut values = Vec::with_capacity(self.fields.len());
-        for field in &self.fields {
-            let json = object.get(field.name());
-            known += usize::from(json.is_some());
-            let value = json.map_or_else(|| field.absent(), |json| field.read_json(json));
-            values.push(value.map_err(|reason| MessageError::at(field.name(), reason)));
-        }
-        known += self
-            .lists
-            .iter()
-            .filter(|list| object.contains_key(*list))
-            .count();
         // A misspelt name is told before the field that is missing for it.
-        if known < object.len()
-            && let Some(unknown) = object.keys().find(|name| !self.knows(name))
-        {
-            return Err(MessageError::at(
-                shown_name(unknown),
-                "is no field of the entity",
-            ));
+        let unknown = object.keys().filter(|name| !self.knows(name));
+        let unknown = unknown.map(|name| self.unknown(name)).collect();
+        let values = self.fields.iter().map(|field| {
+            let json = object.get(field.name());
+            let value = json.map_or_else(|| field.absent(), |json| field.read_json(json));
+            (field.name(), value)
+        });
+        collected(values, unknown)
+    }
+
+    fn unknown(&self, name: &str) -> FieldError {
+        let names = self.fields.iter().map(Field::name);
+        let names = names.chain(self.lists.iter().map(String::as_str));
+        FieldError {
+            field: shown_name(name),
+            reason: no_field_of("entity", name, names),
         }
-        values.into_iter().collect()
     }
 
     fn knows(&self, name: &String) -> bool {
         self.lists.contains(name) || self.fields.iter().any(|field| field.name() == name)
     }
+}
+
+/// The values, or what is wrong with them, behind what is wrong already.
+fn collected<'a>(
+    read: impl Iterator<Item = (&'a str, Result<Value, String>)>,
+    mut errors: Vec<FieldError>,
+) -> Result<Vec<Value>, MessageError> {
+    let mut values = Vec::with_capacity(read.size_hint().0);
+    for (field, value) in read {
+        match value {
+            Ok(value) => values.push(value),
+            Err(reason) => {
+                let field = field.to_owned();
+                errors.push(FieldError { field, reason });
+            }
+        }
+    }
+    MessageError::check(errors)?;
+    Ok(values)
 }

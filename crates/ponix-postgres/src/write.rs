@@ -161,7 +161,7 @@ fn outcome_before(message: &MessageRow, claim: &Claim) -> Option<MessageOutcome>
     Some(MessageOutcome::Refused {
         by: RejectedBy::Decoder,
         field: error.field.clone(),
-        reason: error.reason.clone(),
+        reason: error.reasons(),
     })
 }
 

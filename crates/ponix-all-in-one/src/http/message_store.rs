@@ -63,8 +63,8 @@ impl PostgresMessages {
 fn refused_with_others(message: MessageRow) -> Persisted {
     match message.parsed {
         Err(err) => Persisted::Refused {
+            reason: err.reasons(),
             field: err.field,
-            reason: err.reason,
         },
         Ok(_) => Persisted::Refused {
             field: None,

@@ -122,7 +122,10 @@ fn items_of_one_list_go_where_their_conditions_say() {
     let told = visit(r#"{"kind":"cash"}"#).unwrap_err();
     assert_eq!(told, "Visit.payments.0.amount: is missing");
     let told = visit(r#"{"kind":"card","numbers":"4"}"#).unwrap_err();
-    assert_eq!(told, "Visit.payments.0.numbers: is no field of the item");
+    assert_eq!(
+        told,
+        "Visit.payments.0.numbers: is no field of the item, did you mean number?"
+    );
     let told = visit(r#"{"kind":1,"number":"4"}"#).unwrap_err();
     assert_eq!(told, "Visit.payments.0.kind: \"1\" is not a text");
     let many = vec![r#"{"kind":"none"}"#; 10_001].join(",");

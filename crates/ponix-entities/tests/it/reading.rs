@@ -203,7 +203,7 @@ fn json_that_does_not_fit_is_told_by_field() {
         ),
         (
             order(r#","ship_priority":"1""#),
-            "Order.ship_priority: \"\\\"1\\\"\" is not a whole number",
+            "Order.ship_priority: \"1\" is a text, not a whole number",
         ),
         (
             item("\"line_number\":1,", ""),
@@ -215,7 +215,7 @@ fn json_that_does_not_fit_is_told_by_field() {
         ),
         (
             item("\"tax\"", "\"taxes\""),
-            "Order.line_items.1.taxes: is no field of the item",
+            "Order.line_items.1.taxes: is no field of the item, did you mean tax?",
         ),
     ] {
         assert_eq!(refused(Format::Json, &message), told, "{message}");
@@ -233,6 +233,42 @@ fn json_that_does_not_fit_is_told_by_field() {
         let found = refused(Format::Json, &message);
         assert!(found.contains(told), "{found}");
     }
+}
+
+#[test]
+fn everything_that_is_wrong_with_a_message_is_told() {
+    let line = ORDER.replace("|370|", "|x|").replace("|O|", "|Q|");
+    assert_eq!(
+        refused(Format::Line, &line),
+        "Order.customer_key: \"x\" is not a whole number; order_status: \"Q\" is not one of O, F, P"
+    );
+    let broken = ITEM
+        .replace("\"N\"", "\"X\"")
+        .replace("\"line_number\":1,", "");
+    let message = order(&format!(r#","line_items":[{broken},{ITEM},{broken}]"#));
+    let error = TPCH.parse(Format::Json, message.as_bytes(), None);
+    let error = error.unwrap_err();
+    let others: Vec<&str> = error.others.iter().map(|other| &other.field[..]).collect();
+    assert_eq!(error.field.as_deref(), Some("line_items.0.line_number"));
+    assert_eq!(
+        others,
+        [
+            "line_items.0.return_flag",
+            "line_items.2.line_number",
+            "line_items.2.return_flag"
+        ]
+    );
+    let misspelt = order(r#","ship_prioritie":"1","comments":1"#);
+    assert_eq!(
+        refused(Format::Json, &misspelt),
+        "Order.comments: is no field of the entity, did you mean comment?; \
+         ship_prioritie: is no field of the entity, did you mean ship_priority?"
+    );
+    // Bounded: a status has to hold it.
+    let many = vec![broken; 50].join(",");
+    let many = order(&format!(r#","line_items":[{many}]"#));
+    let error = TPCH.parse(Format::Json, many.as_bytes(), None).unwrap_err();
+    assert_eq!(error.others.len(), 19);
 }
 
 #[test]

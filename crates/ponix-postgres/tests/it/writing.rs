@@ -71,6 +71,7 @@ async fn what_was_not_parsed_is_refused_beside_its_neighbours() {
         entity: None,
         field: Some("order_key".into()),
         reason: "is not a number".into(),
+        others: Vec::new(),
     };
     let batch = [order(1), incoming(2, Err(error)), order(3)];
     for expected in [MessageOutcome::Stored, MessageOutcome::AlreadyDone] {
