@@ -4,8 +4,8 @@ use bytes::Bytes;
 use ponix_nats::{OutgoingMessage, envelope_message};
 use ponix_wire::envelope::v1::ProcessedEnvelope;
 use ponix_wire::{
-    EnvelopeBuilder, JsonEnvelope, Message as _, Timestamp, check_envelope, timestamp_from_ns,
-    timestamp_from_rfc3339,
+    DEVICE_ID_BYTES_MAX, EnvelopeBuilder, JsonEnvelope, Message as _, Timestamp, check_envelope,
+    is_plain_device_id, timestamp_from_ns, timestamp_from_rfc3339,
 };
 use uuid::Uuid;
 
@@ -13,9 +13,6 @@ use crate::error::ApiError;
 use crate::identity::{id_of_key, own_id};
 use crate::memory::content_hash;
 use crate::submission::{Checked, Encode};
-
-/// Longest device id accepted, in bytes.
-const DEVICE_ID_BYTES_MAX: usize = 64;
 
 /// Makes messages of envelopes.
 #[derive(Debug, Clone, Copy)]
@@ -157,13 +154,11 @@ fn event_id(text: &str) -> Result<Option<Uuid>, ApiError> {
     }
 }
 
-/// Narrower than what a subject could carry: an id stays the same in every log, path and query.
 fn check_device_id(id: &str) -> Result<(), ApiError> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-:".contains(&byte);
     if id.is_empty() {
         return Err(ApiError::bad("missing_field", "end_device_id is missing").at("end_device_id"));
     }
-    if id.len() > DEVICE_ID_BYTES_MAX || !id.bytes().all(plain) {
+    if !is_plain_device_id(id) {
         let message = format!(
             "end_device_id must have 1 to {DEVICE_ID_BYTES_MAX} ASCII letters, digits, '_', '-' or ':'"
         );

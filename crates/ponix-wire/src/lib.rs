@@ -30,7 +30,8 @@ pub use crate::error::{ConversionError, DecodeError, DecodeErrorKind, error_chai
 pub use crate::json::{JsonError, JsonReader, JsonRules, JsonTree, MISSING};
 pub use crate::json_envelope::JsonEnvelope;
 pub use crate::subject::{
-    TOKEN_BYTES_MAX, TokenError, covers, encode_token, overlap, subject_problem,
+    DEVICE_ID_BYTES_MAX, TOKEN_BYTES_MAX, TokenError, covers, encode_token, is_plain_device_id,
+    overlap, subject_problem,
 };
 pub use crate::timestamp::{now_ns, timestamp_from_ns, timestamp_from_rfc3339, timestamp_to_ns};
 pub use crate::transcode::DATA_DEPTH_MAX;

@@ -47,6 +47,16 @@ pub fn encode_token(id: &str) -> Result<String, TokenError> {
     Ok(token)
 }
 
+/// Longest device id that clients may send, in bytes.
+pub const DEVICE_ID_BYTES_MAX: usize = 64;
+
+/// Tells whether clients may send a device id: ASCII letters, digits, `_`, `-` and `:` only. That is
+/// less than a subject could carry, so that an id stays the same in every log, path and query.
+pub fn is_plain_device_id(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-:".contains(&byte);
+    (1..=DEVICE_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(plain)
+}
+
 /// Tells whether every subject that `filter` matches is also matched by `subject`.
 pub fn covers(subject: &str, filter: &str) -> bool {
     let mut wide = subject.split('.');

@@ -107,6 +107,6 @@ impl Api {
     /// Messages that the worker has settled since its start.
     pub(super) async fn settled(&self) -> Result<u64> {
         let metrics = http_get(self.admin, "/metrics").await?;
-        Ok(Metrics::parse(&metrics).sum("ponix_messages_settled_total"))
+        Ok(Metrics::parse(&metrics).sum("messages_processed_total"))
     }
 }
