@@ -95,7 +95,7 @@ impl Field {
             ) if !text.is_empty() => return self.read_text(text),
             (_, Json::String(text)) => {
                 return Err(format!(
-                    "the text {} is not {}",
+                    "{} is a text, not {}",
                     shown(text),
                     self.expected()
                 ));

@@ -24,9 +24,11 @@ pub(crate) struct BatchAnswer {
     results: Vec<LineResult>,
     /// With an answer that is an error: its stable name.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     code: Option<&'static str>,
     /// The same for people.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     message: Option<String>,
 }
 
@@ -37,12 +39,15 @@ pub(crate) struct LineResult {
     line: usize,
     /// Of an envelope that is taken: its identity.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     event_id: Option<Uuid>,
     /// Of a message that is taken: its identity.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     message_id: Option<Uuid>,
     /// Why it is not taken.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     error: Option<ErrorBody>,
 }
 

@@ -77,7 +77,6 @@ pub(crate) struct Door {
 pub(crate) struct DocumentAccepted {
     /// The message's identity.
     message_id: Uuid,
-    /// Always `accepted`.
     #[schema(inline, value_type = AcceptedWord)]
     status: &'static str,
     /// The stream had this message already; it is stored once.

@@ -24,7 +24,6 @@ use crate::submission::Submission;
 pub(crate) struct EnvelopeAccepted {
     /// The event's identity.
     event_id: Uuid,
-    /// Always `accepted`.
     #[schema(inline, value_type = AcceptedWord)]
     status: &'static str,
     /// The stream had this event already; it is stored once.
@@ -65,8 +64,8 @@ pub(crate) struct EnvelopeBody {
     /// RFC 3339; the time of the request without.
     #[schema(format = DateTime)]
     processed_at: Option<String>,
-    /// The readings: an object of any shape, at most 32 levels deep, without integers beyond ±2^53.
-    #[schema(value_type = Readings, example = json!({"temperature": 21.5}))]
+    /// The readings, nothing without: an object of any shape, at most 32 levels deep, without integers beyond ±2^53.
+    #[schema(value_type = Readings, required = false, example = json!({"temperature": 21.5}))]
     data: String,
     /// The event's identity; made from the `Idempotency-Key`, or new, without.
     event_id: Option<Uuid>,

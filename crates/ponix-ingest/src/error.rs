@@ -33,6 +33,7 @@ pub struct ErrorBody {
     pub message: String,
     /// The field that is meant, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub field: Option<String>,
 }
 

@@ -45,7 +45,6 @@ const STATUS_PAUSE_MAX: Duration = Duration::from_millis(500);
 pub(crate) struct MessageAccepted {
     /// The message's identity: ask for its status with it.
     message_id: Uuid,
-    /// `accepted`, or `persisted` in the synchronous mode.
     #[schema(inline, value_type = TakenWord)]
     status: &'static str,
     /// When it came in.
@@ -58,7 +57,6 @@ pub(crate) struct MessageAccepted {
 pub(crate) struct UnknownStatus {
     /// As it was asked for.
     message_id: Uuid,
-    /// Always `unknown`.
     #[schema(inline, value_type = UnknownWord)]
     status: &'static str,
 }

@@ -345,7 +345,7 @@ fn a_derivation_says_where_each_field_comes_from() {
         ),
         (
             "{parent: A, fields: {b: {constant: x}}}",
-            "is not a whole number",
+            "is a text, not a whole number",
         ),
         (
             "{parent: A, fields: {b: {parent: a}}, when: [{field: b}]}",

@@ -14,7 +14,7 @@ const WITHOUT_NUL: &str = r"^[^\u0000]*$";
 #[schema(
     value_type = String,
     pattern = r"^[^\u0000-\u0008\u000a-\u001f\u007f-\u009f]*[!-~][^\u0000-\u0008\u000a-\u001f\u007f-\u009f]*$",
-    example = "C|370|Customer#370|Street 1|12|22-524|171.42|MACHINERY|regular"
+    example = json!(super::example_customer())
 )]
 #[expect(dead_code, reason = "describes the body; it is read without this")]
 pub(crate) struct MessageLine(String);
@@ -24,7 +24,7 @@ pub(crate) struct MessageLine(String);
 #[schema(
     value_type = String,
     pattern = r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f]*[!-~][^\u0000-\u0008\u000b-\u001f\u007f-\u009f]*$",
-    example = "O|1|370|O|172799.49|1996-01-02|5-LOW|Clerk#000000951|0|\nC|370|Customer#370|Street 1|12|22-524|171.42|MACHINERY|"
+    example = json!(super::example_messages())
 )]
 #[expect(dead_code, reason = "describes the body; it is read without this")]
 pub(crate) struct MessageLines(String);
@@ -51,7 +51,7 @@ pub(crate) struct ProtobufBody(String);
 #[expect(dead_code, reason = "describes the body; it is read without this")]
 pub(crate) struct EnvelopeLines(String);
 
-/// The only word there is.
+/// Always `accepted`.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "describes the answer")]
@@ -59,7 +59,7 @@ pub(crate) enum AcceptedWord {
     Accepted,
 }
 
-/// The words for a message that is taken.
+/// `accepted`, or `persisted` in the synchronous mode.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "describes the answer")]
@@ -68,7 +68,7 @@ pub(crate) enum TakenWord {
     Persisted,
 }
 
-/// The only word there is.
+/// Always `unknown`.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "describes the answer")]
@@ -115,9 +115,7 @@ impl PartialSchema for MessageObject {
             .property("message_id", id)
             .property("entity_type", entity)
             .property_names(Some(without_nul()))
-            .examples([serde_json::json!({
-                "entity_type": "Customer", "cust_key": 370, "name": "Customer#000000370",
-            })])
+            .examples([super::example_message()])
             .additional_properties(Some(AdditionalProperties::FreeForm(true)))
             .into()
     }

@@ -87,6 +87,23 @@ async fn operations_have_names_of_their_own_and_no_schema_holds_itself() {
             "dead_letter"
         ])
     );
+    // What is two types at once can never be.
+    let document = description.to_string();
+    assert!(!document.contains("\"allOf\""), "{document}");
+    assert_eq!(
+        schemas["EnvelopeAccepted"]["properties"]["status"]["enum"],
+        serde_json::json!(["accepted"])
+    );
+    // What is left out where it is not is never null.
+    let line = &schemas["LineResult"]["properties"];
+    assert_eq!(line["event_id"]["type"], "string");
+    assert!(line["error"]["$ref"].is_string(), "{line}");
+    for (path, _, operation) in &operations {
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let kind = &parameter["schema"]["type"];
+            assert!(kind.is_string(), "{path}: {parameter}");
+        }
+    }
     let answers = &schemas["EnvelopesAnswer"]["oneOf"];
     assert_eq!(answers.as_array().map(Vec::len), Some(2), "{answers}");
 }
