@@ -12,6 +12,9 @@ use utoipa::ToSchema;
 /// Said when nobody knows whether the message is stored.
 const OUTCOME_UNKNOWN: &str = "outcome unknown: send again with the same Idempotency-Key";
 
+/// Said when an id was taken with another content.
+pub(crate) const CONFLICT: &str = "idempotency_conflict";
+
 /// An answer that is not a success. The codes are stable, the messages are for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -20,6 +23,8 @@ pub struct ApiError {
     code: &'static str,
     message: String,
     field: Option<String>,
+    /// Every wrong field, where there are several.
+    errors: Vec<FieldProblem>,
     retry_after_secs: Option<u64>,
 }
 
@@ -35,6 +40,19 @@ pub struct ErrorBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub field: Option<String>,
+    /// Every wrong field of a message, that one included, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub errors: Vec<FieldProblem>,
+}
+
+/// A field that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldProblem {
+    /// The field: `quantity`, `line_items.2.quantity`.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
 }
 
 impl ApiError {
@@ -44,6 +62,7 @@ impl ApiError {
             code,
             message: message.into(),
             field: None,
+            errors: Vec::new(),
             retry_after_secs: None,
         }
     }
@@ -55,6 +74,16 @@ impl ApiError {
     pub(crate) fn at(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
         self
+    }
+
+    pub(crate) fn with_errors(mut self, errors: Vec<FieldProblem>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    /// Whether the id of an event was taken with another content.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.code == CONFLICT
     }
 
     /// Says which line of a batch is meant.
@@ -82,6 +111,7 @@ impl ApiError {
             code: self.code.to_owned(),
             message: self.message.clone(),
             field: self.field.clone(),
+            errors: self.errors.clone(),
         }
     }
 
@@ -191,14 +221,9 @@ impl From<ConversionError> for ApiError {
             ConversionError::Missing { field } => {
                 return Self::bad("missing_field", err.to_string()).at(*field);
             }
-            ConversionError::NotRfc3339 { field, .. } => {
-                let message =
-                    format!("{err}: send one with its zone, such as 2026-03-01T12:00:00Z");
-                return Self::bad("invalid_value", message).at(*field);
-            }
-            ConversionError::TooLong { field, .. } | ConversionError::TimeOutOfRange { field } => {
-                (*field).to_owned()
-            }
+            ConversionError::NotRfc3339 { field, .. }
+            | ConversionError::TooLong { field, .. }
+            | ConversionError::TimeOutOfRange { field } => (*field).to_owned(),
             ConversionError::IntegerNotExact { field }
             | ConversionError::NotFinite { field }
             | ConversionError::TooDeep { field, .. } => field.clone(),

@@ -1,9 +1,10 @@
 //! What is special about streams of [`ProcessedEnvelope`]: subject, identity, decoding.
 
+use async_nats::HeaderValue;
 use bytes::Bytes;
 use ponix_wire::envelope::v1::ProcessedEnvelope;
 use ponix_wire::{
-    DecodeError, DecodeErrorKind, DecodedEnvelope, TokenError, decode_envelope, encode_token,
+    DecodeError, DecodeErrorKind, DecodedEnvelope, TokenError, decode_envelope_of, encode_token,
 };
 use prost::Message as _;
 use uuid::Uuid;
@@ -12,6 +13,9 @@ use crate::delivery::Delivery;
 use crate::processing_result::DeadLetter;
 use crate::publisher::OutgoingMessage;
 use ponix_wire::DeadLetterReason;
+
+/// Header in which a publisher may say how the body is written.
+pub const CONTENT_TYPE: &str = "Content-Type";
 
 /// Makes the message that publishes an envelope on `<subject_prefix>.<device>`.
 ///
@@ -42,23 +46,28 @@ pub fn envelope_message(
 /// # Errors
 /// What makes the message a dead letter, whichever worker reads it and however often.
 pub fn decode_delivery(delivery: &Delivery) -> Result<(DecodedEnvelope, Uuid), DeadLetter> {
+    let headers = delivery.headers();
+    let content_type = headers.and_then(|headers| headers.get(CONTENT_TYPE));
     decode_message(
         delivery.payload(),
+        content_type.map(HeaderValue::as_str),
         delivery.published_at_ns(),
         delivery.identity(),
     )
 }
 
-/// As [`decode_delivery`], of a message in parts.
+/// As [`decode_delivery`], of a message in parts; `content_type` is its header [`CONTENT_TYPE`].
 ///
 /// # Errors
 /// See [`decode_delivery`].
 pub fn decode_message(
     payload: &[u8],
+    content_type: Option<&str>,
     published_at_ns: i64,
     identity: Uuid,
 ) -> Result<(DecodedEnvelope, Uuid), DeadLetter> {
-    let envelope = decode_envelope(payload, published_at_ns).map_err(|err| dead_letter(&err))?;
+    let envelope = decode_envelope_of(payload, content_type, published_at_ns)
+        .map_err(|err| dead_letter(&err))?;
     let event_id = envelope.event_id.unwrap_or(identity);
     Ok((envelope, event_id))
 }

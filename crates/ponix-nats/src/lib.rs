@@ -36,7 +36,7 @@ pub use crate::connection::{
 pub use crate::consumer::{ConsumerError, ConsumerSettings};
 pub use crate::dead_letters::DeadLetters;
 pub use crate::delivery::{Batch, Delivery};
-pub use crate::envelope::{decode_delivery, decode_message, envelope_message};
+pub use crate::envelope::{CONTENT_TYPE, decode_delivery, decode_message, envelope_message};
 pub use crate::follower::{FollowedMessage, FollowedPlace, Follower};
 pub use crate::history::{
     HistoryError, RangeReader, SequenceRange, first_since, held_range, message_from,

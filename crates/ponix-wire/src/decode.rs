@@ -65,7 +65,28 @@ pub fn decode_envelope(
     payload: &[u8],
     published_at_ns: i64,
 ) -> Result<DecodedEnvelope, DecodeError> {
-    if json_envelope::is_json(payload) {
+    decode_envelope_of(payload, None, published_at_ns)
+}
+
+/// As [`decode_envelope`], with what the publisher says in `Content-Type`: `application/json` is read as
+/// JSON whatever it begins with, and a protobuf type as protobuf.
+///
+/// # Errors
+///
+/// See [`decode_envelope`].
+pub fn decode_envelope_of(
+    payload: &[u8],
+    content_type: Option<&str>,
+    published_at_ns: i64,
+) -> Result<DecodedEnvelope, DecodeError> {
+    let essence = content_type.and_then(|text| text.split(';').next());
+    let essence = essence.map(|text| text.trim().to_ascii_lowercase());
+    let is_json = match essence.as_deref() {
+        Some("application/json") => true,
+        Some("application/x-protobuf" | "application/protobuf") => false,
+        _ => json_envelope::is_json(payload),
+    };
+    if is_json {
         let payload = json_envelope::protobuf_of(payload, published_at_ns)?;
         return decode_protobuf(&payload, published_at_ns);
     }

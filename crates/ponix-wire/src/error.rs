@@ -143,7 +143,7 @@ pub enum ConversionError {
         bytes_max: usize,
     },
     /// An integer is beyond ±2^53: a Struct number is a double and could not hold it exactly.
-    #[error("{field} is an integer beyond ±2^53")]
+    #[error("{field} is an integer beyond ±2^53: send it as a text")]
     IntegerNotExact {
         /// Path of the number.
         field: String,
@@ -170,7 +170,9 @@ pub enum ConversionError {
         field: &'static str,
     },
     /// A text is no RFC 3339 date and time.
-    #[error("{field} is not an RFC 3339 date and time")]
+    #[error(
+        "{field} is not an RFC 3339 date and time: send one with its zone, such as 2026-03-01T12:00:00Z"
+    )]
     NotRfc3339 {
         /// Name of the field.
         field: &'static str,

@@ -16,6 +16,12 @@ use crate::{DATA_DEPTH_MAX, INTEGER_EXACT_MAX};
 /// More of a name than this is not shown in an error, in characters: names come from outside.
 const NAME_SHOWN_CHARS_MAX: usize = 60;
 
+/// What serde reads as a double even where it is written as an integer: below -2^63 or from 2^64 on.
+const BEYOND_64_BITS: f64 = 9_223_372_036_854_775_808.0;
+/// Fewest digits of such a number.
+const LONG_INTEGER_DIGITS: usize = 19;
+const INTEGER_TOO_LARGE: &str = "is an integer beyond ±2^53: send it as a text";
+
 /// The reason of a member that is not there.
 pub const MISSING: &str = "is missing";
 
@@ -98,6 +104,8 @@ pub struct JsonReader {
     rules: JsonRules,
     members_left: Cell<usize>,
     problem: RefCell<Option<JsonError>>,
+    /// Numbers so large that they may have been written as integers, with their paths.
+    huge: RefCell<Vec<(String, f64)>>,
 }
 
 impl JsonReader {
@@ -107,6 +115,7 @@ impl JsonReader {
             rules,
             members_left: Cell::new(rules.members_max),
             problem: RefCell::default(),
+            huge: RefCell::default(),
         }
     }
 
@@ -143,11 +152,32 @@ impl JsonReader {
             .deserialize(&mut deserializer)
             .and_then(|value| deserializer.end().map(|()| value));
         // An error of serde's has no place for a path.
-        read.map_err(|err| {
+        let read = read.map_err(|err| {
             self.problem.take().unwrap_or_else(|| JsonError::Text {
                 message: err.to_string(),
             })
-        })
+        })?;
+        self.check_huge(text)?;
+        Ok(read)
+    }
+
+    /// Refuses an integer beyond 64 bits, which serde hands on as a double: one rule for all sizes.
+    fn check_huge(&self, text: &str) -> Result<(), JsonError> {
+        let huge = self.huge.take();
+        if huge.is_empty() {
+            return Ok(());
+        }
+        for integer in long_integers(text) {
+            let written: f64 = integer.parse().unwrap_or(f64::INFINITY);
+            let found = huge.iter().find(|(_, value)| *value == written);
+            if let Some((field, _)) = found {
+                return Err(JsonError::Value {
+                    field: field.clone(),
+                    reason: INTEGER_TOO_LARGE,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Returns a seed that reads one member of the outermost object.
@@ -176,6 +206,34 @@ impl JsonReader {
     pub fn refuse<E: serde::de::Error>(&self, member: &'static str, reason: &'static str) -> E {
         At::<()>::new(self, Some(Segment::Member(member))).refuse(reason)
     }
+}
+
+/// The integers of a JSON text that may be beyond 64 bits, with their signs.
+fn long_integers(text: &str) -> Vec<&str> {
+    let bytes = text.as_bytes();
+    let mut found = Vec::new();
+    let (mut at, mut in_text) = (0, false);
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => in_text = !in_text,
+            b'\\' if in_text => at += 1,
+            b'-' | b'0'..=b'9' if !in_text => {
+                let number = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+                let rest = &bytes[at..];
+                let length = rest.iter().position(|byte| !number(byte));
+                let end = at + length.unwrap_or(rest.len());
+                let is_integer = !text[at..end].contains(['.', 'e', 'E']);
+                if is_integer && end - at >= LONG_INTEGER_DIGITS {
+                    found.push(&text[at..end]);
+                }
+                at = end;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    found
 }
 
 /// Where a value lies, from the inside out.
@@ -296,7 +354,7 @@ impl<'a, T> At<'a, T> {
 
     fn check_integer<E: serde::de::Error>(&self, magnitude: u64) -> Result<(), E> {
         if !self.reader.rules.large_integers && magnitude > INTEGER_EXACT_MAX {
-            return Err(self.refuse("is an integer beyond ±2^53: send it as a text"));
+            return Err(self.refuse(INTEGER_TOO_LARGE));
         }
         Ok(())
     }
@@ -336,6 +394,10 @@ impl<'de, T: JsonTree> Visitor<'de> for At<'_, T> {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<T, E> {
+        if !self.reader.rules.large_integers && value.abs() >= BEYOND_64_BITS {
+            let place = (self.path.to_string(), value);
+            self.reader.huge.borrow_mut().push(place);
+        }
         Ok(T::double(value))
     }
 

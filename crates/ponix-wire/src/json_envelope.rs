@@ -221,7 +221,7 @@ const NO_TEXT: &str = "is not a text: write it in quotes";
 
 #[cfg(test)]
 mod tests {
-    use crate::{DecodeErrorKind, decode_envelope};
+    use crate::{DecodeErrorKind, decode_envelope, decode_envelope_of};
 
     const NOW_NS: i64 = 1_772_366_400_000_000_000;
 
@@ -239,6 +239,23 @@ mod tests {
         let least = br#"{"organization_id":"acme","end_device_id":"a","occurred_at":"2026-03-01T12:00:00Z"}"#;
         let least = decode_envelope(least, NOW_NS).unwrap();
         assert_eq!((least.data_json.as_str(), least.event_id), ("{}", None));
+    }
+
+    #[test]
+    fn what_the_publisher_says_of_the_body_counts() {
+        let text = b"\n {\"organization_id\":\"acme\",\"end_device_id\":\"a\",\"occurred_at\":\"2026-03-01T12:00:00Z\"}";
+        assert!(decode_envelope(text, NOW_NS).is_err());
+        let json = Some("Application/JSON; charset=utf-8");
+        let decoded = decode_envelope_of(text, json, NOW_NS).unwrap();
+        assert_eq!(decoded.end_device_id, "a");
+        let list = decode_envelope_of(b"[1]", json, NOW_NS).unwrap_err();
+        assert!(
+            list.to_string().contains("invalid type: sequence"),
+            "{list}"
+        );
+        let protobuf = Some("application/x-protobuf");
+        assert!(decode_envelope_of(&text[2..], protobuf, NOW_NS).is_err());
+        assert!(decode_envelope_of(&text[2..], None, NOW_NS).is_ok());
     }
 
     #[test]
@@ -266,7 +283,15 @@ mod tests {
             (
                 format!(r#"{{"organization_id":"o",{rest},"data":{{"n":9007199254740993}}}}"#),
                 Value,
-                "data.n is an integer beyond ±2^53",
+                "data.n is an integer beyond ±2^53: send it as a text",
+            ),
+            (
+                format!(
+                    r#"{{"organization_id":"o",{rest},"data":{{"s":"\"1","n":[1e30,-{}]}}}}"#,
+                    "9".repeat(30)
+                ),
+                Value,
+                "data.n.1 is an integer beyond ±2^53: send it as a text",
             ),
             (
                 format!(r#"{{"organization_id":"o",{rest},"event_id":"7"}}"#),
@@ -277,7 +302,7 @@ mod tests {
                 r#"{"organization_id":"o","end_device_id":"a","occurred_at":"2026-03-01 12:00"}"#
                     .to_owned(),
                 Value,
-                "occurred_at is not an RFC 3339 date and time",
+                "occurred_at is not an RFC 3339 date and time: send one with its zone, such as 2026-03-01T12:00:00Z",
             ),
         ] {
             let error = decode_envelope(text.as_bytes(), NOW_NS).unwrap_err();

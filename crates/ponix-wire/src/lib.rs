@@ -25,7 +25,9 @@ pub use crate::builder::EnvelopeBuilder;
 pub use crate::check::check_envelope;
 pub use crate::convert::{INTEGER_EXACT_MAX, json_to_struct, json_to_value};
 pub use crate::dead_letter::DeadLetterReason;
-pub use crate::decode::{DecodedEnvelope, OCCURRED_AT_AHEAD_MAX_NS, decode_envelope};
+pub use crate::decode::{
+    DecodedEnvelope, OCCURRED_AT_AHEAD_MAX_NS, decode_envelope, decode_envelope_of,
+};
 pub use crate::error::{ConversionError, DecodeError, DecodeErrorKind, error_chain};
 pub use crate::json::{JsonError, JsonReader, JsonRules, JsonTree, MISSING};
 pub use crate::json_envelope::JsonEnvelope;

@@ -11,8 +11,12 @@ impl Decode for EnvelopeDecoder {
     type Row = EnvelopeRow;
 
     fn decode(&self, message: &Message<'_>) -> Result<Decoded<EnvelopeRow>, DecodeError> {
-        let decoded =
-            ponix_nats::decode_message(message.payload, message.published_at_ns, message.identity);
+        let decoded = ponix_nats::decode_message(
+            message.payload,
+            message.header(ponix_nats::CONTENT_TYPE),
+            message.published_at_ns,
+            message.identity,
+        );
         let (envelope, event_id) = decoded.map_err(|err| DecodeError {
             reason: err.reason,
             text: err.error,

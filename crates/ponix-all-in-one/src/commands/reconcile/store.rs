@@ -8,7 +8,7 @@ use ponix_clickhouse::{
     ClickHouseMetrics, Client as ClickHouseClient, EventKey, Presence, TableConfig, TableSink,
     table,
 };
-use ponix_nats::decode_message;
+use ponix_nats::{CONTENT_TYPE, decode_message};
 use ponix_pipeline::{Decode as _, Decoded, Message, Pipeline, RecordDecoder};
 use ponix_postgres::table::TableConfig as TableConfigOfPostgres;
 use ponix_postgres::{Postgres, PostgresMetrics};
@@ -133,7 +133,9 @@ impl Store {
         match self {
             Self::Envelopes(_) => {
                 let (published_at_ns, identity) = (message.published_at_ns, message.identity);
-                let decoded = decode_message(message.payload, published_at_ns, identity);
+                let content_type = message.header(CONTENT_TYPE);
+                let decoded =
+                    decode_message(message.payload, content_type, published_at_ns, identity);
                 let event = match decoded {
                     Ok((envelope, event_id)) => Event::Envelope(EventKey {
                         organization_id: envelope.organization_id,
