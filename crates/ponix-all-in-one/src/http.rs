@@ -5,8 +5,11 @@ mod message_store;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use ponix_entities::Format;
-use ponix_ingest::{ApiKeys, DoorConfig, Identify, IngestMetrics, IngestState, router, serve};
+use ponix_entities::{Format, MessageError};
+use ponix_ingest::{
+    ApiKeys, Check, DoorConfig, FieldProblem, Identify, IngestMetrics, IngestState, Misfit, router,
+    serve,
+};
 use ponix_pipeline::Pipeline;
 use ponix_runner::{Shutdown, Startup};
 use prometheus_client::registry::Registry;
@@ -112,11 +115,17 @@ fn with_messages(
         let name = catalog.identify(format, payload, hint);
         name.map(str::to_owned).map_err(|err| err.reason)
     });
+    let catalog = Arc::clone(&store.catalog);
+    let check: Check = Arc::new(move |format: Format, payload: &[u8], hint: Option<&str>| {
+        let parsed = catalog.parse(format, payload, hint);
+        parsed.map(drop).map_err(misfit)
+    });
     let store = Arc::new(PostgresMessages(store));
     let (state, statuses) = state.with_messages(
         config.ingest.messages(&config.messages.subject_prefix),
         store,
         identify,
+        check,
     );
     startup.app_process("accepted statuses", move |shutdown: Shutdown| async move {
         statuses.run(shutdown.hard().clone()).await;
@@ -142,4 +151,16 @@ fn with_doors(mut state: IngestState, pipelines: &[Pipeline]) -> anyhow::Result<
             .with_context(|| format!("pipeline {}", pipeline.name))?;
     }
     Ok(state)
+}
+
+fn misfit(error: MessageError) -> Misfit {
+    let others = error.others.into_iter().map(|other| FieldProblem {
+        field: other.field,
+        message: other.reason,
+    });
+    Misfit {
+        field: error.field,
+        reason: error.reason,
+        others: others.collect(),
+    }
 }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::{ApiError, ErrorBody};
-use crate::submission::Line;
+use crate::submission::{Line, Refusal};
 
 /// What became of the lines of a body.
 #[derive(Debug, Serialize, ToSchema)]
@@ -100,6 +100,29 @@ pub(crate) fn batch(lines: Vec<Line>, name: IdName, success: StatusCode) -> Resp
         None if failed > 0 => (StatusCode::MULTI_STATUS, Json(answer)).into_response(),
         None => (success, Json(answer)).into_response(),
     }
+}
+
+/// Answers for lines none of which is taken: with the first error, and each line that is wrong.
+pub(crate) fn refused(refusal: Refusal) -> Response {
+    let wrong = match refusal {
+        Refusal::Whole(error) => return error.into_response(),
+        Refusal::Lines(wrong) => wrong,
+    };
+    let Some((index, error)) = wrong.first() else {
+        return ApiError::outcome_unknown().into_response();
+    };
+    let error = error.clone().in_line(index + 1);
+    let answer = BatchAnswer {
+        accepted: 0,
+        failed: wrong.len(),
+        code: Some(error.code()),
+        message: Some(error.body().message),
+        results: wrong
+            .into_iter()
+            .map(|(index, error)| result((index, Err(error)), IdName::Message))
+            .collect(),
+    };
+    (error.status(), error.headers(), Json(answer)).into_response()
 }
 
 fn result((index, sent): Line, name: IdName) -> LineResult {

@@ -40,6 +40,16 @@ pub(crate) fn own_id(organization: &str, id: Uuid) -> Uuid {
     Uuid::new_v8(bytes)
 }
 
+/// What another content under an id is to the stream.
+pub(crate) fn id_of_content(key: Uuid, content: &[u8]) -> Uuid {
+    let mut hasher = blake3::Hasher::new_derive_key("ponix 2026-11 a corrected message");
+    hasher.update(key.as_bytes());
+    hasher.update(content);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    Uuid::new_v8(bytes)
+}
+
 /// The id that a key stands for: the same for ever, and another for every organization and line.
 pub fn id_of_key(organization: &str, key: &str, line: u64) -> Uuid {
     let mut hasher = blake3::Hasher::new();

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use lru::LruCache;
 use uuid::Uuid;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, CONFLICT};
 
 /// Tells one content from another.
 pub(crate) type ContentHash = [u8; 32];
@@ -32,7 +32,7 @@ impl Memory {
         match self.cache().get(&key) {
             Some(first) if *first != content => Err(ApiError::new(
                 StatusCode::CONFLICT,
-                "idempotency_conflict",
+                CONFLICT,
                 format!("{id} was accepted with another content: the first one counts"),
             )),
             _ => Ok(()),
@@ -41,6 +41,10 @@ impl Memory {
 
     pub(crate) fn remember(&self, key: Uuid, content: ContentHash) {
         self.cache().put(key, content);
+    }
+
+    pub(crate) fn forget(&self, key: Uuid) {
+        self.cache().pop(&key);
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, LruCache<Uuid, ContentHash>> {

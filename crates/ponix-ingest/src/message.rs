@@ -14,10 +14,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldProblem};
 use crate::identity::{id_of_key, own_id};
 use crate::memory::{ContentHash, content_hash};
-use crate::state::Identify;
+use crate::state::{Check, Identify, Misfit};
 use crate::submission::{Checked, Encode};
 
 /// Last token of the subject of messages whose entity is not known.
@@ -93,6 +93,8 @@ impl RawMessage {
 /// Makes messages of lines and JSON objects, as far as that needs no entity.
 pub(crate) struct MessageEncoder<'a> {
     pub(crate) identify: &'a Identify,
+    /// Checks all of a message, where a wrong one must not be taken.
+    pub(crate) check: Option<&'a Check>,
     pub(crate) organization: &'a str,
     pub(crate) source: String,
     pub(crate) idempotency_key: Option<&'a str>,
@@ -123,6 +125,9 @@ impl Encode for MessageEncoder<'_> {
             }
         };
         let entity = (self.identify)(self.format, &payload, named).map_err(unknown)?;
+        if let Some(check) = self.check {
+            check(self.format, &payload, named)?;
+        }
         let message = RawMessage {
             message_id: given.unwrap_or_else(Uuid::now_v7),
             organization: self.organization.to_owned(),
@@ -141,6 +146,30 @@ impl Encode for MessageEncoder<'_> {
             content: given.map(|_| message.content()),
             message,
         })
+    }
+}
+
+impl From<Misfit> for ApiError {
+    fn from(misfit: Misfit) -> Self {
+        let Misfit {
+            field,
+            reason,
+            others,
+        } = misfit;
+        let error = Self::bad("invalid_message", reason.as_str());
+        let Some(field) = field else {
+            return error;
+        };
+        let first = FieldProblem {
+            field: field.clone(),
+            message: reason,
+        };
+        let errors = if others.is_empty() {
+            others
+        } else {
+            std::iter::once(first).chain(others).collect()
+        };
+        error.at(field).with_errors(errors)
     }
 }
 

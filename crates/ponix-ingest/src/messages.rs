@@ -1,6 +1,8 @@
 //! `/ingest/…`: raw messages into the stream that ends in PostgreSQL, and their status.
 
+pub(crate) mod correction;
 mod destination;
+pub(crate) mod list;
 mod query;
 pub(crate) mod waiting;
 
@@ -103,7 +105,8 @@ pub(crate) enum StatusName {
 /// Send one raw message.
 ///
 /// The answer comes once JetStream has acknowledged. With an `Idempotency-Key`, or a `message_id` in
-/// a JSON message, a request may be sent again and again: the message is stored once.
+/// a JSON message, a request may be sent again and again: the message is stored once. One that failed
+/// may be corrected: sent again under its id with another content.
 #[utoipa::path(
     post, path = "/ingest/message", operation_id = "post_message", tag = "messages",
     params(
@@ -149,7 +152,10 @@ pub(crate) async fn post(
     if line.is_empty() {
         return Err(ApiError::bad("empty_body", "the body is empty"));
     }
-    let sent = submission.one(line).await?;
+    let mut sent = [(0, submission.one(line.clone()).await)];
+    correction::take(&state, &submission, &[(0, line)], 0, &mut sent).await;
+    let [(_, sent)] = sent;
+    let sent = sent?;
     let (status_code, status) = submission.destination.success();
     let answer = MessageAccepted {
         message_id: sent.id,
@@ -162,7 +168,7 @@ pub(crate) async fn post(
 /// Send many raw messages, one per line.
 ///
 /// Every line stands for itself: bad ones are told, the others are taken. With `atomic=true` nothing
-/// is taken when a line is wrong.
+/// is taken when a line is wrong: everything is checked that can be without the database.
 #[utoipa::path(
     post, path = "/ingest/batch", operation_id = "post_batch", tag = "messages",
     params(
@@ -208,9 +214,14 @@ pub(crate) async fn batch(
     let bytes = body::read(&head.headers, body, state.body_limits()).await?;
     let lines = body::lines(&bytes, state.config.batch_lines_max)?;
     let lines = if query.atomic {
-        submission.all_or_nothing(lines).await?
+        match submission.all_or_nothing(lines).await {
+            Ok(lines) => lines,
+            Err(refusal) => return Ok(answer::refused(refusal)),
+        }
     } else {
-        submission.lines(lines).await?
+        let mut sent = submission.lines(lines.clone()).await?;
+        correction::take(&state, &submission, &lines, 1, &mut sent).await;
+        sent
     };
     let (status_code, _) = submission.destination.success();
     Ok(answer::batch(lines, IdName::Message, status_code))
@@ -283,7 +294,7 @@ async fn find_status(
     match tokio::time::timeout(state.config.publish_timeout, reading).await {
         // Its status may still be on the way to the store.
         Ok(Ok(None)) => Ok(messages.queued(organization, message_id)),
-        Ok(Ok(found)) => Ok(found),
+        Ok(Ok(found)) => Ok(found.map(|status| messages.corrections.look_through(status))),
         Ok(Err(_)) | Err(_) => Err(ApiError::unavailable(
             "the status cannot be read now: ask again later",
         )),
@@ -308,6 +319,7 @@ fn submission<'a>(
     Ok(Submission {
         encoder: MessageEncoder {
             identify: &messages.identify,
+            check: query.atomic.then_some(&messages.check),
             organization: &credential.organization,
             source: address.0.to_string(),
             idempotency_key: idempotency_key(&head.headers)?,

@@ -22,7 +22,8 @@ pub(crate) use self::schemas::{
 use crate::answer::{BatchAnswer, LineResult};
 use crate::doors::{DocumentAccepted, DocumentsAnswer, Door};
 use crate::envelopes::{EnvelopeAccepted, EnvelopeBody, EnvelopesAnswer};
-use crate::error::ErrorBody;
+use crate::error::{ErrorBody, FieldProblem};
+use crate::messages::list::{StatusQuestion, StatusesAnswer};
 use crate::messages::{MessageAccepted, StatusBody, StatusName, UnknownStatus};
 use crate::state::IngestState;
 
@@ -43,6 +44,7 @@ use crate::state::IngestState;
         BatchAnswer,
         LineResult,
         ErrorBody,
+        FieldProblem,
         ObjectLines,
         Readings
     ))
@@ -52,8 +54,16 @@ struct ApiDoc;
 /// The part that concerns raw messages.
 #[derive(Debug, OpenApi)]
 #[openapi(
-    paths(crate::messages::post, crate::messages::batch, crate::messages::status),
+    paths(
+        crate::messages::post,
+        crate::messages::batch,
+        crate::messages::status,
+        crate::messages::list::of_these,
+        crate::messages::list::all
+    ),
     components(schemas(
+        StatusQuestion,
+        StatusesAnswer,
         MessageAccepted,
         MessageLine,
         MessageLines,

@@ -32,7 +32,11 @@ pub fn router(state: IngestState) -> Router {
         ingest = ingest
             .route("/ingest/message", post(messages::post))
             .route("/ingest/batch", post(messages::batch))
-            .route("/ingest/status/{message_id}", get(messages::status));
+            .route("/ingest/status/{message_id}", get(messages::status))
+            .route(
+                "/ingest/status",
+                get(messages::list::all).post(messages::list::of_these),
+            );
     }
     for door in &state.doors {
         let documents = post(doors::post).layer(Extension(Arc::clone(door)));

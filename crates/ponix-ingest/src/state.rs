@@ -11,8 +11,10 @@ use crate::auth::ApiKeys;
 use crate::body::BodyLimits;
 use crate::config::{IngestConfig, MessagesConfig};
 use crate::doors::{Door, DoorConfig, DoorError, check_path};
+use crate::error::FieldProblem;
 use crate::limits::Limits;
 use crate::memory::Memory;
+use crate::messages::correction::Corrections;
 use crate::messages::waiting::Waiting;
 use crate::metrics::IngestMetrics;
 use crate::store::{MessageStore, StatusQueue, StatusWriter, status_writer};
@@ -26,18 +28,35 @@ pub type Reasons = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 pub type Identify =
     Arc<dyn Fn(Format, &[u8], Option<&str>) -> Result<String, String> + Send + Sync>;
 
+/// Tells everything that is wrong with a payload, as far as that shows without the store; the last
+/// argument is the entity that the request names.
+pub type Check = Arc<dyn Fn(Format, &[u8], Option<&str>) -> Result<(), Misfit> + Send + Sync>;
+
+/// What is wrong with a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// The first field that is wrong, where it is one.
+    pub field: Option<String>,
+    /// What is wrong with it.
+    pub reason: String,
+    /// What else is wrong.
+    pub others: Vec<FieldProblem>,
+}
+
 /// What raw messages need.
 #[derive(Clone)]
 pub(crate) struct Messages {
     pub(crate) config: Arc<MessagesConfig>,
     pub(crate) store: Arc<dyn MessageStore>,
     pub(crate) identify: Identify,
+    pub(crate) check: Check,
     pub(crate) way: Way,
     /// The writer of statuses ends once this is gone, also where nothing is queued.
     pub(crate) statuses: StatusQueue,
     /// Ids of messages are no ids of envelopes: a memory of their own.
     pub(crate) memory: Memory,
     pub(crate) waiting: Waiting,
+    pub(crate) corrections: Corrections,
 }
 
 /// How messages get to the store.
@@ -127,6 +146,7 @@ impl IngestState {
         config: MessagesConfig,
         store: Arc<dyn MessageStore>,
         identify: Identify,
+        check: Check,
     ) -> (Self, StatusWriter) {
         let (queue, writer) = status_writer(
             Arc::clone(&store),
@@ -143,10 +163,12 @@ impl IngestState {
             config: Arc::new(config),
             store,
             identify,
+            check,
             way,
             statuses: queue,
             memory,
             waiting: Waiting::new(self.config.requests_max),
+            corrections: Corrections::new(self.config.remembered_ids_max),
         };
         Arc::make_mut(&mut self.0).messages = Some(messages);
         (self, writer)

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use ponix_wire::message::{Accepted, MessageStatus};
+use ponix_wire::message::{Accepted, MessageStatus, Status};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,17 @@ pub enum Persisted {
     },
 }
 
+/// Which messages are listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusList {
+    /// With this status alone.
+    pub status: Option<Status>,
+    /// Only those that came in before this message.
+    pub before: Option<Uuid>,
+    /// So many at most.
+    pub limit: usize,
+}
+
 /// Keeps messages and their status; the service implements it over its database.
 pub trait MessageStore: Send + Sync + 'static {
     /// Returns the status of an organization's message; `None` also for another organization's.
@@ -50,6 +61,20 @@ pub trait MessageStore: Send + Sync + 'static {
         organization: &'a str,
         message_id: Uuid,
     ) -> BoxFuture<'a, Result<Option<MessageStatus>, StoreUnavailable>>;
+
+    /// Returns the statuses of those of these messages that are the organization's and known.
+    fn statuses<'a>(
+        &'a self,
+        organization: &'a str,
+        message_ids: &'a [Uuid],
+    ) -> BoxFuture<'a, Result<Vec<MessageStatus>, StoreUnavailable>>;
+
+    /// Lists the organization's messages, the newest first.
+    fn list<'a>(
+        &'a self,
+        organization: &'a str,
+        list: &'a StatusList,
+    ) -> BoxFuture<'a, Result<Vec<MessageStatus>, StoreUnavailable>>;
 
     /// Records messages that JetStream has; never moves a status backwards.
     fn record_accepted<'a>(

@@ -7,6 +7,7 @@ use futures::future::{Either, ready};
 use futures::stream::FuturesOrdered;
 use ponix_nats::{OutgoingMessage, PubAck, Publisher};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::error::ApiError;
 use crate::memory::Memory;
@@ -50,13 +51,23 @@ impl Stream {
 
     /// Publishes and waits for the PubAck.
     pub(crate) async fn publish(&self, event: Checked<OutgoingMessage>) -> Result<Sent, ApiError> {
+        let stream_id = event.key;
+        self.publish_as(event, stream_id).await
+    }
+
+    /// The same with an id of its own for the stream.
+    pub(crate) async fn publish_as(
+        &self,
+        event: Checked<OutgoingMessage>,
+        stream_id: Uuid,
+    ) -> Result<Sent, ApiError> {
         let Checked {
             id,
             key,
             content,
             mut message,
         } = event;
-        message.id = Some(key);
+        message.id = Some(stream_id);
         let start = Instant::now();
         let published = tokio::time::timeout(self.timeout, self.publisher.publish(message)).await;
         let PubAck { duplicate, .. } = published.map_err(|_| ApiError::outcome_unknown())??;

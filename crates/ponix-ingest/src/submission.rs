@@ -67,6 +67,15 @@ pub(crate) struct Submission<'a, E, D> {
     pub(crate) tally: &'a Tally,
 }
 
+/// Why none of some lines is taken.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// For a reason that concerns all of them.
+    Whole(ApiError),
+    /// These are wrong; at least one.
+    Lines(Vec<(usize, ApiError)>),
+}
+
 /// What became of one line; the index counts from 0.
 pub(crate) type Line = (usize, Result<Sent, ApiError>);
 
@@ -105,34 +114,45 @@ impl<E: Encode, D: Destination<E::Message>> Submission<'_, E, D> {
     /// while they are sent is an unknown outcome: the request sent again with its key completes it.
     ///
     /// # Errors
-    /// What is wrong with the first line that is, or the organization sends too much.
+    /// Every line that is wrong, or the organization sends too much.
     pub(crate) async fn all_or_nothing(
         &self,
         lines: Vec<(usize, Bytes)>,
-    ) -> Result<Vec<Line>, ApiError> {
-        self.count_lines(&lines)?;
+    ) -> Result<Vec<Line>, Refusal> {
+        self.count_lines(&lines).map_err(Refusal::Whole)?;
         let mut indices = Vec::with_capacity(lines.len());
         let mut checked = Vec::with_capacity(lines.len());
         for (index, payload) in lines {
             indices.push(index);
             checked.push((index, self.check(payload, index + 1)));
         }
-        let mut sent = Vec::new();
-        let mut error = first_error(&checked);
-        if error.is_none() {
-            let checked = checked.into_iter().map(|(_, checked)| checked);
-            let answered = self.destination.send(Box::new(checked), true).await;
-            sent = indices.into_iter().zip(answered).collect();
-            error = first_error(&sent);
-        }
-        if let Some(err) = error {
-            self.tally.refused.inc();
-            return Err(err);
-        }
+        self.refuse(&checked)?;
+        let checked = checked.into_iter().map(|(_, checked)| checked);
+        let answered = self.destination.send(Box::new(checked), true).await;
+        let sent: Vec<Line> = indices.into_iter().zip(answered).collect();
+        self.refuse(&sent)?;
         for (_, sent) in &sent {
             self.tally.count(sent);
         }
         Ok(sent)
+    }
+
+    /// Refuses all lines if one is wrong.
+    fn refuse<T>(&self, lines: &[(usize, Result<T, ApiError>)]) -> Result<(), Refusal> {
+        let errors = lines.iter().filter_map(|(index, result)| {
+            let error = result.as_ref().err()?;
+            Some((*index, error.clone()))
+        });
+        let wrong: Vec<(usize, ApiError)> = errors.collect();
+        let Some((_, first)) = wrong.first() else {
+            return Ok(());
+        };
+        self.tally.refused.inc();
+        // Not the line is what is wrong.
+        if first.status() >= StatusCode::INTERNAL_SERVER_ERROR {
+            return Err(Refusal::Whole(first.clone()));
+        }
+        Err(Refusal::Lines(wrong))
     }
 
     fn count_lines(&self, lines: &[(usize, Bytes)]) -> Result<(), ApiError> {
@@ -150,18 +170,4 @@ impl<E: Encode, D: Destination<E::Message>> Submission<'_, E, D> {
         }
         Ok(checked)
     }
-}
-
-/// The first error, with its line where the line is what is wrong.
-fn first_error<T>(lines: &[(usize, Result<T, ApiError>)]) -> Option<ApiError> {
-    let mut errors = lines
-        .iter()
-        .filter_map(|(index, result)| Some((index, result.as_ref().err()?)));
-    let (index, err) = errors.next()?;
-    let of_line = err.status() < StatusCode::INTERNAL_SERVER_ERROR;
-    Some(if of_line {
-        err.clone().in_line(index + 1)
-    } else {
-        err.clone()
-    })
 }

@@ -27,6 +27,6 @@ pub use outcome::MessageOutcome;
 pub use partitions::Pruned;
 pub use ponix_wire::message::{Accepted, MessageStatus, Status};
 pub use sink::MessageSink;
-pub use status::Ended;
+pub use status::{Ended, StatusFilter};
 pub use store::Postgres;
 pub use write::MessageRow;

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use time::OffsetDateTime;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::claims::claim;
@@ -210,6 +211,79 @@ impl Postgres {
             let status = row.map(|row| message_status(&row)).transpose()?;
             client.give_back();
             Ok(status)
+        })
+        .await
+    }
+}
+
+/// Which statuses are listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusFilter {
+    /// Whose.
+    pub organization: String,
+    /// With this status alone.
+    pub status: Option<Status>,
+    /// Only those that came in before this message.
+    pub before: Option<Uuid>,
+    /// So many at most.
+    pub limit: usize,
+}
+
+impl Postgres {
+    /// Returns what is known of an organization's messages among these.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn statuses(
+        &self,
+        organization: &str,
+        message_ids: &[Uuid],
+    ) -> Result<Vec<MessageStatus>, StoreError> {
+        const SQL: &str = "SELECT s.message_id, s.organization, s.status, s.entity_type, \
+             s.received_at, s.processed_at, s.error, s.retry_count, s.source \
+             FROM message_claims c JOIN message_status s \
+             ON s.message_id = c.message_id AND s.received_at = c.received_at \
+             WHERE c.message_id = ANY($1) AND s.organization = $2";
+        self.read_statuses(SQL, &[&message_ids, &organization])
+            .await
+    }
+
+    /// Lists messages, the newest first.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn list_statuses(
+        &self,
+        filter: &StatusFilter,
+    ) -> Result<Vec<MessageStatus>, StoreError> {
+        const SQL: &str = "SELECT s.message_id, s.organization, s.status, s.entity_type, \
+             s.received_at, s.processed_at, s.error, s.retry_count, s.source \
+             FROM message_status s \
+             WHERE s.organization = $1 AND ($2::text IS NULL OR s.status = $2) \
+             AND ($3::uuid IS NULL OR (s.received_at, s.message_id) < \
+             (SELECT c.received_at, c.message_id FROM message_claims c WHERE c.message_id = $3)) \
+             ORDER BY s.received_at DESC, s.message_id DESC LIMIT $4";
+        let status = filter.status.map(Status::as_str);
+        let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+        self.read_statuses(
+            SQL,
+            &[&filter.organization, &status, &filter.before, &limit],
+        )
+        .await
+    }
+
+    async fn read_statuses(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<MessageStatus>, StoreError> {
+        self.within(async {
+            let client = self.client().await?;
+            let statement = client.prepare_cached(sql).await?;
+            let rows = client.query(&statement, parameters).await?;
+            let statuses = rows.iter().map(message_status).collect();
+            client.give_back();
+            statuses
         })
         .await
     }

@@ -3,8 +3,10 @@
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, TryFutureExt as _};
 use ponix_entities::Catalog;
-use ponix_ingest::{MessageStore, Persisted, StoreUnavailable};
-use ponix_postgres::{Accepted, MessageOutcome, MessageRow, MessageStatus, StoreError};
+use ponix_ingest::{MessageStore, Persisted, StatusList, StoreUnavailable};
+use ponix_postgres::{
+    Accepted, MessageOutcome, MessageRow, MessageStatus, StatusFilter, StoreError,
+};
 use uuid::Uuid;
 
 use crate::pipelines::EntityStore;
@@ -21,6 +23,33 @@ impl MessageStore for PostgresMessages {
     ) -> BoxFuture<'a, Result<Option<MessageStatus>, StoreUnavailable>> {
         let status = self.0.postgres.status(Some(organization), message_id);
         status.map_err(unavailable).boxed()
+    }
+
+    fn statuses<'a>(
+        &'a self,
+        organization: &'a str,
+        message_ids: &'a [Uuid],
+    ) -> BoxFuture<'a, Result<Vec<MessageStatus>, StoreUnavailable>> {
+        let statuses = self.0.postgres.statuses(organization, message_ids);
+        statuses.map_err(unavailable).boxed()
+    }
+
+    fn list<'a>(
+        &'a self,
+        organization: &'a str,
+        list: &'a StatusList,
+    ) -> BoxFuture<'a, Result<Vec<MessageStatus>, StoreUnavailable>> {
+        let filter = StatusFilter {
+            organization: organization.to_owned(),
+            status: list.status,
+            before: list.before,
+            limit: list.limit,
+        };
+        async move {
+            let listed = self.0.postgres.list_statuses(&filter).await;
+            listed.map_err(unavailable)
+        }
+        .boxed()
     }
 
     fn record_accepted<'a>(

@@ -460,3 +460,51 @@ async fn what_is_typed_today_is_stored() {
     pipeline.gives(indexes, 2).await;
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_is_listed_and_corrected_under_its_id() {
+    let pipeline = Pipeline::new("messages_correct").await;
+    let service = pipeline.service().start_ready().await;
+    let id = "0190f3a8-0000-7000-8000-00000000000a";
+    let with_id = |body: &str| body.replacen('{', &format!("{{\"message_id\":\"{id}\","), 1);
+    let wrong = with_id(&order(7, 1))
+        .replace("\"customer_key\":1", "\"customer_kee\":1")
+        .replace("\"order_status\":\"O\"", "\"order_status\":\"Q\"");
+    let failed = send(&service, JSON, &wrong).await;
+    assert_eq!(failed["status"], "failed");
+    let error = failed["error"].as_str().unwrap();
+    for part in [
+        "customer_kee: is no field of the entity, did you mean customer_key?",
+        "customer_key: is missing",
+        "order_status: \"Q\" is not one of O, F, P",
+    ] {
+        assert!(error.contains(part), "{part} is not in {error}");
+    }
+    // Told in full before anything is taken, where all or nothing is asked for.
+    let lines = "Content-Type: application/x-ndjson\r\n";
+    let batch = format!("{}\n{}", order(8, 1), order(9, 1).replace("17,", "-17,"));
+    let (status, told) = post(&service, "/ingest/batch?atomic=true", lines, &batch).await;
+    assert_eq!((status, &told["code"]), (400, &"invalid_message".into()));
+    assert_eq!(
+        told["results"][0]["error"]["field"], "line_items.0.quantity",
+        "{told}"
+    );
+    let addr = service.api_addr().unwrap();
+    let (_, listed) = http::get(addr, "/ingest/status?status=failed")
+        .await
+        .unwrap();
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed["counts"], serde_json::json!({"failed": 1}));
+    assert_eq!(listed["messages"][0]["message_id"], id);
+
+    let stored = send(&service, JSON, &with_id(&order(7, 1))).await;
+    assert_eq!(
+        (&stored["status"], &stored["error"]),
+        (&"processed".into(), &Value::Null)
+    );
+    pipeline.gives("SELECT count(*) FROM orders", 1).await;
+    let question = format!("{{\"message_ids\":[\"{id}\"]}}");
+    let (_, told) = post(&service, "/ingest/status", JSON, &question).await;
+    assert_eq!(told["counts"], serde_json::json!({"processed": 1}));
+    service.stop().await;
+}

@@ -31,7 +31,13 @@ impl Messages {
             .map(MessageStatus::accepted)
     }
 
-    async fn publish(&self, stream: &Stream, event: Checked<RawMessage>) -> Result<Sent, ApiError> {
+    /// Publishes a message, which the stream knows by `stream_id`.
+    pub(super) async fn publish(
+        &self,
+        stream: &Stream,
+        event: Checked<RawMessage>,
+        stream_id: Uuid,
+    ) -> Result<Sent, ApiError> {
         let Checked {
             id,
             key,
@@ -42,9 +48,9 @@ impl Messages {
             id,
             key,
             content,
-            message: message.outgoing(&self.config.subject_prefix, key),
+            message: message.outgoing(&self.config.subject_prefix, stream_id),
         };
-        let sent = stream.publish(outgoing).await?;
+        let sent = stream.publish_as(outgoing, stream_id).await?;
         self.statuses.push(Accepted {
             message_id: message.message_id,
             organization: Some(message.organization),
@@ -107,7 +113,11 @@ impl Destination<RawMessage> for Messages {
         match &self.way {
             Way::AtOnce(timeout) => self.persist(events, atomic, *timeout).await,
             Way::Stream(stream) => {
-                stream::pipelined(events, |event| self.publish(stream, event)).await
+                let publish = |event: Checked<RawMessage>| {
+                    let stream_id = event.key;
+                    self.publish(stream, event, stream_id)
+                };
+                stream::pipelined(events, publish).await
             }
         }
     }

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use ponix_wire::message::Status;
+use uuid::Uuid;
+
+use super::list::LIST_MAX;
 use crate::error::ApiError;
 use crate::message::check_entity;
 
@@ -11,6 +15,9 @@ pub(super) struct Query {
     pub(super) entity: Option<String>,
     pub(super) atomic: bool,
     pub(super) wait: Duration,
+    pub(super) status: Option<Status>,
+    pub(super) before: Option<Uuid>,
+    pub(super) limit: Option<usize>,
 }
 
 impl Query {
@@ -37,6 +44,26 @@ impl Query {
                 ("atomic", "true") => query.atomic = true,
                 ("atomic", "false") => {}
                 ("atomic", _) => return Err(wrong("atomic", "must be true or false")),
+                ("status", value) => {
+                    let status = Status::parse(value);
+                    query.status = Some(status.ok_or_else(|| {
+                        wrong(
+                            "status",
+                            "must be accepted, processing, processed, failed or dead_letter",
+                        )
+                    })?);
+                }
+                ("before", value) => {
+                    let id = Uuid::try_parse(value);
+                    query.before = Some(id.map_err(|_| wrong("before", "is not a message_id"))?);
+                }
+                ("limit", value) => {
+                    let limit = value.parse().ok();
+                    let limit = limit.filter(|limit| (1..=LIST_MAX).contains(limit));
+                    query.limit = Some(limit.ok_or_else(|| {
+                        wrong("limit", &format!("must be a number from 1 to {LIST_MAX}"))
+                    })?);
+                }
                 (_, value) => {
                     let wait = duration(value);
                     query.wait =

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use ponix_ingest::{MessageStore, Persisted, RawMessage, StoreUnavailable};
+use ponix_ingest::{MessageStore, Persisted, RawMessage, StatusList, StoreUnavailable};
 use ponix_wire::message::{Accepted, MessageStatus, Status};
 use uuid::Uuid;
 
@@ -22,8 +22,12 @@ pub(crate) struct MemoryStore {
 impl MemoryStore {
     /// Lets a message come to its end.
     pub(crate) fn finish(&self, id: Uuid) {
+        self.end(id, Status::Processed);
+    }
+
+    pub(crate) fn end(&self, id: Uuid, status: Status) {
         let mut statuses = self.statuses.lock().unwrap();
-        statuses.get_mut(&id).unwrap().status = Status::Processed;
+        statuses.get_mut(&id).unwrap().status = status;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -61,6 +65,45 @@ impl MessageStore for MemoryStore {
             let found = statuses.get(&message_id);
             let own = found.filter(|found| found.organization.as_deref() == Some(organization));
             Ok(own.cloned())
+        }
+        .boxed()
+    }
+
+    fn statuses<'a>(
+        &'a self,
+        organization: &'a str,
+        message_ids: &'a [Uuid],
+    ) -> BoxFuture<'a, Result<Vec<MessageStatus>, StoreUnavailable>> {
+        async move {
+            self.check()?;
+            let statuses = self.statuses.lock().unwrap();
+            let found = message_ids.iter().filter_map(|id| statuses.get(id));
+            let own = found.filter(|found| found.organization.as_deref() == Some(organization));
+            Ok(own.cloned().collect())
+        }
+        .boxed()
+    }
+
+    fn list<'a>(
+        &'a self,
+        organization: &'a str,
+        list: &'a StatusList,
+    ) -> BoxFuture<'a, Result<Vec<MessageStatus>, StoreUnavailable>> {
+        async move {
+            self.check()?;
+            let statuses = self.statuses.lock().unwrap();
+            let place = |status: &MessageStatus| (status.received_at, status.message_id);
+            let before = list.before.and_then(|id| statuses.get(&id)).map(place);
+            let mut found: Vec<_> = statuses
+                .values()
+                .filter(|status| status.organization.as_deref() == Some(organization))
+                .filter(|status| list.status.is_none_or(|wanted| wanted == status.status))
+                .filter(|status| before.is_none_or(|before| place(status) < before))
+                .cloned()
+                .collect();
+            found.sort_by_key(|status| std::cmp::Reverse(place(status)));
+            found.truncate(list.limit);
+            Ok(found)
         }
         .boxed()
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ponix_ingest::{IngestConfig, MessagesConfig};
 use ponix_stack::eventually;
+use ponix_wire::message::Status;
 use uuid::Uuid;
 
 use crate::client::{Answer, send};
@@ -169,6 +170,122 @@ async fn a_batch_takes_what_is_good_or_nothing() {
     let answer = batch(&api, "?atomic=true", &[TEXT], &"O|1\n".repeat(3_000)).await;
     assert_eq!(answer.json()["accepted"], 3_000);
     assert_eq!(api.stored_in(MESSAGES).await, 3_002);
+}
+
+#[tokio::test]
+async fn nothing_of_an_atomic_batch_is_taken_and_every_wrong_line_is_told() {
+    let api = Api::start().await;
+    let answer = batch(&api, "?atomic=true", &[TEXT], "O|1\nW|2\nO|3\n?|4").await;
+    let (status, body) = (answer.status, answer.json());
+    assert_eq!((status, &body["code"]), (400, &"invalid_message".into()));
+    assert_eq!(body["message"], "line 2: is wrong");
+    assert_eq!((&body["accepted"], &body["failed"]), (&0.into(), &2.into()));
+    let fields = &body["results"][0]["error"]["errors"];
+    assert_eq!(
+        (&fields[0]["field"], &fields[1]["field"]),
+        (&"a".into(), &"b".into())
+    );
+    assert_eq!(body["results"][1]["line"], 4);
+    assert_eq!(body["results"][1]["error"]["code"], "unknown_entity");
+    assert_eq!(api.stored_in(MESSAGES).await, 0);
+    // Line by line it is for the worker to say.
+    let answer = batch(&api, "", &[TEXT], "O|1\nW|2").await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_message_that_failed_is_corrected_under_its_id() {
+    let api = Api::start().await;
+    let id: Uuid = ID.parse().unwrap();
+    let body = |n| format!(r#"{{"message_id":"{ID}","entity_type":"Order","n":{n}}}"#);
+    assert_eq!(message(&api, &[JSON], &body(1)).await.status, 202);
+    eventually("the status is written", SOON, async || {
+        anyhow::ensure!(api.store.len() == 1);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    for end in [Status::Processing, Status::Processed] {
+        api.store.end(id, end);
+        assert_eq!(
+            message(&api, &[JSON], &body(2)).await.status,
+            409,
+            "{end:?}"
+        );
+    }
+    api.store.end(id, Status::Failed);
+    for _ in 0..2 {
+        assert_eq!(message(&api, &[JSON], &body(2)).await.status, 202);
+        assert_eq!(api.stored_in(MESSAGES).await, 2);
+    }
+    let stored = api.raw_message(2).await;
+    assert_eq!(
+        stored.headers.get("Ponix-Message-Id").unwrap().as_str(),
+        ID,
+        "the worker knows it by its id"
+    );
+    let answer = batch(&api, "", &[NDJSON], &format!("{}\n", body(3))).await;
+    assert_eq!(answer.json()["accepted"], 1, "{answer:?}");
+    assert_eq!(api.stored_in(MESSAGES).await, 3);
+}
+
+#[tokio::test]
+async fn the_statuses_of_a_batch_and_of_what_failed_are_told() {
+    let api = Api::start().await;
+    let answer = batch(&api, "", &[TEXT], "O|1\nO|2\nO|3").await.json();
+    let ids: Vec<Uuid> = (0..3)
+        .map(|line| answer["results"][line]["message_id"].as_str().unwrap())
+        .map(|id| id.parse().unwrap())
+        .collect();
+    eventually("the statuses are written", SOON, async || {
+        anyhow::ensure!(api.store.len() == 3);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    api.store.end(ids[0], Status::Failed);
+    api.store.end(ids[2], Status::Failed);
+    let question = serde_json::json!({"message_ids": [ids[0], ids[1], Uuid::nil()]}).to_string();
+    let route = "POST /ingest/status";
+    let told = send(api.addr, route, &[JSON], question.as_bytes())
+        .await
+        .json();
+    assert_eq!(
+        told["counts"],
+        serde_json::json!({"accepted": 1, "failed": 1, "unknown": 1})
+    );
+    assert_eq!(told["messages"][0]["message_id"], ids[0].to_string());
+    for (wrong, status) in [("{}", 400), ("{\"message_ids\":[]}", 400), ("[1]", 400)] {
+        let answer = send(api.addr, route, &[JSON], wrong.as_bytes()).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+    let list = async |query: &str| {
+        let route = format!("GET /ingest/status?{query}");
+        send(api.addr, &route, &[], b"").await
+    };
+    let mut failed = Vec::new();
+    let mut query = "status=failed&limit=1".to_owned();
+    loop {
+        let page = list(&query).await.json();
+        let messages = page["messages"].as_array().unwrap();
+        assert!(messages.len() <= 1, "{page}");
+        failed.extend(messages.iter().map(|it| it["message_id"].clone()));
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
+        query = format!("status=failed&limit=1&before={next}");
+    }
+    assert_eq!(failed.len(), 2, "{failed:?}");
+    assert_eq!(list("").await.json()["counts"]["accepted"], 1);
+    for wrong in [
+        "status=lost",
+        "limit=0",
+        "limit=1001",
+        "before=7",
+        "since=1",
+    ] {
+        assert_eq!(list(wrong).await.status, 400, "{wrong}");
+    }
 }
 
 #[tokio::test]

@@ -134,14 +134,12 @@ async fn every_example_is_taken() {
             let route = format!("{} {path}", method.to_uppercase());
             let headers = [("content-type", content_type.as_str())];
             let answer = send(api.addr, &route, &headers, body.as_bytes()).await;
-            assert_eq!(
-                answer.status, 202,
-                "{route} {content_type} {body}: {answer:?}"
-            );
+            let taken = [200, 202].contains(&answer.status);
+            assert!(taken, "{route} {content_type} {body}: {answer:?}");
             tried += 1;
         }
     }
-    assert_eq!(tried, 10);
+    assert_eq!(tried, 11);
     // Rows of long ago would be looked for in vain.
     let (_, stored) = api.message(1).await;
     assert!(

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ponix_ingest::{
-    ApiKeys, DoorConfig, IngestConfig, IngestMetrics, IngestState, MessagesConfig, router, serve,
+    ApiKeys, DoorConfig, FieldProblem, IngestConfig, IngestMetrics, IngestState, MessagesConfig,
+    Misfit, router, serve,
 };
 use ponix_nats::async_nats::jetstream;
 use ponix_nats::{
@@ -127,7 +128,8 @@ impl Api {
             state.with_door(path, config.clone()).unwrap()
         });
         let store = Arc::new(MemoryStore::default());
-        let (state, writer) = state.with_messages(messages, store.clone(), Arc::new(identify));
+        let (state, writer) =
+            state.with_messages(messages, store.clone(), Arc::new(identify), Arc::new(check));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
@@ -241,6 +243,19 @@ fn identify(format: Format, payload: &[u8], hint: Option<&str>) -> Result<String
     };
     let unknown = || "there is no such entity, known are Order, OrderLineItem, Customer".to_owned();
     found.map(|name| (*name).to_owned()).ok_or_else(unknown)
+}
+
+/// Lines that begin with `W|` are wrong in two fields.
+fn check(_: Format, payload: &[u8], _: Option<&str>) -> Result<(), Misfit> {
+    if !payload.starts_with(b"W|") {
+        return Ok(());
+    }
+    let (field, message) = ("b".to_owned(), "is wrong too".to_owned());
+    Err(Misfit {
+        field: Some("a".to_owned()),
+        reason: "is wrong".to_owned(),
+        others: vec![FieldProblem { field, message }],
+    })
 }
 
 fn public_metrics() -> IngestConfig {
