@@ -1,8 +1,9 @@
-//! The programs of `docs/clients.md`, run as they stand there.
+//! The programs of `docs/clients.md`, run as they stand there, and clients that are generated.
 
 use std::path::Path;
 use std::process::Stdio;
 
+use ponix_stack::Postgres;
 use tokio::process::Command;
 
 use crate::support::World;
@@ -51,5 +52,39 @@ async fn the_programs_of_the_page_send_an_event_each() {
     }
     assert!(events > 0, "none of the programs is here");
     world.stored(events).await;
+    service.stop().await;
+}
+
+/// Only where `scripts/test-clients --setup` has brought the generators.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_are_generated_from_the_description_are_served() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    if !root.join(".ponix/clients/done").exists() {
+        println!("skipped: there are no generators here (scripts/test-clients --setup)");
+        return;
+    }
+    let world = World::with_own_nats("generated_clients").await;
+    let postgres = Postgres::start().await.unwrap();
+    let service = world
+        .service()
+        .env("PONIX_POSTGRES_URL", postgres.url())
+        .env("PONIX_ENTITIES_DIR", root.join("examples/tpch").display())
+        .start_ready()
+        .await;
+    let url = format!("http://{}", service.api_addr().unwrap());
+    let output = Command::new(root.join("scripts/test-clients"))
+        .arg(&url)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{complained}");
+    for language in ["python", "typescript", "go"] {
+        assert!(said.contains(&format!("{language}: done")), "{said}");
+    }
+    // One of Python, one of Go, one and two lines of TypeScript.
+    world.stored(5).await;
     service.stop().await;
 }
