@@ -5,7 +5,7 @@ use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ponix_nats::PublishError;
-use ponix_wire::{ConversionError, DecodeError, JsonError, MISSING};
+use ponix_wire::{ConversionError, DecodeError, JsonError, MISSING, distance};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -252,16 +252,5 @@ impl From<DecodeError> for ApiError {
             Kind::Decode => "invalid_protobuf",
         };
         Self::bad(code, err.to_string())
-    }
-}
-
-/// A time span as people say it.
-fn distance(ns: i64) -> String {
-    const HOUR_NS: i64 = 3_600_000_000_000;
-    let hours = ns / HOUR_NS;
-    match hours {
-        0..48 => format!("{hours} hours"),
-        48..17_520 => format!("{} days", hours / 24),
-        _ => format!("{} years", hours / 8_766),
     }
 }

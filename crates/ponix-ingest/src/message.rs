@@ -156,10 +156,10 @@ impl From<Misfit> for ApiError {
             reason,
             others,
         } = misfit;
-        let error = Self::bad("invalid_message", reason.as_str());
         let Some(field) = field else {
-            return error;
+            return Self::bad("invalid_message", reason);
         };
+        let error = Self::bad("invalid_message", format!("{field}: {reason}"));
         let first = FieldProblem {
             field: field.clone(),
             message: reason,

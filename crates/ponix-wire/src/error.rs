@@ -54,7 +54,8 @@ pub enum DecodeError {
     },
     /// `occurred_at` is too long after the publish time.
     #[error(
-        "{field} is {ahead_ns} ns ahead of the publish time, at most {ahead_ns_max} are accepted"
+        "{field} is {} ahead of the publish time, at most one day is accepted",
+        distance(*ahead_ns)
     )]
     TooFarAhead {
         /// Name of the field.
@@ -189,4 +190,15 @@ pub fn error_chain(err: &(dyn std::error::Error + 'static)) -> String {
     // Some errors print their source themselves.
     parts.dedup_by(|later, earlier| earlier.ends_with(later.as_str()));
     parts.join(": ")
+}
+
+/// A time span, nanoseconds, as people say it.
+pub fn distance(ns: i64) -> String {
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    let hours = ns / HOUR_NS;
+    match hours {
+        0..48 => format!("{hours} hours"),
+        48..17_520 => format!("{} days", hours / 24),
+        _ => format!("{} years", hours / 8_766),
+    }
 }

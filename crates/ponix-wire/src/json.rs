@@ -169,7 +169,9 @@ impl JsonReader {
         }
         for integer in long_integers(text) {
             let written: f64 = integer.parse().unwrap_or(f64::INFINITY);
-            let found = huge.iter().find(|(_, value)| *value == written);
+            let found = huge
+                .iter()
+                .find(|(_, value)| value.to_bits() == written.to_bits());
             if let Some((field, _)) = found {
                 return Err(JsonError::Value {
                     field: field.clone(),

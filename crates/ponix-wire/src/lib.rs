@@ -28,7 +28,7 @@ pub use crate::dead_letter::DeadLetterReason;
 pub use crate::decode::{
     DecodedEnvelope, OCCURRED_AT_AHEAD_MAX_NS, decode_envelope, decode_envelope_of,
 };
-pub use crate::error::{ConversionError, DecodeError, DecodeErrorKind, error_chain};
+pub use crate::error::{ConversionError, DecodeError, DecodeErrorKind, distance, error_chain};
 pub use crate::json::{JsonError, JsonReader, JsonRules, JsonTree, MISSING};
 pub use crate::json_envelope::JsonEnvelope;
 pub use crate::subject::{

@@ -178,7 +178,7 @@ async fn nothing_of_an_atomic_batch_is_taken_and_every_wrong_line_is_told() {
     let answer = batch(&api, "?atomic=true", &[TEXT], "O|1\nW|2\nO|3\n?|4").await;
     let (status, body) = (answer.status, answer.json());
     assert_eq!((status, &body["code"]), (400, &"invalid_message".into()));
-    assert_eq!(body["message"], "line 2: is wrong");
+    assert_eq!(body["message"], "line 2: a: is wrong");
     assert_eq!((&body["accepted"], &body["failed"]), (&0.into(), &2.into()));
     let fields = &body["results"][0]["error"]["errors"];
     assert_eq!(
