@@ -3,6 +3,8 @@
 
 mod clickhouse;
 mod fault_injection;
+#[cfg(target_os = "linux")]
+mod first_hour;
 mod nats;
 mod nats_cluster;
 mod orphans;

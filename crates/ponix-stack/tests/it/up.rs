@@ -9,7 +9,7 @@ use ponix_stack::{Process, ProcessBuilder, Signal, eventually, http_get};
 use tempfile::TempDir;
 
 /// Generous: the service may wait for a server that is gone, and the machine may be busy.
-const SOON: Duration = Duration::from_mins(1);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 const PROGRAMS: [&str; 3] = ["nats-server", "chdb-server", "ponix-all-in-one"];
 
 /// What tests are told about the servers' programs is told to ponix-up too.
@@ -61,7 +61,7 @@ impl Up {
     }
 }
 
-fn builder() -> (ProcessBuilder, TempDir) {
+pub(crate) fn builder() -> (ProcessBuilder, TempDir) {
     let data = tempfile::tempdir().unwrap();
     let mut up = Process::builder("up", env!("CARGO_BIN_EXE_ponix-up"))
         .env("PONIX_UP_DATA_DIR", data.path())
@@ -81,7 +81,7 @@ fn builder() -> (ProcessBuilder, TempDir) {
     (up, data)
 }
 
-fn free_addr() -> std::net::SocketAddr {
+pub(crate) fn free_addr() -> std::net::SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap()
 }
