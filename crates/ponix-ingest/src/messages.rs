@@ -31,7 +31,7 @@ use crate::error::{ApiError, ErrorBody};
 use crate::identity::idempotency_key;
 use crate::message::MessageEncoder;
 use crate::openapi::{
-    MessageLine, MessageLines, MessageObject, ObjectLines, TakenWord, UnknownWord,
+    MessageLine, MessageLines, MessageObject, MessageObjectLines, TakenWord, UnknownWord,
 };
 use crate::router::ClientAddress;
 use crate::state::{IngestState, Messages};
@@ -176,7 +176,7 @@ pub(crate) async fn post(
         ("entity" = Option<String>, Query, description = "The entity that the messages hold", pattern = "^[A-Za-z][A-Za-z0-9_]{0,63}$"),
         ("atomic" = Option<bool>, Query, description = "All or nothing"),
     ),
-    request_body(content((MessageLines = "text/plain"), (ObjectLines = "application/x-ndjson"))),
+    request_body(content((MessageLines = "text/plain"), (MessageObjectLines = "application/x-ndjson"))),
     responses(
         (status = 200, description = "Synchronous mode: the database has every line", body = BatchAnswer),
         (status = 202, description = "JetStream has every line", body = BatchAnswer),

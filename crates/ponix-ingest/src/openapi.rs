@@ -16,8 +16,8 @@ use utoipa::openapi::{PathItem, RefOr, Schema};
 use utoipa_swagger_ui::SwaggerUi;
 
 pub(crate) use self::schemas::{
-    AcceptedWord, Document, EnvelopeLines, MessageLine, MessageLines, MessageObject, ObjectLines,
-    ProtobufBody, Readings, TakenWord, UnknownWord,
+    AcceptedWord, Document, EnvelopeLines, MessageLine, MessageLines, MessageObject,
+    MessageObjectLines, ObjectLines, ProtobufBody, Readings, TakenWord, UnknownWord,
 };
 use crate::answer::{BatchAnswer, LineResult};
 use crate::doors::{DocumentAccepted, DocumentsAnswer, Door};
@@ -68,6 +68,7 @@ struct ApiDoc;
         MessageLine,
         MessageLines,
         MessageObject,
+        MessageObjectLines,
         StatusBody,
         StatusName,
         UnknownStatus
@@ -185,8 +186,17 @@ fn customer(key: i64) -> String {
 }
 
 fn example_message() -> serde_json::Value {
+    message_of(example_key(2))
+}
+
+fn example_message_objects() -> String {
+    let lines = [3, 4].map(|example| message_of(example_key(example)).to_string());
+    lines.join("\n")
+}
+
+fn message_of(key: i64) -> serde_json::Value {
     serde_json::json!({
-        "entity_type": "Customer", "customer_key": example_key(2), "name": "Customer#000000370",
+        "entity_type": "Customer", "customer_key": key, "name": "Customer#000000370",
         "address": "Street 1", "nation_key": 12, "phone": "22-524-218-7466",
         "account_balance": 171.42, "market_segment": "MACHINERY", "comment": "regular",
     })

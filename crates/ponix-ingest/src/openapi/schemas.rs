@@ -29,6 +29,12 @@ pub(crate) struct MessageLine(String);
 #[expect(dead_code, reason = "describes the body; it is read without this")]
 pub(crate) struct MessageLines(String);
 
+/// Raw messages in JSON, one per line; empty lines do not count.
+#[derive(ToSchema)]
+#[schema(value_type = String, pattern = "[!-~]", example = json!(super::example_message_objects()))]
+#[expect(dead_code, reason = "describes the body; it is read without this")]
+pub(crate) struct MessageObjectLines(String);
+
 /// JSON objects, one per line; empty lines do not count.
 #[derive(ToSchema)]
 #[schema(value_type = String, pattern = "[!-~]", example = "{\"n\": 1}\n{\"n\": 2}\n")]
