@@ -3,13 +3,14 @@
 mod line;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
-use ponix_nats::{OutgoingMessage, PublishError, Publisher, envelope_message};
+use ponix_nats::{OutgoingMessage, PublishError, PublishErrorClass, Publisher, envelope_message};
 use serde_json::json;
 use tokio::fs::File;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
@@ -43,6 +44,7 @@ pub(crate) async fn run(args: &Args, servers: &Servers, json: bool) -> anyhow::R
         progress,
         published: 0,
         refused: 0,
+        timeout: servers.timeout,
     };
     feed.publish_lines(reader, name).await?;
     let Feed {
@@ -82,6 +84,7 @@ struct Feed {
     progress: ProgressBar,
     published: u64,
     refused: u64,
+    timeout: Duration,
 }
 
 impl Feed {
@@ -108,22 +111,36 @@ impl Feed {
             let event = parse(text, now_ns)
                 .and_then(|envelope| envelope_message(stream, envelope).map_err(LineError::Device));
             match event {
-                Ok(message) => under_way.push(publish(self.publisher.clone(), message)),
+                Ok(message) => {
+                    under_way.push(publish(self.publisher.clone(), message, self.timeout));
+                }
                 Err(error) => self.refuse(number, error),
             }
             if under_way.len() >= IN_FLIGHT_MAX
                 && let Some(result) = under_way.next().await
             {
-                result?;
-                self.published += 1;
+                self.count(result)?;
             }
             self.progress.set_position(bytes_read);
         }
         while let Some(result) = under_way.next().await {
-            result?;
-            self.published += 1;
+            self.count(result)?;
         }
         Ok(())
+    }
+
+    fn count(&mut self, published: Result<(), PublishError>) -> anyhow::Result<()> {
+        let Err(error) = published else {
+            self.published += 1;
+            return Ok(());
+        };
+        let before = format!("{} events were published before", self.published);
+        let what = if error.is_store_refusal() {
+            "the stream is full: nothing reads it fast enough (`ponix status`), or it needs more bytes (PONIX_NATS_STREAM_BYTES_MAX)"
+        } else {
+            "an event was not stored in time (--timeout)"
+        };
+        Err(error).context(format!("{what}; {before}"))
     }
 
     fn refuse(&mut self, number: u64, error: LineError) {
@@ -136,12 +153,26 @@ impl Feed {
     }
 }
 
-/// Publishes until the PubAck is there; the id keeps a second try from storing it twice.
-async fn publish(publisher: Publisher, message: OutgoingMessage) -> Result<(), PublishError> {
+/// Publishes until the PubAck is there, or for so long; the id keeps a second try from storing it twice.
+async fn publish(
+    publisher: Publisher,
+    message: OutgoingMessage,
+    timeout: Duration,
+) -> Result<(), PublishError> {
+    let Err(error) = publisher.publish(message.clone()).await else {
+        return Ok(());
+    };
+    if error.class() == PublishErrorClass::Rejected {
+        return Err(error);
+    }
     let for_ever = CancellationToken::new();
-    publisher.publish_until_acked(&message, &for_ever).await?;
-    Ok(())
+    let again = publisher.publish_until_acked(&message, &for_ever);
+    match tokio::time::timeout(timeout, again).await {
+        Ok(published) => published.map(drop),
+        Err(_) => Err(error),
+    }
 }
+
 /// Reads a line, or the beginning of one that is too long; returns how many bytes it has in the
 /// file.
 async fn read_line(

@@ -26,6 +26,8 @@ pub(crate) struct Servers {
     pub(crate) clickhouse: Option<ClickHouseConfig>,
     pub(crate) admin_addr: SocketAddr,
     pub(crate) url: String,
+    /// Time in which NATS has to answer.
+    pub(crate) timeout: Duration,
 }
 
 impl Servers {
@@ -56,6 +58,7 @@ impl Servers {
             clickhouse: deployment.clickhouse,
             admin_addr: deployment.admin_addr,
             url: deployment.nats_shown,
+            timeout,
         })
     }
 

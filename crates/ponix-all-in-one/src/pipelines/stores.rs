@@ -169,7 +169,8 @@ async fn prepare_postgres(
         |err: &MigrateError| err.kind() == PostgresErrorKind::Transient,
         || postgres.migrate(),
     )
-    .await?;
+    .await
+    .with_context(|| format!("postgresql at {}", config.postgres.url_shown()))?;
     startup.phase("tables of the entities");
     make_tables(&postgres, &catalog, deadline).await?;
     Ok(Some(EntityStore {

@@ -3,7 +3,8 @@
 use ponix_wire::TokenError;
 use ponix_wire::envelope::v1::ProcessedEnvelope;
 use ponix_wire::{
-    ConversionError, EnvelopeBuilder, json_to_struct, timestamp_from_ns, timestamp_from_rfc3339,
+    ConversionError, DEVICE_ID_BYTES_MAX, EnvelopeBuilder, is_plain_device_id, json_to_struct,
+    timestamp_from_ns, timestamp_from_rfc3339,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -23,6 +24,10 @@ pub(super) enum LineError {
     EventId,
     #[error(transparent)]
     Value(#[from] ConversionError),
+    #[error(
+        "end_device_id must have 1 to {DEVICE_ID_BYTES_MAX} ASCII letters, digits, '_', '-' or ':'"
+    )]
+    DeviceId,
     #[error("end_device_id cannot be part of a subject")]
     Device(#[source] TokenError),
 }
@@ -44,6 +49,9 @@ pub(super) fn parse(line: &[u8], now_ns: i64) -> Result<ProcessedEnvelope, LineE
     }
     let line: Line =
         serde_json::from_slice(line).map_err(|error| LineError::Json(error.to_string()))?;
+    if !is_plain_device_id(&line.end_device_id) {
+        return Err(LineError::DeviceId);
+    }
     let occurred_at = timestamp_from_rfc3339("occurred_at", &line.occurred_at)?;
     let data = json_to_struct(&line.data)?;
     let mut envelope =
