@@ -79,9 +79,13 @@ impl Stores {
         Ok(store.postgres.for_pipeline(&pipeline.name))
     }
 
-    /// Returns PostgreSQL for raw messages that come over HTTP, where it is configured.
+    /// Returns PostgreSQL for raw messages that come over HTTP, where it is configured with entities:
+    /// without, only declared pipelines write there.
     pub(crate) fn for_messages(&self) -> Option<EntityStore> {
         let store = self.postgres.as_ref()?;
+        if store.catalog.entities().is_empty() {
+            return None;
+        }
         Some(EntityStore {
             postgres: store.postgres.for_pipeline(super::MESSAGES),
             catalog: Arc::clone(&store.catalog),

@@ -311,6 +311,9 @@ async fn readings_may_go_into_a_table_of_postgresql_each_once() {
             .env("PONIX_CLICKHOUSE_ENABLED", false)
     };
     let first = start().start_ready().await;
+    // Nothing of the raw messages, for which there are no entities.
+    let messages = world.context().await.get_stream("MESSAGES").await;
+    assert!(messages.is_err(), "{messages:?}");
     let lines: Vec<_> = (0..50).map(reading).collect();
     let (status, _) = post(&first, &lines.join("\n")).await;
     assert_eq!(status, 202);
