@@ -3,6 +3,7 @@
 mod dlq;
 mod doctor;
 mod http;
+mod manual;
 mod payload;
 mod print;
 mod publish;
@@ -12,10 +13,12 @@ mod status;
 mod streams;
 mod tail;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 use jiff::{SignedDuration, Timestamp};
 use ponix_all_in_one::Deployment;
 
@@ -65,6 +68,16 @@ enum Command {
         #[command(subcommand)]
         command: streams::Command,
     },
+    /// Print what completes commands in a shell: `source <(ponix completions bash)`.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page, or write those of all commands into a folder.
+    Man {
+        /// The folder, which is made: `ponix man /usr/local/share/man/man1`.
+        dir: Option<PathBuf>,
+    },
 }
 
 /// How a command ended.
@@ -93,9 +106,13 @@ pub fn main() -> ExitCode {
             });
         }
     };
-    if let Command::Streams { command } = &cli.command
-        && let Some(end) = streams::run_offline(command, cli.json)
-    {
+    let offline = match &cli.command {
+        Command::Streams { command } => streams::run_offline(command, cli.json),
+        Command::Completions { shell } => Some(manual::completions::<Cli>(*shell)),
+        Command::Man { dir } => Some(manual::pages::<Cli>(dir.as_deref())),
+        _ => None,
+    };
+    if let Some(end) = offline {
         return code(end);
     }
     let deployment = match Deployment::of_process() {
@@ -140,6 +157,8 @@ async fn run(cli: Cli, deployment: Deployment) -> anyhow::Result<End> {
         Command::Replay(args) => replay::run(&args, &connect(deployment).await?, json).await,
         Command::Publish(args) => publish::run(&args, &connect(deployment).await?, json).await,
         Command::Streams { command } => streams::run(command, deployment, timeout, json).await,
+        // Done before any configuration was read.
+        Command::Completions { .. } | Command::Man { .. } => Ok(End::Done),
     }
 }
 

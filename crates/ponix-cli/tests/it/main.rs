@@ -2,6 +2,7 @@
 
 mod dlq;
 mod doctor;
+mod manual;
 mod publish;
 mod pulse;
 mod replay;
