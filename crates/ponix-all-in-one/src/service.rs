@@ -27,7 +27,6 @@ const STARTUP_MARGIN: Duration = Duration::from_millis(500);
 /// Runs the service until a signal or a failure ends it.
 pub(crate) async fn run(config: Config, pipelines: Vec<Pipeline>, signals: Signals) -> Outcome {
     let mut registry = Registry::default();
-    build_info::register(&mut registry);
     let metrics = Metrics::register(&mut registry);
     let service = &config.service;
     let runner = Runner::new()
@@ -63,6 +62,7 @@ struct Metrics {
 
 impl Metrics {
     fn register(registry: &mut Registry) -> Self {
+        build_info::register(registry);
         Self {
             nats: NatsMetrics::register(registry),
             clickhouse: ClickHouseMetrics::register(registry),

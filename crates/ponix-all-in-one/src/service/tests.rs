@@ -62,12 +62,15 @@ fn the_document_lists_every_metric_and_no_other() {
             panic!("four cells: {row}");
         };
         let name = name.trim_matches('`');
-        let base = name.strip_suffix("_total").unwrap_or(name);
+        let suffix = if kind == "info" { "_info" } else { "_total" };
+        let base = name.strip_suffix(suffix).unwrap_or(name);
         let found = registered.remove(base);
         let (help, shown) = found.unwrap_or_else(|| panic!("{name} is not registered"));
         assert_eq!(what, help, "{name}");
         assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
-        let expected = if labels.is_empty() { kind } else { "family" };
+        // An info's labels are its value.
+        let is_family = !labels.is_empty() && kind != "info";
+        let expected = if is_family { "family" } else { kind };
         assert_eq!(shown, expected, "{name}");
     }
     assert!(
