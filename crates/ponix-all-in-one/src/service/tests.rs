@@ -79,6 +79,50 @@ fn the_document_lists_every_metric_and_no_other() {
     );
 }
 
+/// The dashboard asks for what there is; `promtool` reads its queries where it is installed.
+#[test]
+fn the_queries_of_the_dashboard_are_right() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../docker/observability/grafana/dashboards/ponix.json");
+    let dashboard = std::fs::read_to_string(path).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels
+        .iter()
+        .filter_map(|panel| panel["targets"].as_array())
+        .flatten();
+    let queries: Vec<&str> = targets.map(|it| it["expr"].as_str().unwrap()).collect();
+    assert!(queries.len() > 20, "{queries:#?}");
+    let registered = registered();
+    for query in &queries {
+        let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for name in words.filter(|word| word.starts_with("ponix_")) {
+            let base = name.strip_suffix("_total").unwrap_or(name);
+            let base = base.strip_suffix("_bucket").unwrap_or(base);
+            assert!(registered.contains_key(base), "{name}");
+        }
+    }
+    // What Grafana puts in their place.
+    let rules = queries.iter().map(|query| {
+        let query = query.replace("$__rate_interval", "1m");
+        serde_json::json!({"record": "query", "expr": query.replace("$pipeline", ".*")})
+    });
+    let rules: Vec<_> = rules.collect();
+    let rules = serde_json::json!({"groups": [{"name": "dashboard", "rules": rules}]});
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+    std::fs::write(file.path(), rules.to_string()).unwrap();
+    promtool(&["check", "rules", "--lint=none"], file.path());
+}
+
+fn promtool(args: &[&str], file: &Path) {
+    let mut promtool = std::process::Command::new("promtool");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docker/observability");
+    match promtool.args(args).arg(file).current_dir(folder).output() {
+        Ok(said) => assert!(said.status.success(), "{said:?}"),
+        Err(err) => println!("skipped: promtool cannot be run: {err}"),
+    }
+}
+
 /// The rules for alerts name what there is; `promtool` tests the rest where it is installed.
 #[test]
 fn the_rules_for_alerts_are_right() {
@@ -102,14 +146,6 @@ fn the_rules_for_alerts_are_right() {
         let title = anchor.trim().replace('-', " ");
         assert!(runbook.contains(&format!("## {title}\n")), "{title}");
     }
-    for args in [
-        &["check", "config", "prometheus.yaml"][..],
-        &["test", "rules", "rules.test.yaml"],
-    ] {
-        let mut promtool = std::process::Command::new("promtool");
-        match promtool.args(args).current_dir(&folder).output() {
-            Ok(said) => assert!(said.status.success(), "{said:?}"),
-            Err(err) => println!("skipped: promtool cannot be run: {err}"),
-        }
-    }
+    promtool(&["check", "config"], Path::new("prometheus.yaml"));
+    promtool(&["test", "rules"], Path::new("rules.test.yaml"));
 }
