@@ -5,7 +5,6 @@
 
 mod holder;
 mod settings;
-mod signals;
 mod stack;
 
 use std::fmt::Display;

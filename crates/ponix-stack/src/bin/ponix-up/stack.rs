@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use ponix_runner::Signals;
 use ponix_stack::{
     ClickHouse, Nats, Postgres, Process, Server, Signal, http_get, workspace_binary,
 };
@@ -14,7 +15,6 @@ use tokio::select;
 use tokio::time::sleep;
 
 use crate::settings::Settings;
-use crate::signals::Signals;
 use crate::{complain, say};
 
 /// How often servers are looked after.
@@ -29,16 +29,18 @@ const FAILED: u8 = 1;
 ///
 /// A part did not start, or did not stop; everything is stopped by then.
 pub(crate) async fn run(settings: &Settings) -> Result<u8> {
-    let mut signals = Signals::install()?;
+    let mut signals = Signals::install().context("handle signals")?;
     create_dir_all(&settings.data_dir)
         .with_context(|| format!("make {}", settings.data_dir.display()))?;
     let _lock = lock(settings)?;
 
-    let Some(servers) = signals.or(start_servers(settings)).await else {
-        say("ponix-up: stopped before it was up");
-        return Ok(0);
+    let servers = select! {
+        servers = start_servers(settings) => servers?,
+        _ = signals.recv() => {
+            say("ponix-up: stopped before it was up");
+            return Ok(0);
+        }
     };
-    let servers = servers?;
     let code = match start_service(settings) {
         Ok(service) => serve(settings, &mut signals, &servers, &service).await,
         Err(error) => Err(error),
