@@ -207,11 +207,6 @@ fn start_worker(url: &str, clickhouse: &ClickHouse, postgres: &Postgres) -> Resu
         ("PONIX_CLICKHOUSE_ENABLED", "false".to_owned()),
         ("PONIX_POSTGRES_URL", postgres.url()),
         ("PONIX_MESSAGES_ENABLED", "false".to_owned()),
-        ("PONIX_MESSAGES_STREAM_BYTES_MAX", "67108864".to_owned()),
-        (
-            "PONIX_MESSAGES_DEAD_LETTER_BYTES_MAX",
-            "67108864".to_owned(),
-        ),
         ("PONIX_INGEST_ENABLED", "false".to_owned()),
         ("PONIX_INTERVAL_SECS", "0".to_owned()),
     ];
