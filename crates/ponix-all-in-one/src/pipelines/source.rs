@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use ponix_nats::async_nats::jetstream::stream::Stream;
-use ponix_nats::{BatchSettings, ConsumerSettings, DeadLetters, StreamSettings};
+use ponix_nats::{AdoptedStream, BatchSettings, ConsumerSettings, DeadLetters, StreamSettings};
 use ponix_pipeline::{Pipeline, PostgresSink, Sink};
 
 use crate::config::Config;
@@ -21,7 +21,7 @@ pub(crate) struct Source {
     /// Whether settled messages are ours to purge.
     pub(crate) purges: bool,
     pub(crate) settings: StreamSettings,
-    pub(crate) dead_letters: Stream,
+    pub(crate) dead_letter_stream: Stream,
     pub(crate) dead_letter_settings: StreamSettings,
     pub(crate) consumer: ConsumerSettings,
     pub(crate) batches: BatchSettings,
@@ -40,14 +40,18 @@ impl Source {
         pipeline: &Pipeline,
         nats: &Nats,
     ) -> anyhow::Result<Self> {
-        let (stream, settings, purges) = open_stream(config, pipeline, nats).await?;
+        let AdoptedStream {
+            stream,
+            settings,
+            drops_nothing,
+        } = open_stream(config, pipeline, nats).await?;
         let dead_letter_settings = dead_letter_settings(config, pipeline);
         let limits = &pipeline.limits;
         let window = pipeline.source.replay_window;
         Ok(Self {
             stream,
-            purges,
-            dead_letters: nats.stream(&dead_letter_settings).await?,
+            purges: drops_nothing,
+            dead_letter_stream: nats.stream(&dead_letter_settings).await?,
             dead_letter_settings,
             consumer: ConsumerSettings {
                 name: pipeline.source.consumer.clone(),
@@ -90,13 +94,16 @@ pub(crate) async fn open_stream(
     config: &Config,
     pipeline: &Pipeline,
     nats: &Nats,
-) -> anyhow::Result<(Stream, StreamSettings, bool)> {
+) -> anyhow::Result<AdoptedStream> {
     let settings = stream_settings(config, pipeline);
-    if pipeline.is_built_in() {
-        return Ok((nats.stream(&settings).await?, settings, true));
+    if !pipeline.is_built_in() {
+        return nats.adopt(&settings).await;
     }
-    let adopted = nats.adopt(&settings).await?;
-    Ok((adopted.stream, adopted.settings, adopted.drops_nothing))
+    Ok(AdoptedStream {
+        stream: nats.stream(&settings).await?,
+        settings,
+        drops_nothing: true,
+    })
 }
 
 /// Returns the stream of a pipeline, should it have to be made.

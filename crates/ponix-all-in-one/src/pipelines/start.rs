@@ -182,7 +182,8 @@ impl Start<'_> {
         let name = format!("{}-status", pipeline.name);
         let followed = BatchConsumer::new(
             nats.consuming.clone(),
-            nats.consumer(&consumer, &source.dead_letters, dead).await?,
+            nats.consumer(&consumer, &source.dead_letter_stream, dead)
+                .await?,
             DeadLetterStatus::new(postgres),
             source.dead_letters(nats),
             BatchSettings {
