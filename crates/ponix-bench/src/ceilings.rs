@@ -196,6 +196,7 @@ async fn insert(servers: &Servers, args: &CeilingsArgs) -> Result<Ceiling> {
                 around: Around::default(),
                 give_up: &never,
             };
+            let rows = sink.encode(rows).await?;
             sink.write(&rows, attempt).await.map(drop)
         });
     }

@@ -26,14 +26,6 @@ impl EnvelopeSink {
         }
     }
 
-    /// Encodes rows into as few INSERTs as the limits of rows, bytes and months allow.
-    ///
-    /// Pure, and work for the processor: about 300 bytes are copied per row. The batches know the
-    /// rows by their position in the slice.
-    pub fn encode(&self, rows: &[EnvelopeRow]) -> Vec<EncodedBatch> {
-        encode::encode(rows, self.limits)
-    }
-
     /// Sends one INSERT, once. Success means that ClickHouse says that all rows are written: they
     /// are on disk as far as the server's settings go.
     ///
@@ -52,13 +44,20 @@ impl EnvelopeSink {
 
 impl Sink for EnvelopeSink {
     type Row = EnvelopeRow;
+    type Encoded = Vec<EncodedBatch>;
+
+    /// As few INSERTs as the limits of rows, bytes and months allow. Work for the processor alone:
+    /// about 300 bytes are copied per row. The batches know the rows by their position.
+    async fn encode(&self, rows: Vec<EnvelopeRow>) -> Result<Vec<EncodedBatch>, WriteError> {
+        Ok(encode::encode(&rows, self.limits))
+    }
 
     async fn write(
         &self,
-        rows: &[EnvelopeRow],
+        batches: &Vec<EncodedBatch>,
         attempt: Attempt<'_>,
     ) -> Result<Vec<RowOutcome>, WriteError> {
-        write(&self.inserter, &self.encode(rows), attempt).await
+        write(&self.inserter, batches, attempt).await
     }
 
     async fn ping(&self) -> Result<(), BoxError> {

@@ -24,5 +24,5 @@ pub use error::{ErrorKind, InsertError, RequestError};
 pub use metrics::{ClickHouseMetrics, InsertResult, RetryReason};
 pub use migration::{MigrateError, MigrationState, MigrationStatus, Migrator};
 pub use presence::{EventKey, Presence};
-pub use table::{TableConfig, TableError, TableSink};
+pub use table::{TableConfig, TableError, TableRows, TableSink};
 pub use version::{SERVER_VERSION_MIN, ServerVersion};

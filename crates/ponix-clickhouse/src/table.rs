@@ -19,7 +19,7 @@ pub use self::ddl::Ddl;
 pub use self::offline::DeclaredRows;
 pub use self::presence::Identities;
 use self::rows::quoted;
-pub use self::sink::TableSink;
+pub use self::sink::{TableRows, TableSink};
 pub use self::types::{ColumnType, TypeError};
 use crate::error::{ErrorKind, RequestError};
 

@@ -65,7 +65,10 @@ impl<D: Decode, S: Sink<Row = D::Row>> BatchProcessor for PipelineProcessor<D, S
         let stretch = Stretch::around(deliveries);
         let stretch = stretch.as_ref();
         let (sink, guard, window) = (&self.sink, &self.guard, &self.window);
-        let outcomes = write(sink, guard, window, &rows, stretch, give_up).await;
+        let outcomes = match sink.encode(rows).await {
+            Ok(rows) => write(sink, guard, window, &rows, stretch, give_up).await,
+            Err(err) => Err(err),
+        };
         let outcomes = outcomes.map_err(|err| process_error(err, &positions))?;
         let mut rejected = Vec::new();
         for ((outcome, identity), position) in outcomes.into_iter().zip(identities).zip(positions) {

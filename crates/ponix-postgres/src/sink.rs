@@ -50,11 +50,17 @@ impl MessageSink {
 
 impl Sink for MessageSink {
     type Row = MessageRow;
+    /// The rows: which of them are written how, their claims tell.
+    type Encoded = Vec<MessageRow>;
+
+    async fn encode(&self, rows: Vec<MessageRow>) -> Result<Vec<MessageRow>, WriteError> {
+        Ok(rows)
+    }
 
     /// One transaction, which is there as a whole or not at all: nothing is stored on an error.
     async fn write(
         &self,
-        rows: &[MessageRow],
+        rows: &Vec<MessageRow>,
         attempt: Attempt<'_>,
     ) -> Result<Vec<RowOutcome>, WriteError> {
         let written = self

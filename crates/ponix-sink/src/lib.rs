@@ -19,7 +19,23 @@ pub trait Sink: Send + Sync + 'static {
     /// What it stores.
     type Row: Send + Sync + 'static;
 
-    /// Writes rows, once, and answers for each in the order of the slice.
+    /// Rows as they go to the store. For many stores that is what they take on the wire, so that the
+    /// rows themselves need no memory while the store is at work.
+    type Encoded: Send + Sync + 'static;
+
+    /// Makes rows ready to be written, as often as need be. Nothing is stored yet.
+    ///
+    /// # Errors
+    /// [`WriteError::Unusable`]: the store had to be asked, and cannot be used.
+    ///
+    /// # Cancel safety
+    /// Safe: no row is touched.
+    fn encode(
+        &self,
+        rows: Vec<Self::Row>,
+    ) -> impl Future<Output = Result<Self::Encoded, WriteError>> + Send;
+
+    /// Writes rows, once, and answers for each in the order they were encoded in.
     ///
     /// A row that is refused does not keep its neighbours from being stored. Rows that were stored
     /// before are [`RowOutcome::Stored`]: copies become one in the store.
@@ -33,7 +49,7 @@ pub trait Sink: Send + Sync + 'static {
     /// instead. After a drop, write all rows again.
     fn write(
         &self,
-        rows: &[Self::Row],
+        rows: &Self::Encoded,
         attempt: Attempt<'_>,
     ) -> impl Future<Output = Result<Vec<RowOutcome>, WriteError>> + Send;
 

@@ -56,6 +56,14 @@ struct Known {
     looked_at: Instant,
 }
 
+/// Records as rows of the table as it was when they were encoded.
+#[derive(Debug)]
+pub struct TableRows {
+    plan: Arc<Plan>,
+    records: usize,
+    encoded: Encoded,
+}
+
 /// The rows of the table as it was when it was last looked at.
 #[derive(Debug)]
 struct Plan {
@@ -110,25 +118,37 @@ impl TableSink {
 
 impl Sink for TableSink {
     type Row = Record;
+    type Encoded = TableRows;
+
+    async fn encode(&self, records: Vec<Record>) -> Result<TableRows, WriteError> {
+        let encoded = self.0.encode(&records).await;
+        let (plan, encoded) = encoded.map_err(|error| unusable(records.len(), error))?;
+        Ok(TableRows {
+            plan,
+            records: records.len(),
+            encoded,
+        })
+    }
 
     async fn write(
         &self,
-        records: &[Record],
+        rows: &TableRows,
         attempt: Attempt<'_>,
     ) -> Result<Vec<RowOutcome>, WriteError> {
-        let (plan, encoded) = match self.0.encode(records).await {
-            Ok(ready) => ready,
-            Err(error) => return Err(unusable(records.len(), error)),
-        };
-        let mut outcomes: Vec<Option<RowOutcome>> = vec![None; records.len()];
+        let TableRows {
+            plan,
+            records,
+            encoded,
+        } = rows;
+        let mut outcomes: Vec<Option<RowOutcome>> = vec![None; *records];
         let misfits = encoded.misfits.len();
-        for (index, misfit) in encoded.misfits {
-            outcomes[index] = Some(RowOutcome::Rejected(Rejection {
+        for (index, misfit) in &encoded.misfits {
+            outcomes[*index] = Some(RowOutcome::Rejected(Rejection {
                 by: RejectedBy::Decoder,
                 text: misfit.to_string(),
             }));
         }
-        for (n, group) in encoded.groups.into_iter().enumerate() {
+        for (n, group) in encoded.groups.iter().enumerate() {
             if n > 0 && attempt.give_up.is_cancelled() {
                 let none = WriteError::GaveUp {
                     stored: StoredRows::none(0),
@@ -138,8 +158,8 @@ impl Sink for TableSink {
             let inserter = plan.inserter(&self.0, group.omitted);
             match write(&inserter, &group.batches, attempt).await {
                 Ok(written) => {
-                    for (index, outcome) in group.indexes.into_iter().zip(written) {
-                        outcomes[index] = Some(outcome);
+                    for (index, outcome) in group.indexes.iter().zip(written) {
+                        outcomes[*index] = Some(outcome);
                     }
                 }
                 Err(error) => {
@@ -152,8 +172,13 @@ impl Sink for TableSink {
         }
         if misfits > 0 {
             self.0.metrics.rows_rejected(misfits);
-            let (table, rows) = (&self.0.config.table, records.len());
-            tracing::warn!(table, rows, misfits, "events do not fit the table");
+            let table = &self.0.config.table;
+            tracing::warn!(
+                table,
+                rows = *records,
+                misfits,
+                "events do not fit the table"
+            );
         }
         Ok(outcomes.into_iter().flatten().collect())
     }

@@ -6,7 +6,7 @@ use ponix_clickhouse::{
     ClickHouseConfig, Client, ErrorKind, InsertResult, MigrateError, Migrator, RequestError,
     VersionError,
 };
-use ponix_sink::{ErrorClass, WriteError};
+use ponix_sink::{ErrorClass, Sink as _, WriteError};
 use ponix_stack::{ClickHouse, Mode, Proxy, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -121,7 +121,8 @@ async fn a_server_that_says_nothing_is_left_after_the_timeout() {
     let error = client.ping().await.expect_err("no answer");
     assert!(matches!(error, RequestError::TimedOut { .. }), "{error:?}");
     let store = Store::without_tables(client);
-    let batch = store.sink.encode(&rows(1)).remove(0);
+    let encoded = store.sink.encode(rows(1)).await;
+    let batch = encoded.expect("encoded").remove(0);
     let error = store.sink.insert(&batch).await.expect_err("no answer");
     assert!(matches!(error, RequestError::TimedOut { .. }), "{error:?}");
     assert_eq!(error.kind(), ErrorKind::Transient);
@@ -140,7 +141,8 @@ async fn a_socket_that_takes_no_more_is_left_after_the_timeout() {
     store.client.check_version().await.expect("it answers");
     // More than the sockets' buffers take.
     let data = format!(r#"{{"noise":"{}"}}"#, support::noise(20 << 20));
-    let batch = store.sink.encode(&[support::row(0, data)]).remove(0);
+    let encoded = store.sink.encode(vec![support::row(0, data)]).await;
+    let batch = encoded.expect("encoded").remove(0);
     proxy.set(Mode::Stall).await;
     let error = store.sink.insert(&batch).await.expect_err("nobody reads");
     assert!(matches!(error, RequestError::TimedOut { .. }), "{error:?}");
@@ -184,7 +186,8 @@ async fn insert_into(url: String) -> Result<(), RequestError> {
         ..ClickHouseConfig::default()
     };
     let store = Store::without_tables(Client::new(&config).expect("valid"));
-    let batch = store.sink.encode(&rows(2)).remove(0);
+    let encoded = store.sink.encode(rows(2)).await;
+    let batch = encoded.expect("encoded").remove(0);
     store.sink.insert(&batch).await
 }
 

@@ -94,7 +94,8 @@ impl Store {
             around: Around::default(),
             give_up,
         };
-        self.sink.write(rows, attempt).await
+        let rows = self.sink.encode(rows.to_vec()).await?;
+        self.sink.write(&rows, attempt).await
     }
 
     /// Writes again and again while the failure may pass.

@@ -89,7 +89,8 @@ impl Tables {
             around: Around::default(),
             give_up: &CancellationToken::new(),
         };
-        self.sink.write(records, attempt).await
+        let rows = self.sink.encode(records.to_vec()).await?;
+        self.sink.write(&rows, attempt).await
     }
 
     /// Writes events that all are stored.

@@ -1,6 +1,7 @@
 //! What is written can be read.
 
 use ponix_clickhouse::InsertResult;
+use ponix_sink::Sink as _;
 use uuid::Uuid;
 
 use crate::support::{self, NEW_YEAR_NS, Store, row, rows};
@@ -21,7 +22,7 @@ async fn a_row_comes_back_field_by_field() {
     row.published_at_ns = NEW_YEAR_NS + 1;
     row.stream_sequence = u64::MAX;
     row.event_id = Uuid::parse_str("018f4e2a-7c31-7d05-9b1e-3f2a4c5d6e7f").expect("a UUID");
-    for batch in store.sink.encode(&[row]) {
+    for batch in store.sink.encode(vec![row]).await.expect("encoded") {
         store.sink.insert(&batch).await.expect("it is stored");
     }
 

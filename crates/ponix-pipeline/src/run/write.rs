@@ -12,7 +12,7 @@ pub(super) async fn write<S: Sink>(
     sink: &S,
     guard: &RejectGuard,
     window: &StreamWindow,
-    rows: &[S::Row],
+    rows: &S::Encoded,
     stretch: Option<&Stretch>,
     give_up: &CancellationToken,
 ) -> Result<Vec<RowOutcome>, WriteError> {

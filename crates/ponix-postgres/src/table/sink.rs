@@ -128,11 +128,17 @@ impl TableSink {
 
 impl Sink for TableSink {
     type Row = Record;
+    /// The records: which of them are written at all, their claims tell.
+    type Encoded = Vec<Record>;
+
+    async fn encode(&self, records: Vec<Record>) -> Result<Vec<Record>, WriteError> {
+        Ok(records)
+    }
 
     /// One transaction, which is there as a whole or not at all: nothing is stored on an error.
     async fn write(
         &self,
-        rows: &[Record],
+        rows: &Vec<Record>,
         attempt: Attempt<'_>,
     ) -> Result<Vec<RowOutcome>, WriteError> {
         if rows.is_empty() {

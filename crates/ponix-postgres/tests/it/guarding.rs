@@ -22,7 +22,8 @@ async fn write(
         around: Around::default(),
         give_up: &give_up,
     };
-    sink.write(batch, attempt).await
+    let rows = sink.encode(batch.to_vec()).await?;
+    sink.write(&rows, attempt).await
 }
 
 fn sink(db: &Database) -> MessageSink {

@@ -53,7 +53,8 @@ pub(crate) async fn write(
         around: Around::default(),
         give_up: &give_up,
     };
-    sink.write(records, attempt).await
+    let rows = sink.encode(records.to_vec()).await?;
+    sink.write(&rows, attempt).await
 }
 
 async fn made(db: &Database, ddl: &str, config: TableConfig) -> TableSink {
