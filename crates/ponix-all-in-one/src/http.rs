@@ -55,7 +55,7 @@ pub(crate) async fn start(
         let is_fed = match pipeline.name.as_str() {
             _ if !pipeline.is_built_in() => pipeline.http.is_some(),
             pipelines::MESSAGES => messages.is_some(),
-            _ => true,
+            _ => variables.envelopes_enabled,
         };
         if is_fed {
             pipelines::open_stream(config, pipeline, nats).await?;

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct IngestConfig {
     /// What clients may keep open.
     pub server: ServerConfig,
+    /// Take envelopes.
+    pub envelopes: bool,
     /// Serve `/metrics` and `/stats` to everybody who may connect.
     pub public_metrics: bool,
     /// Stream of the envelopes, also the first token of their subjects.
@@ -127,6 +129,7 @@ impl Default for IngestConfig {
     fn default() -> Self {
         Self {
             server: ServerConfig::default(),
+            envelopes: true,
             public_metrics: false,
             stream: "processed_envelopes".to_owned(),
             default_organization: "example-org".to_owned(),

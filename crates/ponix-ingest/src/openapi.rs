@@ -87,13 +87,21 @@ struct DoorsDoc;
 /// The path that stands for all doors.
 const DOOR: &str = "/v1/{door}";
 
-/// The description of what is served: with API keys or without, with raw messages or without.
+/// The path of envelopes.
+pub(crate) const ENVELOPES: &str = "/v1/envelopes";
+
+/// The description of what is served: with API keys or without, with envelopes or without, with raw messages or
+/// without.
 pub(crate) fn document(
     keys: bool,
+    envelopes: bool,
     messages: bool,
     doors: &[Arc<Door>],
 ) -> utoipa::openapi::OpenApi {
     let mut document = ApiDoc::openapi();
+    if !envelopes {
+        document.paths.paths.remove(ENVELOPES);
+    }
     if messages {
         document.merge(MessagesDoc::openapi());
     }

@@ -27,7 +27,10 @@ pub(crate) struct ClientAddress(pub(crate) IpAddr);
 
 /// Returns all routes.
 pub fn router(state: IngestState) -> Router {
-    let mut ingest = Router::new().route("/v1/envelopes", post(envelopes::post));
+    let mut ingest = Router::new();
+    if state.config.envelopes {
+        ingest = ingest.route(openapi::ENVELOPES, post(envelopes::post));
+    }
     if state.messages.is_some() {
         ingest = ingest
             .route("/ingest/message", post(messages::post))
@@ -42,7 +45,9 @@ pub fn router(state: IngestState) -> Router {
         let documents = post(doors::post).layer(Extension(Arc::clone(door)));
         ingest = ingest.route(&door.path, documents);
     }
-    let ingest = ingest.route_layer(middleware::from_fn_with_state(state.clone(), take));
+    if ingest.has_routes() {
+        ingest = ingest.route_layer(middleware::from_fn_with_state(state.clone(), take));
+    }
     let mut others = Router::new()
         .route("/", get(|| async { Redirect::temporary("/docs/") }))
         .route("/health", get(|| async { Json(json!({"status": "ok"})) }))
@@ -55,6 +60,7 @@ pub fn router(state: IngestState) -> Router {
     others
         .merge(openapi::routes(openapi::document(
             state.keys.is_some(),
+            state.config.envelopes,
             state.messages.is_some(),
             &state.doors,
         )))

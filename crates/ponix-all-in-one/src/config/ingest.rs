@@ -20,6 +20,8 @@ variables! {
         /// File of the API keys, one JSON object per line; required unless the address is a
         /// loopback one.
         plain api_keys_file: Option<PathBuf> = "", Any;
+        /// Take envelopes; without, neither `POST /v1/envelopes` nor their stream is there.
+        plain envelopes_enabled: bool = "true", Any;
         /// Organization of requests when there is no file of API keys.
         plain organization: String = "example-org", Any;
         /// Put raw messages into JetStream; otherwise they go straight into PostgreSQL.
@@ -162,6 +164,7 @@ impl IngestVariables {
         let rate = |rate: u64| u32::try_from(rate).unwrap_or(u32::MAX);
         IngestConfig {
             server: self.server(with_keys, time),
+            envelopes: self.envelopes_enabled,
             public_metrics: self.public_metrics,
             stream: stream.to_owned(),
             default_organization: self.organization.clone(),
