@@ -1,25 +1,31 @@
-//! The admin endpoint: `/livez`, `/readyz`, `/metrics`, `/stats`.
+//! The admin endpoint: `/livez`, `/readyz`, `/metrics`, `/stats`, `/scale`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::extract::State;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 use ponix_ingest::{IngestMetrics, ServerConfig, ServerMetrics, probes, serve};
 use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::readiness::Readiness;
+use crate::scale::{Backlog, Scale};
 
 /// Connections at a time; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 64;
 /// Time open requests get at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// An answer that is none, and why.
+type Refused = (StatusCode, String);
 
 /// What the handlers look at.
 #[derive(Debug, Clone)]
@@ -55,12 +61,19 @@ impl Admin {
         Ok(())
     }
 
+    fn backlogs(&self) -> Result<Vec<Backlog>, Refused> {
+        let starting = || unavailable("the service is starting".to_owned());
+        self.readiness.backlogs().ok_or_else(starting)
+    }
+
     fn router(self) -> Router {
         Router::new()
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .route("/stats", get(stats))
+            .route("/scale", get(scale_of_all))
+            .route("/scale/{pipeline}", get(scale_of_one))
             .with_state(self)
     }
 }
@@ -73,6 +86,35 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     probes::metrics(&admin.registry)
 }
 
-async fn stats(State(admin): State<Admin>) -> Json<serde_json::Value> {
+async fn stats(State(admin): State<Admin>) -> Json<Value> {
     Json(admin.ingest.stats())
+}
+
+/// What every pipeline has still to do, by its name.
+async fn scale_of_all(State(admin): State<Admin>) -> Result<Json<Value>, Refused> {
+    let looks = admin.backlogs()?.into_iter().map(|backlog| async move {
+        let scale = backlog.look().await.map_err(unavailable)?;
+        Ok((backlog.pipeline().to_owned(), json!(scale)))
+    });
+    let scales: serde_json::Map<_, _> = futures::future::try_join_all(looks)
+        .await?
+        .into_iter()
+        .collect();
+    Ok(Json(Value::Object(scales)))
+}
+
+async fn scale_of_one(
+    State(admin): State<Admin>,
+    Path(pipeline): Path<String>,
+) -> Result<Json<Scale>, Refused> {
+    let mut backlogs = admin.backlogs()?.into_iter();
+    let Some(backlog) = backlogs.find(|one| one.pipeline() == pipeline) else {
+        let text = format!("this service neither runs nor keeps a pipeline {pipeline}\n");
+        return Err((StatusCode::NOT_FOUND, text));
+    };
+    Ok(Json(backlog.look().await.map_err(unavailable)?))
+}
+
+fn unavailable(reason: String) -> Refused {
+    (StatusCode::SERVICE_UNAVAILABLE, reason + "\n")
 }

@@ -17,7 +17,7 @@ mod variables;
 pub(crate) use self::environment::{ConfigProblems, Environment, Problem};
 pub(crate) use self::nats::NatsVariables;
 pub(crate) use self::reference::markdown;
-pub(crate) use self::service::{LogFormat, ServiceVariables};
+pub(crate) use self::service::{LogFormat, PipelinesMode, ServiceVariables};
 pub(crate) use self::variables::Setting;
 use self::variables::Variable;
 

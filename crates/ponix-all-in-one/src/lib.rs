@@ -17,6 +17,7 @@ mod readiness;
 mod remedy;
 mod retry;
 mod sample_producer;
+mod scale;
 mod service;
 mod store_health;
 

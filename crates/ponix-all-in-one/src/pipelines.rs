@@ -22,7 +22,7 @@ use ponix_pipeline::{
 };
 
 use self::envelope_decoder::EnvelopeDecoder;
-use crate::config::Config;
+use crate::config::{Config, PipelinesMode};
 
 pub(crate) use self::message_decoder::MessageDecoder;
 pub(crate) use self::message_metrics::MessageMetrics;
@@ -83,13 +83,16 @@ pub(crate) fn all(config: &Config, declared: Vec<Pipeline>) -> Vec<Pipeline> {
     built_in.into_iter().chain(declared).collect()
 }
 
-/// Returns the pipelines that this service runs.
+/// Returns the pipelines that this service runs, or keeps for others.
 pub(crate) fn run_by(config: &Config, pipelines: &[Pipeline]) -> Vec<Pipeline> {
     let run = pipelines.iter().filter(|one| is_run(config, one));
     run.cloned().collect()
 }
 
 fn is_run(config: &Config, pipeline: &Pipeline) -> bool {
+    if config.service.pipelines_mode == PipelinesMode::Off {
+        return false;
+    }
     match pipeline.name.as_str() {
         _ if !pipeline.is_built_in() => true,
         ENVELOPES => config.clickhouse.enabled,

@@ -7,6 +7,8 @@ use ponix_nats::{ConsumerState, NatsMetrics};
 use ponix_runner::Shutdown;
 use tokio::sync::watch;
 
+use crate::scale::{Backlog, StoreHealth};
+
 /// What `/readyz` looks at. Parts that do not exist yet make the service not ready.
 #[derive(Debug, Clone)]
 pub(crate) struct Readiness {
@@ -20,7 +22,9 @@ pub(crate) struct Parts {
     pub(crate) connections: Vec<(&'static str, Client)>,
     pub(crate) consumers: Vec<(String, watch::Receiver<ConsumerState>)>,
     pub(crate) nats: Option<NatsMetrics>,
-    pub(crate) stores: Vec<(&'static str, watch::Receiver<Result<(), String>>)>,
+    pub(crate) stores: Vec<(&'static str, StoreHealth)>,
+    /// What the pipelines have still to do.
+    pub(crate) backlogs: Vec<Backlog>,
     /// What an operator should know though the work goes on.
     pub(crate) warnings: Vec<watch::Receiver<Vec<String>>>,
 }
@@ -59,6 +63,12 @@ impl Readiness {
             Some(parts) => of_parts(parts, &mut reasons),
         }
         reasons
+    }
+
+    /// Returns what each pipeline has still to do; none before the start-up is over.
+    pub(crate) fn backlogs(&self) -> Option<Vec<Backlog>> {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.as_ref().map(|parts| parts.backlogs.clone())
     }
 
     /// Returns what an operator should know; the service is ready all the same.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::admin::Admin;
 use crate::build_info;
-use crate::config::Config;
+use crate::config::{Config, PipelinesMode};
 use crate::http::{self, Ways};
 use crate::nats::Nats;
 use crate::pipelines::{self, MessageMetrics, Start, Stores};
@@ -112,7 +112,8 @@ async fn start(
         parts: &mut parts,
     };
     pipelines::start(&run, start).await?;
-    if config.clickhouse.enabled && !config.service.interval_secs.is_zero() {
+    let runs = config.clickhouse.enabled && config.service.pipelines_mode == PipelinesMode::Run;
+    if runs && !config.service.interval_secs.is_zero() {
         let producer = SampleProducer {
             publisher: nats.publisher.clone(),
             subject_prefix: config.nats.stream.clone(),

@@ -28,12 +28,15 @@ variables! {
         plain shutdown_timeout_secs: Duration = "10", 1.0..=3_600.0;
         /// Bytes of the batches in flight over all pipelines at most, besides one batch of each.
         plain batches_bytes_max: u64 = "268435456", 0..=(1 << 40);
-        /// Where `/livez`, `/readyz`, `/metrics` and `/stats` answer.
+        /// Where `/livez`, `/readyz`, `/metrics`, `/stats` and `/scale` answer.
         plain admin_addr: SocketAddr = "127.0.0.1:9090", Any;
         /// Folder of the declared entities, for the message pipeline.
         plain entities_dir: Option<PathBuf> = "", Any;
         /// Folder of the declared pipelines, a YAML document each.
         plain pipelines_dir: Option<PathBuf> = "", Any;
+        /// What is done with the pipelines: `run` them; `keep` their streams (janitor, statuses of dead letters,
+        /// `/scale`) for workers elsewhere; or `off`, for the HTTP API alone.
+        plain pipelines_mode: PipelinesMode = "run", Any;
     }
 }
 
@@ -79,5 +82,33 @@ impl Value for LogFormat {
 
     fn describe(_: &Any) -> String {
         "text or json".into()
+    }
+}
+
+/// What a service does with the pipelines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PipelinesMode {
+    /// Read them and store what they hold.
+    Run,
+    /// Look after their streams and read none.
+    Keep,
+    /// Nothing.
+    Off,
+}
+
+impl Value for PipelinesMode {
+    type Bounds = Any;
+
+    fn parse(text: &str, bounds: &Any) -> Result<Self, String> {
+        match text.trim() {
+            "run" => Ok(Self::Run),
+            "keep" => Ok(Self::Keep),
+            "off" => Ok(Self::Off),
+            _ => Err(Self::describe(bounds)),
+        }
+    }
+
+    fn describe(_: &Any) -> String {
+        "run, keep or off".into()
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use ponix_clickhouse::{EnvelopeSink, ErrorKind, TableError, TableSink};
 use ponix_entities::Catalog;
-use ponix_nats::{BatchConsumer, BatchSettings, ConsumerSettings, Janitor};
+use ponix_nats::async_nats::jetstream::consumer::PullConsumer;
+use ponix_nats::{BatchConsumer, BatchSettings, ConsumerSettings, ConsumerState, Janitor};
 use ponix_pipeline::{
     ClickhouseSink, CrashIsolation, Decode, Pipeline, PipelineProcessor, PostgresSink,
     RecordDecoder, Schema, Sink,
@@ -17,16 +18,17 @@ use tokio::sync::watch;
 use super::dead_letter_status::DeadLetterStatus;
 use super::envelope_decoder::EnvelopeDecoder;
 use super::source::Source;
-use super::stores::{Stores, make_tables};
+use super::stores::{CLICKHOUSE, POSTGRESQL, Stores, make_tables};
 use super::{
     MessageMetrics, Writer, catalog, message_decoder, postgres_table_config, table_config,
 };
 use crate::activity::Activity;
-use crate::config::Config;
+use crate::config::{Config, PipelinesMode};
 use crate::janitor;
 use crate::nats::Nats;
 use crate::readiness::Parts;
 use crate::retry::until_ready;
+use crate::scale::Backlog;
 
 /// Name of the hidden subcommand whose processes read suspects, see [`CrashIsolation`].
 const CRASH_ISOLATION: &str = "crash-isolation";
@@ -123,17 +125,27 @@ impl Start<'_> {
     {
         let (name, nats, startup) = (&pipeline.name, self.nats, self.startup);
         let stream = &source.settings.name;
+        let durable = nats
+            .consumer(&source.consumer, &source.stream, &source.settings)
+            .await?;
+        if self.config.service.pipelines_mode == PipelinesMode::Keep {
+            self.backlog(pipeline, &durable, &source, None);
+            if source.purges {
+                self.janitor(pipeline, source);
+            }
+            return Ok(());
+        }
         let isolation = CrashIsolation::new([CRASH_ISOLATION, name]);
         let consumer = BatchConsumer::new(
             nats.consuming.clone(),
-            nats.consumer(&source.consumer, &source.stream, &source.settings)
-                .await?,
+            durable.clone(),
             PipelineProcessor::new(decoder, sink, isolation, &source.batches),
             source.dead_letters(nats),
             source.batches.clone(),
             nats.metrics.consumer(name, stream),
         );
         self.parts.consumers.push((name.clone(), consumer.state()));
+        self.backlog(pipeline, &durable, &source, Some(consumer.state()));
         startup.app_process(format!("{name} consumer"), |shutdown: Shutdown| {
             consumer.run(shutdown.soft().clone())
         });
@@ -149,6 +161,29 @@ impl Start<'_> {
             self.janitor(pipeline, source);
         }
         Ok(())
+    }
+
+    /// Has `/scale` tell of a pipeline.
+    fn backlog(
+        &mut self,
+        pipeline: &Pipeline,
+        consumer: &PullConsumer,
+        source: &Source,
+        state: Option<watch::Receiver<ConsumerState>>,
+    ) {
+        let store = match &pipeline.sink {
+            Sink::Postgres(_) => POSTGRESQL,
+            _ => CLICKHOUSE,
+        };
+        let mut stores = self.parts.stores.iter();
+        let store = stores.find(|(name, _)| *name == store);
+        self.parts.backlogs.push(Backlog::new(
+            &pipeline.name,
+            consumer.clone(),
+            source.batches.messages_max,
+            state,
+            store.map(|(_, health)| health.clone()),
+        ));
     }
 
     fn janitor(&mut self, pipeline: &Pipeline, source: Source) {

@@ -22,6 +22,9 @@ use crate::readiness::Parts;
 use crate::retry::until_ready;
 use crate::store_health;
 
+/// Names of the stores, as `/readyz` has them.
+pub(super) const CLICKHOUSE: &str = "clickhouse";
+pub(super) const POSTGRESQL: &str = "postgresql";
 /// Time between two looks for statuses that are old enough to go.
 const PRUNE_PERIOD: Duration = Duration::from_hours(1);
 
@@ -107,7 +110,7 @@ impl Stores {
                 let client = client.clone();
                 async move { client.ping().await }
             };
-            watch_store("clickhouse", ping, startup, parts);
+            watch_store(CLICKHOUSE, ping, startup, parts);
         }
         let Some(EntityStore { postgres, .. }) = &self.postgres else {
             return;
@@ -117,7 +120,7 @@ impl Stores {
             let postgres = pinged.clone();
             async move { postgres.ping().await }
         };
-        watch_store("postgresql", ping, startup, parts);
+        watch_store(POSTGRESQL, ping, startup, parts);
         let (postgres, keep) = (postgres.clone(), config.postgres.status_keep_secs);
         startup.app_process("status pruning", move |shutdown: Shutdown| async move {
             prune(postgres, keep, shutdown.soft().clone()).await;

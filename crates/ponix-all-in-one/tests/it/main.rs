@@ -18,6 +18,7 @@ mod reconciling;
 mod restarting;
 mod rows;
 mod sample_producer;
+mod scaling;
 mod small_stream;
 mod starting;
 mod stopping;
