@@ -21,6 +21,9 @@ mod scale;
 mod service;
 mod store_health;
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 pub use ponix_runner::Outcome;
 
 pub use crate::deployment::{Deployment, DeploymentError, PipelineStreams, readiness};
@@ -44,6 +47,17 @@ pub enum Program {
 }
 
 impl Program {
+    /// Returns which program was started, by the name that it was called by: an image has one file
+    /// for both.
+    #[must_use]
+    pub fn of_name(name: &OsStr) -> Self {
+        if Path::new(name).file_stem() == Some(OsStr::new("ponix-ingest")) {
+            Self::Ingest
+        } else {
+            Self::AllInOne
+        }
+    }
+
     /// What counts where the environment says nothing.
     const fn defaults(self) -> &'static [(&'static str, &'static str)] {
         match self {

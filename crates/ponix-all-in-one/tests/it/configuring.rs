@@ -33,6 +33,25 @@ async fn each_program_speaks_of_itself() {
     );
 }
 
+/// As in an image, where one file has both names.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_name_says_which_program_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("ponix-ingest");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ponix-all-in-one"), &link).unwrap();
+    let link: &'static str = link.display().to_string().leak();
+    let (code, printed) = ServiceBuilder::new()
+        .binary(link)
+        .args(&["check-config"])
+        .run()
+        .await;
+    assert_eq!(code, 0, "{printed}");
+    assert!(
+        printed.contains("PONIX_CLICKHOUSE_ENABLED=false"),
+        "{printed}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn check_config_prints_the_effective_values_without_secrets() {
     let file = tempfile::NamedTempFile::new().unwrap();
