@@ -3,6 +3,7 @@
 
 mod admin;
 mod batches;
+mod chart;
 mod clients;
 mod configuring;
 mod dead_letters;
