@@ -1,4 +1,4 @@
-//! The admin endpoint: `/livez`, `/readyz`, `/metrics`, `/stats`, `/scale`.
+//! The admin endpoint: the page, `/livez`, `/readyz`, `/metrics`, `/stats`, `/scale`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
+use ponix_console::{Page, Said};
 use ponix_ingest::{IngestMetrics, ServerConfig, ServerMetrics, probes, serve};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -33,6 +34,30 @@ pub(crate) struct Admin {
     pub(crate) readiness: Readiness,
     pub(crate) registry: Arc<Registry>,
     pub(crate) ingest: IngestMetrics,
+    pub(crate) page: Page,
+}
+
+/// What the page asks of the service.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) readiness: Readiness,
+    pub(crate) registry: Arc<Registry>,
+}
+
+impl ponix_console::Service for Seen {
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        // Cannot fail: a string takes everything.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+
+    fn said(&self) -> Said {
+        Said {
+            reasons: self.readiness.reasons(),
+            warnings: self.readiness.warnings(),
+        }
+    }
 }
 
 impl Admin {
@@ -57,8 +82,10 @@ impl Admin {
             ..ServerConfig::default()
         };
         let metrics = ServerMetrics::default();
-        serve(listener, self.router(), &limits, metrics, shutdown).await?;
-        Ok(())
+        let page = self.page.clone();
+        let served = serve(listener, self.router(), &limits, metrics, shutdown.clone());
+        let (served, ()) = tokio::join!(served, page.watch(shutdown));
+        Ok(served?)
     }
 
     fn backlogs(&self) -> Result<Vec<Backlog>, Refused> {
@@ -74,6 +101,7 @@ impl Admin {
             .route("/stats", get(stats))
             .route("/scale", get(scale_of_all))
             .route("/scale/{pipeline}", get(scale_of_one))
+            .merge(self.page.routes())
             .with_state(self)
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use ponix_clickhouse::ClickHouseConfig;
+use ponix_console::PipelineStreams;
 use ponix_nats::NatsConfig;
 use ponix_pipeline::{Pipeline, Sink};
 
@@ -27,19 +28,6 @@ pub struct Deployment {
     pub documents: Vec<Pipeline>,
     /// How to connect to ClickHouse; `None` when nothing is stored there.
     pub clickhouse: Option<ClickHouseConfig>,
-}
-
-/// The streams and the consumer of a pipeline.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PipelineStreams {
-    /// The pipeline's name.
-    pub name: String,
-    /// The stream that it reads.
-    pub stream: String,
-    /// The durable consumer that its workers share.
-    pub consumer: String,
-    /// The stream of its dead letters.
-    pub dead_letters: String,
 }
 
 /// The variables, or the documents they lead to, are wrong.

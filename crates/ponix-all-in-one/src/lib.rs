@@ -26,7 +26,7 @@ use std::path::Path;
 
 pub use ponix_runner::Outcome;
 
-pub use crate::deployment::{Deployment, DeploymentError, PipelineStreams, readiness};
+pub use crate::deployment::{Deployment, DeploymentError, readiness};
 use ponix_runner::{Signals, block_on};
 
 use crate::cli::{Cli, Command};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use ponix_console::Streams;
 use ponix_nats::async_nats::Client;
 use ponix_nats::async_nats::jetstream::Context;
 use ponix_nats::async_nats::jetstream::consumer::PullConsumer;
@@ -12,11 +13,13 @@ use ponix_nats::{
     AdoptedStream, ConnectionRole, ConsumerError, ConsumerSettings, NatsMetrics, Publisher,
     StreamError, StreamSettings, connect, jetstream_context,
 };
+use ponix_pipeline::Pipeline;
 use ponix_runner::Startup;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::NatsVariables;
+use crate::deployment;
 use crate::retry::until_ready;
 
 /// Time the last acks get to leave the machine.
@@ -68,6 +71,15 @@ impl Nats {
             room: Arc::new(Semaphore::new((batches_bytes_max / 1024) as usize)),
             deadline,
         })
+    }
+
+    /// Returns where these pipelines are, for those who look at them.
+    pub(crate) fn streams(&self, pipelines: &[Pipeline]) -> Streams {
+        Streams {
+            context: self.context.clone(),
+            publisher: self.publisher.clone(),
+            pipelines: deployment::streams(pipelines),
+        }
     }
 
     /// Brings a stream to its settings.

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ponix_clickhouse::ClickHouseMetrics;
+use ponix_console::Page;
 use ponix_ingest::IngestMetrics;
 use ponix_nats::NatsMetrics;
 use ponix_pipeline::Pipeline;
 use ponix_postgres::PostgresMetrics;
 use ponix_runner::{Outcome, Runner, Shutdown, Signals, Startup};
 use prometheus_client::registry::Registry;
+use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Seen};
 use crate::build_info;
 use crate::config::{Config, PipelinesMode};
 use crate::http::{self, Ways};
@@ -35,17 +37,29 @@ pub(crate) async fn run(config: Config, pipelines: Vec<Pipeline>, signals: Signa
         .with_grace_time(service.shutdown_timeout_secs);
     let readiness = Readiness::new(runner.shutdown());
     let registry = Arc::new(registry);
+    let admin_addr = service.admin_addr;
+    let seen = Seen {
+        readiness: readiness.clone(),
+        registry: Arc::clone(&registry),
+    };
+    let token = service.admin_token.as_ref();
+    let token = token.map(|token| token.expose_secret().to_owned());
+    let page = Page::new(seen, env!("CARGO_PKG_VERSION"), admin_addr.ip(), token);
     let admin = Admin {
         readiness: readiness.clone(),
         registry: Arc::clone(&registry),
         ingest: metrics.ingest.clone(),
+        page: page.clone(),
     };
-    let admin_addr = service.admin_addr;
     runner
         .with_background_process("admin", move |shutdown: Shutdown| async move {
             admin.serve(admin_addr, shutdown.soft().clone()).await
         })
-        .with_startup(|startup| start(config, pipelines, startup, metrics, registry, readiness))
+        .with_startup(|startup| {
+            start(
+                config, pipelines, startup, metrics, registry, readiness, page,
+            )
+        })
         .run()
         .await
 }
@@ -81,6 +95,7 @@ async fn start(
     metrics: Metrics,
     registry: Arc<Registry>,
     readiness: Readiness,
+    page: Page,
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + config.service.startup_timeout_secs - STARTUP_MARGIN;
     let run = pipelines::run_by(&config, &pipelines);
@@ -94,6 +109,7 @@ async fn start(
         deadline,
     )
     .await?;
+    page.connected(nats.streams(&pipelines));
     let mut parts = Parts {
         connections: vec![
             ("publishing", nats.publishing.clone()),

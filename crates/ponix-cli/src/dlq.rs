@@ -2,15 +2,13 @@
 
 mod discard;
 mod replay;
-mod selection;
-mod view;
 
-use clap::Subcommand;
 use std::collections::BTreeMap;
 
-use self::selection::{Letters, Selection};
+use clap::Subcommand;
+use ponix_console::{Letters, Selection, letter_json, letter_text, payload};
+
 use crate::End;
-use crate::payload;
 use crate::print;
 use crate::servers::Servers;
 
@@ -50,15 +48,26 @@ pub(crate) async fn run(command: Command, servers: &Servers, json: bool) -> anyh
         Command::Replay(args) => replay::run(args, servers, json).await,
         Command::Discard(args) => discard::run(args, servers, json).await,
         Command::Export { selection } => {
-            let letters = Letters::find(&selection, servers).await?;
-            letters
+            let letters = Letters::find(&selection, &servers.streams).await?;
+            let missing = letters
                 .for_each(async |letter| {
-                    print::json(&view::json(&letter, true));
+                    print::json(&letter_json(&letter, true));
                     Ok(())
                 })
-                .await
+                .await?;
+            Ok(found(&missing))
         }
     }
+}
+
+/// Tells of sequences that were asked for and are none.
+fn found(missing: &[u64]) -> End {
+    if missing.is_empty() {
+        return End::Done;
+    }
+    let missing: Vec<_> = missing.iter().map(u64::to_string).collect();
+    print::error(&format!("no such dead letter: {}", missing.join(", ")));
+    End::InPart
 }
 
 async fn list(
@@ -67,13 +76,13 @@ async fn list(
     servers: &Servers,
     json: bool,
 ) -> anyhow::Result<End> {
-    let letters = Letters::find(selection, servers).await?;
+    let letters = Letters::find(selection, &servers.streams).await?;
     let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
     let mut rows = Vec::new();
-    let (mut listed, mut found) = (0, 0);
-    let end = letters
+    let (mut listed, mut all) = (0, 0);
+    let missing = letters
         .for_each(async |letter| {
-            found += 1;
+            all += 1;
             let kind = (letter.pipeline.clone(), letter.kept.reason.clone());
             *counts.entry(kind).or_default() += 1;
             if listed == limit {
@@ -81,7 +90,7 @@ async fn list(
             }
             listed += 1;
             if json {
-                print::json(&view::json(&letter, false));
+                print::json(&letter_json(&letter, false));
                 return Ok(());
             }
             let kept = &letter.kept;
@@ -97,7 +106,7 @@ async fn list(
         })
         .await?;
     if json {
-        return Ok(end);
+        return Ok(found(&missing));
     }
     if !rows.is_empty() {
         let head = ["PIPELINE", "SEQ", "KEPT", "REASON", "SUBJECT", "ERROR"];
@@ -107,26 +116,26 @@ async fn list(
     for ((pipeline, reason), count) in &counts {
         print::line(&format!("{pipeline}: {count} {reason}"));
     }
-    if found == 0 {
+    if all == 0 {
         print::line("no dead letters");
-    } else if listed < found {
-        print::line(&format!("{listed} of {found} listed; --limit lists more"));
+    } else if listed < all {
+        print::line(&format!("{listed} of {all} listed; --limit lists more"));
     }
-    Ok(end)
+    Ok(found(&missing))
 }
 
 async fn show(selection: &Selection, servers: &Servers, json: bool) -> anyhow::Result<End> {
-    let letters = Letters::find(selection, servers).await?;
+    let letters = Letters::find(selection, &servers.streams).await?;
     let mut shown = 0;
-    let end = letters
+    let missing = letters
         .for_each(async |letter| {
             if json {
-                print::json(&view::json(&letter, false));
+                print::json(&letter_json(&letter, false));
             } else {
                 if shown > 0 {
                     print::line("");
                 }
-                print::line(&view::text(&letter));
+                print::line(&letter_text(&letter));
             }
             shown += 1;
             Ok(())
@@ -135,5 +144,5 @@ async fn show(selection: &Selection, servers: &Servers, json: bool) -> anyhow::R
     if shown == 0 && !json {
         print::line("no dead letters");
     }
-    Ok(end)
+    Ok(found(&missing))
 }

@@ -40,7 +40,7 @@ pub(crate) async fn run(args: &Args, servers: &Servers, json: bool) -> anyhow::R
     }
     let progress = ProgressBar::new(bytes);
     let mut feed = Feed {
-        publisher: servers.publisher.clone(),
+        publisher: servers.streams.publisher.clone(),
         progress,
         published: 0,
         refused: 0,

@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use ponix_all_in_one::PipelineStreams;
+use ponix_console::{PipelineStreams, duration, payload, time_or_ago};
 use ponix_nats::async_nats::HeaderMap;
 use ponix_nats::async_nats::jetstream::stream::{RetentionPolicy, Stream};
 use ponix_nats::{
@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::servers::{IN_FLIGHT_MAX, Servers};
-use crate::{End, duration, payload, print, time_or_ago};
+use crate::{End, print};
 
 /// How often the server is asked whether all is settled.
 const LOOK_PERIOD: Duration = Duration::from_millis(200);
@@ -179,7 +179,7 @@ async fn send(
             let due = Duration::from_secs_f64((sent.messages - 1) as f64 / f64::from(rate));
             tokio::time::sleep_until(begun + due).await;
         }
-        let publisher = servers.publisher.clone();
+        let publisher = servers.streams.publisher.clone();
         let again = again(&message, name);
         under_way.push(async move { publisher.publish(again).await });
         if under_way.len() >= IN_FLIGHT_MAX

@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use ponix_all_in_one::{Deployment, PipelineStreams};
+use anyhow::Context as _;
+use ponix_all_in_one::Deployment;
 use ponix_clickhouse::ClickHouseConfig;
-use ponix_nats::async_nats::jetstream;
-use ponix_nats::async_nats::jetstream::context::GetStreamErrorKind;
+use ponix_console::{PipelineStreams, Streams};
 use ponix_nats::async_nats::jetstream::stream::Stream;
 use ponix_nats::{ConnectionRole, NatsConfig, NatsMetrics, Publisher, connect, jetstream_context};
 use ponix_pipeline::{DecodeFormat, Limits, Pipeline, RecordDecoder};
@@ -19,9 +18,7 @@ pub(crate) const IN_FLIGHT_MAX: usize = 256;
 /// A connection to NATS, and what there is to be found.
 #[derive(Debug)]
 pub(crate) struct Servers {
-    pub(crate) context: jetstream::Context,
-    pub(crate) publisher: Publisher,
-    pub(crate) pipelines: Vec<PipelineStreams>,
+    pub(crate) streams: Streams,
     pub(crate) documents: Vec<Pipeline>,
     pub(crate) clickhouse: Option<ClickHouseConfig>,
     pub(crate) admin_addr: SocketAddr,
@@ -51,9 +48,11 @@ impl Servers {
             .await
             .with_context(|| format!("PONIX_NATS_URL={}", deployment.nats_shown))?;
         Ok(Self {
-            context: jetstream_context(client.clone(), &config),
-            publisher: Publisher::new(client, &config, IN_FLIGHT_MAX, metrics),
-            pipelines: deployment.pipelines,
+            streams: Streams {
+                context: jetstream_context(client.clone(), &config),
+                publisher: Publisher::new(client, &config, IN_FLIGHT_MAX, metrics),
+                pipelines: deployment.pipelines,
+            },
             documents: deployment.documents,
             clickhouse: deployment.clickhouse,
             admin_addr: deployment.admin_addr,
@@ -67,17 +66,7 @@ impl Servers {
     /// # Errors
     /// The server does not answer, or refuses.
     pub(crate) async fn stream(&self, name: &str) -> anyhow::Result<Option<Stream>> {
-        match self.context.get_stream(name).await {
-            Ok(stream) => Ok(Some(stream)),
-            Err(err) => match err.kind() {
-                GetStreamErrorKind::JetStream(error)
-                    if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND =>
-                {
-                    Ok(None)
-                }
-                _ => Err(err).with_context(|| format!("stream {name}")),
-            },
-        }
+        self.streams.stream(name).await
     }
 
     /// Returns the limits of a pipeline.
@@ -107,14 +96,6 @@ impl Servers {
     /// # Errors
     /// There is none; the known ones are named.
     pub(crate) fn pipeline(&self, name: &str) -> anyhow::Result<&PipelineStreams> {
-        let found = self.pipelines.iter().find(|one| one.name == name);
-        if let Some(found) = found {
-            return Ok(found);
-        }
-        let known: Vec<_> = self.pipelines.iter().map(|one| &one.name[..]).collect();
-        bail!(
-            "there is no pipeline {name:?}, only {} (declared ones are found by PONIX_PIPELINES_DIR)",
-            known.join(", ")
-        )
+        self.streams.pipeline(name)
     }
 }

@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use jiff::Timestamp;
 use ponix_all_in_one::Deployment;
+use ponix_console::duration;
 use ponix_entities::LoadError;
 use ponix_nats::topology::{
     Action, Plan, Refusal, Step, StreamOnServer, Target, apply, plan, read,
@@ -22,7 +23,7 @@ use tokio::time::Instant;
 use self::check::Checked;
 use crate::print::Colour;
 use crate::servers::Servers;
-use crate::{End, duration, print};
+use crate::{End, print};
 
 /// How often a server that is not ready is asked again.
 const LOOK_PERIOD: Duration = Duration::from_millis(250);
@@ -86,7 +87,7 @@ pub(crate) async fn run(
         Command::Check { .. } | Command::Schema => bail!("needs no server"),
         Command::Export { file } => {
             let servers = Servers::connect(deployment, timeout).await?;
-            let streams = read(&servers.context).await?;
+            let streams = read(&servers.streams.context).await?;
             return export::run(&streams, &file);
         }
         Command::Plan(args) => (args, None),
@@ -99,7 +100,7 @@ pub(crate) async fn run(
     let (servers, there) = match wait {
         None => {
             let servers = Servers::connect(deployment, timeout).await?;
-            let there = read(&servers.context).await?;
+            let there = read(&servers.streams.context).await?;
             (servers, there)
         }
         Some(wait) => ready(deployment, timeout, wait).await?,
@@ -176,7 +177,7 @@ async fn ready(
     let deadline = Instant::now() + wait;
     let servers = Servers::connect_until(deployment, timeout, deadline).await?;
     loop {
-        match read(&servers.context).await {
+        match read(&servers.streams.context).await {
             Ok(there) => return Ok((servers, there)),
             Err(err) if err.is_transient() && Instant::now() + LOOK_PERIOD < deadline => {
                 tokio::time::sleep(LOOK_PERIOD).await;
@@ -188,7 +189,7 @@ async fn ready(
 
 /// What the pipelines that are configured here use: never removed.
 fn own(servers: &Servers) -> BTreeSet<Target> {
-    let of_pipeline = |pipeline: &ponix_all_in_one::PipelineStreams| {
+    let of_pipeline = |pipeline: &ponix_console::PipelineStreams| {
         [
             Target::Stream(pipeline.stream.clone()),
             Target::Stream(pipeline.dead_letters.clone()),
@@ -198,12 +199,17 @@ fn own(servers: &Servers) -> BTreeSet<Target> {
             },
         ]
     };
-    servers.pipelines.iter().flat_map(of_pipeline).collect()
+    servers
+        .streams
+        .pipelines
+        .iter()
+        .flat_map(of_pipeline)
+        .collect()
 }
 
 async fn carry_out(plan: &Plan, servers: &Servers, json: bool) -> anyhow::Result<End> {
     let mut done = 0;
-    let result = apply(&servers.context, plan, |step| {
+    let result = apply(&servers.streams.context, plan, |step| {
         done += 1;
         show_step(step, json);
     })

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
+use ponix_console::{payload, time_or_ago};
 use ponix_nats::async_nats::jetstream::stream::Stream;
 use ponix_nats::{FollowedMessage, Follower};
 use ponix_pipeline::{Decode as _, Decoded, Headers, Message, RecordDecoder};
@@ -16,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::servers::Servers;
-use crate::{End, payload, print, time_or_ago};
+use crate::{End, print};
 
 /// Events that wait to be printed.
 const WAITING_MAX: usize = 1_024;
@@ -57,7 +58,7 @@ pub(crate) async fn run(args: &Args, servers: &Servers) -> anyhow::Result<End> {
         .since
         .map(|time| i64::try_from(time.as_nanosecond()).unwrap_or(0));
     for source in sources {
-        let client = servers.context.client();
+        let client = servers.streams.context.client();
         let filter = args.subject.as_deref().unwrap_or_default();
         let follower = Follower::open(&client, source.stream.clone(), filter, since).await?;
         tasks.spawn(follow(source, follower, sender.clone(), stop.clone()));
@@ -93,7 +94,7 @@ pub(crate) async fn run(args: &Args, servers: &Servers) -> anyhow::Result<End> {
 async fn sources(args: &Args, servers: &Servers) -> anyhow::Result<Vec<Source>> {
     let pipelines = match &args.pipeline {
         Some(name) => vec![servers.pipeline(name)?],
-        None => servers.pipelines.iter().collect(),
+        None => servers.streams.pipelines.iter().collect(),
     };
     let mut sources = Vec::new();
     for pipeline in pipelines {

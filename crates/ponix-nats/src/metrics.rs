@@ -27,6 +27,14 @@ pub(crate) struct StreamLabel {
     stream: String,
 }
 
+/// Label set with a stage of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabel {
+    pipeline: String,
+    stream: String,
+    stage: &'static str,
+}
+
 /// Label set with a pipeline, and the stream that it takes messages from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct PipelineLabel {
@@ -68,6 +76,8 @@ pub struct NatsMetrics {
     in_flight_bytes: Family<PipelineLabel, Gauge>,
     batches: Family<PipelineLabel, Counter>,
     batch_messages: Family<PipelineLabel, Histogram, fn() -> Histogram>,
+    latency: Family<PipelineLabel, Histogram, fn() -> Histogram>,
+    stages: Family<StageLabel, Histogram, fn() -> Histogram>,
     held_batches: Family<PipelineLabel, Counter>,
     pull_rebuilds: Family<ReasonLabel, Counter>,
     stream_bytes: Family<StreamLabel, Gauge>,
@@ -128,6 +138,12 @@ pub struct ConsumerMetrics {
     pub(crate) in_flight_bytes: Gauge,
     pub(crate) batches: Counter,
     pub(crate) batch_messages: Histogram,
+    /// Of each message, from its publishing to its ack.
+    pub(crate) latency: Histogram,
+    /// Of each batch.
+    pub(crate) process_time: Histogram,
+    /// Of each batch.
+    pub(crate) settle_time: Histogram,
     pub(crate) held_batches: Counter,
     pull_rebuilds: Family<ReasonLabel, Counter>,
 }
@@ -212,6 +228,16 @@ impl NatsMetrics {
             m.batch_messages.clone(),
         );
         r.register(
+            "latency_seconds",
+            "From a message's publishing to its ack, after it was stored",
+            m.latency.clone(),
+        );
+        r.register(
+            "stage_seconds",
+            "Time of a batch in a stage: process (decode and store, holds included), settle (acks and dead letters)",
+            m.stages.clone(),
+        );
+        r.register(
             "held_batches",
             "Times a batch was held because the store could not take it",
             m.held_batches.clone(),
@@ -287,6 +313,13 @@ impl NatsMetrics {
             batch_messages: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(1.0, 4.0, 9))
             }),
+            // 5 ms to 11 hours: what waited for a store that was away shows as well.
+            latency: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.005, 2.0, 24))
+            }),
+            stages: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.001, 2.0, 18))
+            }),
             held_batches: Family::default(),
             pull_rebuilds: Family::default(),
             stream_bytes: Family::default(),
@@ -330,10 +363,21 @@ impl NatsMetrics {
             in_flight_bytes: self.in_flight_bytes.get_or_create_owned(&label),
             batches: self.batches.get_or_create_owned(&label),
             batch_messages: self.batch_messages.get_or_create_owned(&label),
+            latency: self.latency.get_or_create_owned(&label),
+            process_time: self.stage(&label, "process"),
+            settle_time: self.stage(&label, "settle"),
             held_batches: self.held_batches.get_or_create_owned(&label),
             pull_rebuilds: self.pull_rebuilds.clone(),
             label,
         }
+    }
+
+    fn stage(&self, of: &PipelineLabel, stage: &'static str) -> Histogram {
+        self.stages.get_or_create_owned(&StageLabel {
+            pipeline: of.pipeline.clone(),
+            stream: of.stream.clone(),
+            stage,
+        })
     }
 
     /// Returns messages published with a PubAck so far.
@@ -416,6 +460,11 @@ fn signed(value: u64) -> i64 {
 }
 
 impl ConsumerMetrics {
+    /// Returns the pipeline's name.
+    pub(crate) fn pipeline(&self) -> &str {
+        &self.label.pipeline
+    }
+
     /// Returns messages received so far.
     pub fn received(&self) -> u64 {
         self.received.get()

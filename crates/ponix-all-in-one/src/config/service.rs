@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -28,8 +29,11 @@ variables! {
         plain shutdown_timeout_secs: Duration = "10", 1.0..=3_600.0;
         /// Bytes of the batches in flight over all pipelines at most, besides one batch of each.
         plain batches_bytes_max: u64 = "268435456", 0..=(1 << 40);
-        /// Where `/livez`, `/readyz`, `/metrics`, `/stats` and `/scale` answer.
+        /// Where the page, `/livez`, `/readyz`, `/metrics`, `/stats` and `/scale` answer.
         plain admin_addr: SocketAddr = "127.0.0.1:9090", Any;
+        /// Lets whoever shows it on the page put dead letters back and discard them; without one
+        /// the page only reads.
+        secret admin_token: Option<SecretString> = "", Any;
         /// Folder of the declared entities, for the message pipeline.
         plain entities_dir: Option<PathBuf> = "", Any;
         /// Folder of the declared pipelines, a YAML document each.

@@ -14,6 +14,7 @@ mod messages;
 mod migrating;
 mod other_settings;
 mod outages;
+mod page;
 mod pipelines;
 mod reconciling;
 mod restarting;

@@ -3,10 +3,9 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use anyhow::bail;
+use ponix_console::{Choice, Letters, remove};
 use serde_json::json;
 
-use super::replay::remove;
-use super::selection::{Choice, Letters};
 use crate::servers::Servers;
 use crate::{End, print};
 
@@ -20,24 +19,24 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, servers: &Servers, json: bool) -> anyhow::Result<End> {
-    let letters = Letters::find(args.choice.selection()?, servers).await?;
+    let letters = Letters::find(args.choice.selection()?, &servers.streams).await?;
     if !args.yes {
         let mut count = 0;
         let counted = letters.for_each(async |_| {
             count += 1;
             Ok(())
         });
-        let end = counted.await?;
+        let missing = counted.await?;
         if count == 0 {
             print::line("no dead letters");
-            return Ok(end);
+            return Ok(super::found(&missing));
         }
         if !agreed(count)? {
             bail!("nothing is discarded");
         }
     }
     let mut discarded = 0;
-    let end = letters
+    let missing = letters
         .for_each(async |letter| {
             remove(&letter.kept, &letter.dead_letters).await?;
             discarded += 1;
@@ -49,7 +48,7 @@ pub(crate) async fn run(args: Args, servers: &Servers, json: bool) -> anyhow::Re
     } else {
         print::line(&format!("{discarded} discarded"));
     }
-    Ok(end)
+    Ok(super::found(&missing))
 }
 
 fn agreed(count: u64) -> anyhow::Result<bool> {

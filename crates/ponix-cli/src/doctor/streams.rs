@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use ponix_all_in_one::PipelineStreams;
+use ponix_console::PipelineStreams;
 use ponix_nats::async_nats::jetstream::consumer::Info;
 use ponix_nats::async_nats::jetstream::context::ConsumerInfoErrorKind;
 use ponix_nats::async_nats::jetstream::stream::{DiscardPolicy, Stream};
@@ -24,7 +24,7 @@ const VERSION_WANTED: (u64, u64) = (2, 14);
 /// Looks at the streams of every pipeline; returns those that have a single copy.
 pub(super) async fn look(servers: &Servers, findings: &mut Findings) -> Vec<String> {
     let mut single_copies = Vec::new();
-    for pipeline in &servers.pipelines {
+    for pipeline in &servers.streams.pipelines {
         let looked = look_at_pipeline(pipeline, servers, &mut single_copies, findings).await;
         if let Err(err) = looked {
             let (stream, consumer) = (&pipeline.stream, &pipeline.consumer);
@@ -35,7 +35,7 @@ pub(super) async fn look(servers: &Servers, findings: &mut Findings) -> Vec<Stri
             );
         }
     }
-    let version = servers.context.client().server_info().version;
+    let version = servers.streams.context.client().server_info().version;
     if !single_copies.is_empty() && version_of(&version) < VERSION_WANTED {
         findings.note(
             format!("NATS {version}"),

@@ -7,7 +7,7 @@ use async_nats::{Client, Subject};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use ponix_wire::error_chain;
+use ponix_wire::{error_chain, now_ns};
 use tokio_util::sync::CancellationToken;
 
 use super::notice::{KeptOfBatch, Notices};
@@ -178,9 +178,12 @@ impl<L: Link> Settler<L> {
         let count = |wanted: fn(&AckKind) -> bool| {
             answers.iter().filter(|(_, kind)| wanted(kind)).count() as u64
         };
-        let acked = count(|kind| matches!(kind, AckKind::Ack));
         let nakked = count(|kind| matches!(kind, AckKind::Nak(_)));
         let messages = answers.len();
+        let is_ack = |(delivery, kind): &(&Delivery, AckKind)| {
+            matches!(kind, AckKind::Ack).then(|| delivery.published_at_ns())
+        };
+        let published: Vec<_> = answers.iter().filter_map(is_ack).collect();
         let sent = async {
             for (delivery, kind) in answers {
                 self.link.answer(delivery.reply(), kind).await;
@@ -192,7 +195,13 @@ impl<L: Link> Settler<L> {
             () = sent => {}
             () = late(give_up) => tracing::warn!(messages, "no connection for the last answers, the messages are delivered again"),
         }
-        self.metrics.acked.inc_by(acked);
+        self.metrics.acked.inc_by(published.len() as u64);
+        let now = now_ns();
+        for time in published {
+            // Two clocks: an ack may seem to come before its message.
+            let took = Duration::from_nanos(now.saturating_sub(time).max(0).cast_unsigned());
+            self.metrics.latency.observe(took.as_secs_f64());
+        }
         self.metrics.nakked.inc_by(nakked);
         self.metrics.in_flight.dec_by(messages as i64);
     }

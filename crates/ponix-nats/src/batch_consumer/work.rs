@@ -47,10 +47,12 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
     /// Processes a batch and settles every message of it, reporting progress on those that are
     /// not settled yet.
     pub(super) async fn settle_batch(&self, batch: &Batch, give_up: &CancellationToken) {
+        let begun = Instant::now();
         let dispositions = self.dispositions(batch, give_up);
         let dispositions = self
             .with_progress(batch.messages().iter(), dispositions)
             .await;
+        let processed = begun.elapsed();
         failpoint::reach("after_insert");
         let dead = self.settler.settle(batch, dispositions, give_up).await;
         if !dead.is_empty() {
@@ -60,6 +62,17 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
             self.settler.end(kept, give_up).await;
         }
         self.metrics.in_flight_bytes.dec_by(bytes(batch));
+        let settled = begun.elapsed().saturating_sub(processed);
+        self.metrics.process_time.observe(processed.as_secs_f64());
+        self.metrics.settle_time.observe(settled.as_secs_f64());
+        tracing::debug!(
+            pipeline = self.metrics.pipeline(),
+            messages = batch.len(),
+            bytes = bytes(batch),
+            process_ms = millis(processed),
+            settle_ms = millis(settled),
+            "batch settled"
+        );
     }
 
     /// Does the work, and meanwhile tells the server that these messages are in work.
@@ -247,6 +260,11 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
         let delay: Option<Duration> = Some(self.settings.nak_delay);
         ProcessingResult::nak_all(batch.len(), delay).into_dispositions()
     }
+}
+
+/// Milliseconds, to the hundredth.
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 100_000.0).round() / 100.0
 }
 
 fn bytes(batch: &Batch) -> i64 {

@@ -212,7 +212,7 @@ async fn announce(settings: &Settings) -> Infallible {
     let postgres = settings.postgres_url();
     let postgres = postgres.map_or_else(String::new, |url| format!(", PostgreSQL at {url}"));
     say(format_args!(
-        "ponix is up: NATS at {}, ClickHouse at {}{postgres}, HTTP API at http://{}/docs, service at http://{}/readyz",
+        "ponix is up: NATS at {}, ClickHouse at {}{postgres}, HTTP API at http://{}/docs, page at http://{}/",
         settings.nats_url(),
         settings.clickhouse_url(),
         settings.ingest_addr,

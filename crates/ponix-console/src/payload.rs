@@ -13,19 +13,19 @@ const HEX_BYTES_MAX: usize = 256;
 const HEX_LINE: usize = 16;
 
 /// Returns a time, nanoseconds since 1970, as RFC 3339.
-pub(crate) fn time(nanoseconds: i64) -> String {
+pub fn time(nanoseconds: i64) -> String {
     Timestamp::from_nanosecond(nanoseconds.into())
         .map_or_else(|_| nanoseconds.to_string(), |time| format!("{time:.3}"))
 }
 
 /// Reads a body as an envelope, if it is one.
-pub(crate) fn envelope(body: &[u8]) -> Option<ProcessedEnvelope> {
+pub fn envelope(body: &[u8]) -> Option<ProcessedEnvelope> {
     let envelope = ProcessedEnvelope::decode(body).ok()?;
     (!envelope.organization_id.is_empty() && !envelope.end_device_id.is_empty()).then_some(envelope)
 }
 
 /// Returns a body decoded as far as possible: JSON, an envelope's fields, text, or hexadecimal.
-pub(crate) fn shown(bytes: &[u8]) -> Value {
+pub fn shown(bytes: &[u8]) -> Value {
     if let Ok(text) = std::str::from_utf8(bytes) {
         let is_text = !text.chars().any(|c| c.is_control() && !c.is_whitespace());
         if let Ok(value) = serde_json::from_str::<Value>(text)

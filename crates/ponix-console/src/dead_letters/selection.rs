@@ -9,22 +9,22 @@ use jiff::Timestamp;
 use ponix_nats::async_nats::jetstream::stream::Stream;
 use ponix_nats::{Delivery, KeptLetter, RangeReader, SequenceRange, first_since, held_range};
 use ponix_wire::{covers, header};
+use serde::{Deserialize, Deserializer};
 
-use crate::End;
 use crate::payload::envelope;
-use crate::print;
-use crate::servers::Servers;
-use crate::time_or_ago;
+use crate::streams::Streams;
+use crate::time::time_or_ago;
 
 /// Which dead letters; without any of these, all.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub(crate) struct Selection {
+#[derive(Debug, Clone, Default, clap::Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Selection {
     /// Sequences in the stream of dead letters, as `ls` lists them.
     #[arg(value_name = "SEQ")]
-    pub(crate) sequences: Vec<u64>,
+    pub sequences: Vec<u64>,
     /// Of this pipeline.
     #[arg(long, short)]
-    pub(crate) pipeline: Option<String>,
+    pub pipeline: Option<String>,
     /// With this reason, such as `value` or `rejected_by_store`.
     #[arg(long)]
     reason: Option<String>,
@@ -42,20 +42,31 @@ pub(crate) struct Selection {
     organization: Option<String>,
     /// Kept at this time or later: 2026-03-01T00:00:00Z, or `2h` for two hours ago.
     #[arg(long, value_name = "TIME", value_parser = time_or_ago)]
+    #[serde(deserialize_with = "written_time")]
     since: Option<Timestamp>,
     /// Kept before this time.
     #[arg(long, value_name = "TIME", value_parser = time_or_ago)]
+    #[serde(deserialize_with = "written_time")]
     until: Option<Timestamp>,
 }
 
 /// Which dead letters, for what cannot be undone: all of them have to be asked for.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Choice {
+#[derive(Debug, Clone, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    /// By what they are chosen.
     #[command(flatten)]
     selection: Selection,
     /// Everything, where nothing says which ones.
     #[arg(long)]
+    #[serde(default)]
     all: bool,
+}
+
+fn written_time<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = Option::<String>::deserialize(value)?;
+    let time = text.map(|text| time_or_ago(&text)).transpose();
+    time.map_err(serde::de::Error::custom)
 }
 
 impl Choice {
@@ -63,7 +74,7 @@ impl Choice {
     ///
     /// # Errors
     /// Nothing says which ones, and not that it is all.
-    pub(crate) fn selection(&self) -> anyhow::Result<&Selection> {
+    pub fn selection(&self) -> anyhow::Result<&Selection> {
         if self.selection.is_all() && !self.all {
             bail!("say which: sequences, --reason and the like, or --all");
         }
@@ -73,13 +84,19 @@ impl Choice {
 
 /// A dead letter with its whole body, and whose it is as far as that can be told.
 #[derive(Debug)]
-pub(crate) struct Letter {
-    pub(crate) pipeline: String,
-    pub(crate) dead_letters: Arc<Stream>,
-    pub(crate) kept: KeptLetter,
-    pub(crate) body: Bytes,
-    pub(crate) organization: Option<String>,
-    pub(crate) device: Option<String>,
+pub struct Letter {
+    /// The pipeline that gave it up.
+    pub pipeline: String,
+    /// The stream that keeps it.
+    pub dead_letters: Arc<Stream>,
+    /// What stands in its headers.
+    pub kept: KeptLetter,
+    /// Its payload, both parts where it was kept in two.
+    pub body: Bytes,
+    /// Its organization, by header or envelope.
+    pub organization: Option<String>,
+    /// Its device, by the envelope.
+    pub device: Option<String>,
 }
 
 impl Selection {
@@ -124,7 +141,7 @@ impl Selection {
 
 /// The dead letters of a selection: stream by stream, each in its order.
 #[derive(Debug)]
-pub(crate) struct Letters {
+pub struct Letters {
     selection: Selection,
     places: Vec<Place>,
 }
@@ -143,15 +160,15 @@ impl Letters {
     /// # Errors
     /// There is no such pipeline, sequences without a pipeline where several have dead letters, or
     /// the server does not answer.
-    pub(crate) async fn find(selection: &Selection, servers: &Servers) -> anyhow::Result<Self> {
+    pub async fn find(selection: &Selection, streams: &Streams) -> anyhow::Result<Self> {
         let pipelines = match &selection.pipeline {
-            Some(name) => vec![servers.pipeline(name)?],
-            None => servers.pipelines.iter().collect(),
+            Some(name) => vec![streams.pipeline(name)?],
+            None => streams.pipelines.iter().collect(),
         };
         let mut places = Vec::new();
         for pipeline in pipelines {
             let name = &pipeline.dead_letters;
-            let Some(stream) = servers.stream(name).await? else {
+            let Some(stream) = streams.stream(name).await? else {
                 if selection.pipeline.is_some() {
                     bail!(
                         "there is no stream {name}: pipeline {} never ran here",
@@ -191,33 +208,80 @@ impl Letters {
         })
     }
 
-    /// Does something with each; tells of sequences that are none.
+    /// Leaves out all but the newest of each pipeline; `count` is at least 1.
+    pub fn newest(&mut self, count: u64) {
+        for place in &mut self.places {
+            let first = place.range.last.saturating_sub(count - 1);
+            place.range.first = place.range.first.max(first);
+        }
+    }
+
+    /// Reads them one by one.
+    pub fn reading(&self) -> Reading<'_> {
+        Reading {
+            selection: &self.selection,
+            places: &self.places,
+            open: None,
+            missing: self.selection.sequences.iter().copied().collect(),
+        }
+    }
+
+    /// Does something with each, and returns the sequences of the selection that are none.
     ///
     /// # Errors
     /// The server does not answer, or what is done fails.
-    pub(crate) async fn for_each(
+    pub async fn for_each(
         &self,
         mut each: impl AsyncFnMut(Letter) -> anyhow::Result<()>,
-    ) -> anyhow::Result<End> {
-        let mut missing: BTreeSet<u64> = self.selection.sequences.iter().copied().collect();
-        for place in &self.places {
-            let mut reader = RangeReader::open(&place.stream, place.range).await?;
-            while let Some(message) = reader.next().await? {
-                let Some(letter) = place.letter(&message).await? else {
-                    continue;
+    ) -> anyhow::Result<Vec<u64>> {
+        let mut reading = self.reading();
+        while let Some(letter) = reading.next().await? {
+            each(letter).await?;
+        }
+        Ok(reading.missing())
+    }
+}
+
+/// Reads the dead letters of a selection one by one.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    selection: &'a Selection,
+    places: &'a [Place],
+    open: Option<(&'a Place, RangeReader<'a>)>,
+    missing: BTreeSet<u64>,
+}
+
+impl Reading<'_> {
+    /// Returns the next one; `None` at the end.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Letter>> {
+        loop {
+            let Some((place, reader)) = &mut self.open else {
+                let Some((place, rest)) = self.places.split_first() else {
+                    return Ok(None);
                 };
-                if self.selection.matches(&letter) {
-                    missing.remove(&letter.kept.sequence);
-                    each(letter).await?;
-                }
+                self.places = rest;
+                let reader = RangeReader::open(&place.stream, place.range).await?;
+                self.open = Some((place, reader));
+                continue;
+            };
+            let Some(message) = reader.next().await? else {
+                self.open = None;
+                continue;
+            };
+            let letter = place.letter(&message).await?;
+            if let Some(letter) = letter.filter(|letter| self.selection.matches(letter)) {
+                self.missing.remove(&letter.kept.sequence);
+                return Ok(Some(letter));
             }
         }
-        if missing.is_empty() {
-            return Ok(End::Done);
-        }
-        let missing: Vec<_> = missing.iter().map(u64::to_string).collect();
-        print::error(&format!("no such dead letter: {}", missing.join(", ")));
-        Ok(End::InPart)
+    }
+
+    /// Returns the sequences of the selection that are none, once all are read.
+    pub fn missing(self) -> Vec<u64> {
+        self.missing.into_iter().collect()
     }
 }
 

@@ -10,7 +10,7 @@ use super::selection::Letter;
 use crate::payload::{self, time};
 
 /// Returns a dead letter as an object; with its body in base64, from which it can be made again.
-pub(super) fn json(letter: &Letter, with_bytes: bool) -> Value {
+pub fn json(letter: &Letter, with_bytes: bool) -> Value {
     let kept = &letter.kept;
     let headers: Map<_, _> = kept
         .headers
@@ -50,7 +50,7 @@ pub(super) fn json(letter: &Letter, with_bytes: bool) -> Value {
 }
 
 /// Returns a dead letter as lines.
-pub(super) fn text(letter: &Letter) -> String {
+pub fn text(letter: &Letter) -> String {
     let kept = &letter.kept;
     let mut text = format!(
         "dead letter {} of pipeline {}\n  kept       {}\n  reason     {}\n  error      {}\n",
