@@ -16,6 +16,9 @@ pub const MESSAGE_ID: &str = "Ponix-Message-Id";
 /// Of a raw message: whose it is.
 pub const ORGANIZATION: &str = "Ponix-Organization";
 
+/// Of a message that carries many events: how many.
+pub const PACKED: &str = "Ponix-Packed";
+
 /// The stream that a publish is meant for; the server refuses it in any other one.
 pub const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
 
@@ -29,6 +32,8 @@ pub const SUBJECT: &str = "Ponix-Subject";
 pub const STREAM: &str = "Ponix-Stream";
 /// Of a dead letter: the message's sequence in that stream.
 pub const SEQUENCE: &str = "Ponix-Sequence";
+/// Of a dead letter that was one event of a packed message: which, counted from 0.
+pub const INDEX: &str = "Ponix-Index";
 /// Of a dead letter: when the message was published, nanoseconds since 1970.
 pub const PUBLISHED_NS: &str = "Ponix-Published-Ns";
 /// Of a dead letter: a UUID that tells its event from others with the same id.

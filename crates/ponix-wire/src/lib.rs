@@ -11,6 +11,7 @@ pub mod header;
 mod json;
 mod json_envelope;
 pub mod message;
+mod pack;
 mod path;
 pub mod quantity;
 mod subject;
@@ -31,6 +32,10 @@ pub use crate::decode::{
 pub use crate::error::{ConversionError, DecodeError, DecodeErrorKind, distance, error_chain};
 pub use crate::json::{JsonError, JsonReader, JsonRules, JsonTree, MISSING};
 pub use crate::json_envelope::JsonEnvelope;
+pub use crate::pack::{
+    Event, Events, PACK_EVENTS_MAX, PackError, PackFormat, PackLimits, Packer, TooLarge,
+    event_identity, events_said, pack_id, unpack,
+};
 pub use crate::subject::{
     DEVICE_ID_BYTES_MAX, TOKEN_BYTES_MAX, TokenError, covers, encode_token, is_plain_device_id,
     overlap, subject_problem,
