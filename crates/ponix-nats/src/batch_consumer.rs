@@ -83,7 +83,8 @@ pub enum ProcessError {
 /// Limits and times of a batch consumer.
 #[derive(Debug, Clone)]
 pub struct BatchSettings {
-    /// Messages in a batch at most.
+    /// Events in a batch at most: each message that is not packed is one. A packed message is never
+    /// split, so there may be the events of one message more.
     pub messages_max: usize,
     /// Bytes in a batch at most. A single larger message is a batch of its own.
     pub bytes_max: usize,
@@ -107,6 +108,8 @@ pub struct BatchSettings {
     pub alone_from_delivery: u32,
     /// From this delivery on, a message that fails alone goes to the dead letters.
     pub deliveries_max: u32,
+    /// Events in one packed message at most; one with more is a dead letter as a whole.
+    pub pack_events_max: usize,
 }
 
 impl Default for BatchSettings {
@@ -123,6 +126,7 @@ impl Default for BatchSettings {
             stall_timeout: Duration::from_secs(30),
             alone_from_delivery: 3,
             deliveries_max: 8,
+            pack_events_max: ponix_wire::PACK_EVENTS_MAX,
         }
     }
 }

@@ -192,9 +192,14 @@ impl Letter<'_> {
         let same = |name| kept.headers.get(name) == here.get(name);
         // Letters of versions that wrote no fingerprint are known by their place alone.
         same(header::FINGERPRINT)
-            || [header::STREAM, header::SEQUENCE, header::PUBLISHED_NS]
-                .into_iter()
-                .all(same)
+            || [
+                header::STREAM,
+                header::SEQUENCE,
+                header::PUBLISHED_NS,
+                header::INDEX,
+            ]
+            .into_iter()
+            .all(same)
     }
 
     fn headers(self) -> HeaderMap {
@@ -236,6 +241,9 @@ impl Letter<'_> {
             header::PUBLISHED_NS,
             HeaderValue::from(self.delivery.published_at_ns()),
         );
+        if let Some(index) = self.delivery.index() {
+            headers.insert(header::INDEX, HeaderValue::from(u64::from(index)));
+        }
         set(
             &mut headers,
             header::FINGERPRINT,

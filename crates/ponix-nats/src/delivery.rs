@@ -3,7 +3,7 @@
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::{HeaderMap, HeaderValue, Subject};
 use bytes::Bytes;
-use ponix_wire::header;
+use ponix_wire::{event_identity, events_said, header};
 use uuid::Uuid;
 
 use crate::identity::{StreamPosition, message_identity};
@@ -20,6 +20,8 @@ pub struct Delivery {
     deliveries: u32,
     identity: Uuid,
     bytes: usize,
+    /// Of one event of a packed message.
+    index: Option<u32>,
 }
 
 impl Delivery {
@@ -44,6 +46,7 @@ impl Delivery {
             deliveries,
             identity,
             bytes: length,
+            index: None,
             subject,
             payload,
             headers,
@@ -89,14 +92,59 @@ impl Delivery {
     }
 
     /// Returns the identity by the place in `stream`, the stream it comes from, alone: no other
-    /// message has it.
+    /// message, or event of a packed message, has it.
     pub fn place(&self, stream: &str) -> Uuid {
         let position = StreamPosition {
             stream,
             sequence: self.stream_sequence,
             published_at_ns: self.published_at_ns,
         };
-        message_identity(None, position)
+        let message = message_identity(None, position);
+        self.index
+            .map_or(message, |index| event_identity(message, index))
+    }
+
+    /// Returns what the header `Ponix-Packed` says, which marks a packed message.
+    pub fn packed(&self) -> Option<&str> {
+        let value = self.headers.as_ref()?.get(header::PACKED)?;
+        Some(value.as_str())
+    }
+
+    /// Returns the number of events that the message says it carries, 1 if it is not packed; never
+    /// more than its bytes have room for.
+    pub fn events(&self) -> usize {
+        let said = self.packed().and_then(events_said).unwrap_or(1);
+        let room = self.payload.len().max(1);
+        usize::try_from(said).unwrap_or(room).clamp(1, room)
+    }
+
+    /// Returns the place in its packed message, where it is one event of one.
+    pub fn index(&self) -> Option<u32> {
+        self.index
+    }
+
+    /// Returns one event of this packed message as a message of its own, with the headers of the
+    /// whole but for what says that it is packed; its identity is its message id.
+    #[must_use]
+    pub fn event(&self, index: u32, identity: Uuid, payload: Bytes) -> Self {
+        let mut headers = HeaderMap::new();
+        for (name, values) in self.headers.iter().flat_map(HeaderMap::iter) {
+            if [header::PACKED, header::MESSAGE_ID].contains(&name.as_ref()) {
+                continue;
+            }
+            for value in values {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        headers.insert(header::MESSAGE_ID, identity.to_string().as_str());
+        Self {
+            index: Some(index),
+            identity,
+            bytes: payload.len(),
+            payload,
+            headers: Some(headers),
+            ..self.clone()
+        }
     }
 
     pub(crate) fn reply(&self) -> &Subject {
@@ -173,6 +221,19 @@ impl Batch {
         Self { stream, messages }
     }
 
+    /// Makes a batch of messages as a consumer of a stream delivers them; what did not come from
+    /// JetStream is left out.
+    pub fn from_messages(
+        stream: impl Into<String>,
+        messages: impl IntoIterator<Item = async_nats::Message>,
+    ) -> Self {
+        let messages = messages.into_iter().filter_map(Delivery::from_message);
+        Self::new(
+            stream.into(),
+            messages.map(|(delivery, _)| delivery).collect(),
+        )
+    }
+
     /// Makes a batch of some of the messages, by position.
     pub(crate) fn part(&self, positions: impl IntoIterator<Item = usize>) -> Self {
         let messages = positions
@@ -226,6 +287,7 @@ pub(crate) mod tests {
             deliveries,
             identity: message_identity(message_id.as_deref(), position),
             bytes: 1,
+            index: None,
         }
     }
 
@@ -241,8 +303,52 @@ pub(crate) mod tests {
             deliveries: 1,
             identity: Uuid::nil(),
             bytes: 0,
+            index: None,
         };
         Batch::new("events".to_owned(), (0..len).map(delivery).collect())
+    }
+
+    /// Makes a delivery of a message that says it carries so many events.
+    pub(crate) fn packed(said: &str, payload: &'static [u8]) -> Delivery {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::PACKED, said);
+        headers.insert(header::MESSAGE_ID, Uuid::from_u128(7).to_string().as_str());
+        headers.insert(header::ORGANIZATION, "acme");
+        Delivery {
+            payload: Bytes::from_static(payload),
+            headers: Some(headers),
+            ..batch(1).messages[0].clone()
+        }
+    }
+
+    #[test]
+    fn a_message_never_says_more_events_than_its_bytes_have_room_for() {
+        assert_eq!(batch(1).messages[0].events(), 1);
+        for (said, payload, expected) in [
+            ("2", &b"a\nb"[..], 2),
+            ("18446744073709551615", b"a\nb", 3),
+            ("0", b"a\nb", 1),
+            ("two", b"a\nb", 1),
+            ("2", b"", 1),
+        ] {
+            assert_eq!(packed(said, payload).events(), expected, "{said}");
+        }
+    }
+
+    #[test]
+    fn an_event_of_a_pack_is_a_message_of_its_own() {
+        let pack = packed("2", b"a\nb");
+        let id = Uuid::from_u128(9);
+        let event = pack.event(1, id, pack.payload().slice(2..));
+        assert_eq!(event.packed(), None);
+        assert_eq!((event.index(), event.identity()), (Some(1), id));
+        let headers = event.headers().expect("those of the whole");
+        let text = |name| headers.get(name).map(HeaderValue::as_str);
+        assert_eq!(text(header::ORGANIZATION), Some("acme"));
+        assert_eq!(text(header::MESSAGE_ID), Some(id.to_string().as_str()));
+        let other = pack.event(0, id, pack.payload().slice(..1));
+        let places = [pack.place("s"), event.place("s"), other.place("s")];
+        assert!(places[0] != places[1] && places[1] != places[2] && places[0] != places[2]);
     }
 
     #[test]

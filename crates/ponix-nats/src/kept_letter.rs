@@ -29,6 +29,8 @@ pub struct KeptLetter {
     pub stream: String,
     /// Its sequence there.
     pub stream_sequence: u64,
+    /// Its place in the packed message there, counted from 0, where it was one event of one.
+    pub index: Option<u32>,
     /// The subject it was published on.
     pub subject: String,
     /// When it was published, nanoseconds since 1970.
@@ -72,6 +74,7 @@ impl KeptLetter {
             kept_at_ns: message.published_at_ns(),
             reason,
             error: text(all, header::ERROR).unwrap_or_default(),
+            index: number(all, header::INDEX),
             subject: text(all, header::SUBJECT).unwrap_or_default(),
             deliveries: number(all, header::DELIVERIES).unwrap_or(1),
             headers_dropped: all.get(header::HEADERS_DROPPED).is_some(),

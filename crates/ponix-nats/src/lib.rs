@@ -15,6 +15,7 @@ mod janitor;
 mod kept_letter;
 mod metrics;
 mod observation;
+mod pack;
 mod position;
 mod processing_result;
 mod publisher;
@@ -45,7 +46,8 @@ pub use crate::identity::{StreamPosition, message_identity};
 pub use crate::janitor::{Cleaning, Janitor};
 pub use crate::kept_letter::KeptLetter;
 pub use crate::metrics::{ConsumerMetrics, NatsMetrics, StreamMetrics};
-pub use crate::processing_result::{DeadLetter, Disposition, ProcessingResult};
+pub use crate::pack::{Pack, Packs, mixed_subject, pack};
+pub use crate::processing_result::{DeadEvent, DeadLetter, Disposition, ProcessingResult};
 pub use crate::publisher::{
     OutgoingMessage, PendingPublish, PubAck, PublishError, PublishErrorClass, Publisher,
     SUBJECT_BYTES_MAX,

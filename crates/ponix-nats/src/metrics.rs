@@ -68,6 +68,7 @@ pub struct NatsMetrics {
     pub(crate) publish_failures: Counter,
     pub(crate) refusing: Refusing,
     received: Family<PipelineLabel, Counter>,
+    received_events: Family<PipelineLabel, Counter>,
     redelivered: Family<PipelineLabel, Counter>,
     acked: Family<PipelineLabel, Counter>,
     nakked: Family<PipelineLabel, Counter>,
@@ -125,11 +126,13 @@ impl Refusing {
 
 /// Counters of the batch consumer of one pipeline. Clones share them.
 ///
-/// At any time received = acked + nakked + dead-lettered + in flight.
+/// At any time received = acked + nakked + dead-lettered + in flight; of packed messages, dead-lettered
+/// counts events, and those with a stored event are acked all the same.
 #[derive(Debug, Clone)]
 pub struct ConsumerMetrics {
     label: PipelineLabel,
     pub(crate) received: Counter,
+    pub(crate) received_events: Counter,
     pub(crate) redelivered: Counter,
     pub(crate) acked: Counter,
     pub(crate) nakked: Counter,
@@ -188,6 +191,11 @@ impl NatsMetrics {
             m.received.clone(),
         );
         r.register(
+            "received_events",
+            "Events handed to a batch: those that packed messages say they carry, and one of each other message",
+            m.received_events.clone(),
+        );
+        r.register(
             "redelivered_messages",
             "Received messages the server had delivered before",
             m.redelivered.clone(),
@@ -204,7 +212,7 @@ impl NatsMetrics {
         );
         r.register(
             "dead_lettered_messages",
-            "Messages moved to the dead letters",
+            "Messages, and events of packed messages, moved to the dead letters",
             m.dead_lettered.clone(),
         );
         r.register(
@@ -303,6 +311,7 @@ impl NatsMetrics {
             publish_failures: Counter::default(),
             refusing: Refusing::default(),
             received: Family::default(),
+            received_events: Family::default(),
             redelivered: Family::default(),
             acked: Family::default(),
             nakked: Family::default(),
@@ -355,6 +364,7 @@ impl NatsMetrics {
         };
         ConsumerMetrics {
             received: self.received.get_or_create_owned(&label),
+            received_events: self.received_events.get_or_create_owned(&label),
             redelivered: self.redelivered.get_or_create_owned(&label),
             acked: self.acked.get_or_create_owned(&label),
             nakked: self.nakked.get_or_create_owned(&label),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use ponix_wire::DeadLetterReason;
 use uuid::Uuid;
 
@@ -14,6 +15,19 @@ pub struct DeadLetter {
     pub error: String,
     /// The identity the body carries, where it could be read; else the delivery's own counts.
     pub event_id: Option<Uuid>,
+}
+
+/// An event of a packed message that cannot be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadEvent {
+    /// Its place in the message, counted from 0.
+    pub index: u32,
+    /// Its identity as a message of its own.
+    pub identity: Uuid,
+    /// Its bytes, as a message of its own would have them.
+    pub payload: Bytes,
+    /// Why, and under which identity.
+    pub dead_letter: DeadLetter,
 }
 
 /// What becomes of one message.
@@ -29,6 +43,14 @@ pub enum Disposition {
     },
     /// It cannot be stored: keep it among the dead letters, then never deliver it again.
     DeadLetter(DeadLetter),
+    /// Of a packed message: these events cannot be stored, the others need no more. Keep each of these
+    /// among the dead letters, then never deliver the message again.
+    DeadEvents {
+        /// The events, at least one.
+        events: Vec<DeadEvent>,
+        /// Whether they are all that the message has.
+        all: bool,
+    },
 }
 
 /// One [`Disposition`] per message of a batch, in the batch's order.

@@ -13,8 +13,9 @@ use uuid::Uuid;
 
 use crate::config::NatsConfig;
 use crate::metrics::NatsMetrics;
+use crate::pack::HEADER_BYTES;
 use crate::retry::Backoff;
-use ponix_wire::TokenError;
+use ponix_wire::{PackLimits, TokenError};
 
 /// Longest subject the publisher accepts, in bytes. A server closes the whole connection for one
 /// over 4 KiB.
@@ -166,6 +167,20 @@ impl Publisher {
             .backpressure_on_inflight(true)
             .build(client);
         Self { context, metrics }
+    }
+
+    /// Returns how large a packed message may be: with so many events at most, and as many bytes as the server
+    /// takes, now that it is connected.
+    pub fn pack_limits(&self, events_max: usize) -> PackLimits {
+        PackLimits {
+            events_max,
+            bytes_max: self
+                .context
+                .client()
+                .server_info()
+                .max_payload
+                .saturating_sub(HEADER_BYTES),
+        }
     }
 
     pub(crate) fn metrics(&self) -> &NatsMetrics {

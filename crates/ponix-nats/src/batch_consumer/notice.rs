@@ -1,6 +1,7 @@
 //! What the log says of messages that go to the dead letters: the first at once, the others as a
 //! count now and then.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -58,6 +59,7 @@ impl Notices {
                 subject = delivery.subject(),
                 device = device(delivery.payload()),
                 sequence = delivery.stream_sequence(),
+                index = delivery.index(),
                 error = shown(reason, &error),
                 show = format!("ponix dlq ls --reason {code}"),
                 "messages moved to the dead letters, the rest tells of the first one"
@@ -69,11 +71,11 @@ impl Notices {
 /// What of a batch is among the dead letters: by reason, how many, and the first with its error.
 #[derive(Debug, Default)]
 pub(super) struct KeptOfBatch<'a> {
-    first: HashMap<DeadLetterReason, (u64, &'a Delivery, String)>,
+    first: HashMap<DeadLetterReason, (u64, Cow<'a, Delivery>, String)>,
 }
 
 impl<'a> KeptOfBatch<'a> {
-    pub(super) fn add(&mut self, delivery: &'a Delivery, dead_letter: DeadLetter) {
+    pub(super) fn add(&mut self, delivery: Cow<'a, Delivery>, dead_letter: DeadLetter) {
         let DeadLetter { reason, error, .. } = dead_letter;
         let (messages, ..) = self.first.entry(reason).or_insert((0, delivery, error));
         *messages += 1;

@@ -120,6 +120,8 @@ pub(super) struct Puller {
     subscription: Option<Subscription>,
     last_delivery: Instant,
     oversized: bool,
+    /// Events in a message, as the last pulls had them.
+    events_per_message: f64,
     /// Requests without an answer, one after the other.
     silences: u32,
     context: jetstream::Context,
@@ -154,6 +156,17 @@ struct Subscription {
     inbox: String,
     subscriber: Subscriber,
     requests: u64,
+    /// A request that had not ended when the batch was full: its messages are still to come, and in
+    /// the next batch.
+    unfinished: Option<Request>,
+}
+
+/// A request to the server.
+#[derive(Debug)]
+struct Request {
+    inbox: String,
+    /// Messages that are still to come at most.
+    rest: usize,
 }
 
 impl Source for Puller {
@@ -162,43 +175,86 @@ impl Source for Puller {
     }
 
     async fn pull(&mut self, shutdown: &CancellationToken) -> (Vec<Delivery>, PullEnd) {
-        let mut messages = Vec::new();
-        let checked = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return (messages, PullEnd::Shutdown),
-            checked = self.check_position() => checked,
-        };
-        if let Some(end) = checked {
-            return (messages, end);
-        }
-        // Without a connection all of these may wait for the next one.
-        let request = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return (messages, PullEnd::Shutdown),
-            request = tokio::time::timeout(SEND_TIMEOUT, self.request()) => request,
-        };
-        let request = match request {
-            Ok(Some(request)) => request,
-            Ok(None) => return (messages, PullEnd::Closed),
-            Err(_) => {
-                let reason = "there is no connection to nats".to_owned();
-                return (messages, PullEnd::Unavailable(reason));
+        loop {
+            let (messages, end) = self.pull_once(shutdown).await;
+            match end {
+                // The rest of an earlier request, which had nothing more.
+                None if messages.is_empty() => {}
+                end => return (messages, end.unwrap_or(PullEnd::Complete)),
             }
-        };
-        let collected = self.collect(&request, &mut messages, shutdown).await;
-        if !messages.is_empty() {
-            self.last_delivery = Instant::now();
         }
-        let end = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => PullEnd::Shutdown,
-            end = self.end(collected, messages.is_empty()) => end,
-        };
-        (messages, end)
     }
 }
 
 impl Puller {
+    /// Collects what is still to come of the last request, or makes a new one; `None` at the end of the
+    /// former.
+    async fn pull_once(
+        &mut self,
+        shutdown: &CancellationToken,
+    ) -> (Vec<Delivery>, Option<PullEnd>) {
+        let mut messages = Vec::new();
+        let checked = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return (messages, Some(PullEnd::Shutdown)),
+            checked = self.check_position() => checked,
+        };
+        if checked.is_some() {
+            return (messages, checked);
+        }
+        let unfinished = self.subscription.as_mut();
+        if let Some(mut request) = unfinished.and_then(|it| it.unfinished.take()) {
+            let collected = self.collect(&mut request, &mut messages, shutdown).await;
+            self.note_delivered(&messages);
+            if let Collected::Complete = collected {
+                return (messages, None);
+            }
+            let end = self.ended(collected, messages.is_empty(), shutdown).await;
+            return (messages, Some(end));
+        }
+        // Without a connection all of these may wait for the next one.
+        let request = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return (messages, Some(PullEnd::Shutdown)),
+            request = tokio::time::timeout(SEND_TIMEOUT, self.request()) => request,
+        };
+        let mut request = match request {
+            Ok(Some(request)) => request,
+            Ok(None) => return (messages, Some(PullEnd::Closed)),
+            Err(_) => {
+                let reason = "there is no connection to nats".to_owned();
+                return (messages, Some(PullEnd::Unavailable(reason)));
+            }
+        };
+        let collected = self.collect(&mut request, &mut messages, shutdown).await;
+        self.note_delivered(&messages);
+        let end = self.ended(collected, messages.is_empty(), shutdown).await;
+        (messages, Some(end))
+    }
+
+    fn note_delivered(&mut self, messages: &[Delivery]) {
+        if messages.is_empty() {
+            return;
+        }
+        self.last_delivery = Instant::now();
+        let events: usize = messages.iter().map(Delivery::events).sum();
+        let lately = events as f64 / messages.len() as f64;
+        self.events_per_message = f64::midpoint(self.events_per_message, lately);
+    }
+
+    async fn ended(
+        &mut self,
+        collected: Collected,
+        empty: bool,
+        shutdown: &CancellationToken,
+    ) -> PullEnd {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => PullEnd::Shutdown,
+            end = self.end(collected, empty) => end,
+        }
+    }
+
     pub(super) fn new(
         client: Client,
         consumer: PullConsumer,
@@ -215,13 +271,14 @@ impl Puller {
             subscription: None,
             last_delivery: Instant::now(),
             oversized: false,
+            events_per_message: 1.0,
             silences: 0,
         }
     }
 
     /// Subscribes if need be and asks for a batch; returns the request's own inbox, `None` when
     /// the connection is closed for good.
-    async fn request(&mut self) -> Option<String> {
+    async fn request(&mut self) -> Option<Request> {
         if self.subscription.is_none() {
             let inbox = self.client.new_inbox();
             let subscriber = self.client.subscribe(format!("{inbox}.*")).await.ok()?;
@@ -229,16 +286,19 @@ impl Puller {
                 inbox,
                 subscriber,
                 requests: 0,
+                unfinished: None,
             });
         }
         let subscription = self.subscription.as_mut().expect("set above");
         subscription.requests += 1;
-        let request = format!("{}.{}", subscription.inbox, subscription.requests);
+        let inbox = format!("{}.{}", subscription.inbox, subscription.requests);
         // A message larger than the limit of bytes ends every request at once: take it alone.
         let (batch, max_bytes) = if self.oversized {
             (1, 0)
         } else {
-            (self.settings.messages_max, self.settings.bytes_max)
+            let events_max = self.settings.messages_max;
+            let messages = messages_to_ask(events_max, self.events_per_message);
+            (messages, self.settings.bytes_max)
         };
         // Without an expiry a request would stay for ever.
         let expires = Some(self.settings.linger.max(Duration::from_millis(1)));
@@ -249,23 +309,19 @@ impl Puller {
             ..BatchConfig::default()
         };
         self.consumer
-            .request_batch(config, request.clone().into())
+            .request_batch(config, inbox.clone().into())
             .await
             .ok()?;
-        Some(request)
+        Some(Request { inbox, rest: batch })
     }
 
     async fn collect(
         &mut self,
-        request: &str,
+        request: &mut Request,
         messages: &mut Vec<Delivery>,
         shutdown: &CancellationToken,
     ) -> Collected {
-        let wanted = if self.oversized {
-            1
-        } else {
-            self.settings.messages_max
-        };
+        let mut events = 0;
         let mut deadline = Instant::now() + self.settings.linger + EXPIRY_GRACE;
         // The end of the request comes behind its messages, over a slow link much later.
         let moved = |deadline: Instant| deadline.max(Instant::now() + EXPIRY_GRACE);
@@ -286,14 +342,27 @@ impl Puller {
             };
             if message.status.is_none() {
                 deadline = moved(deadline);
-                self.take(message, messages);
-                if messages.len() >= wanted {
+                if self.take(message, messages) {
+                    request.rest = request.rest.saturating_sub(1);
+                    events += messages.last().map_or(0, Delivery::events);
+                }
+                if request.rest == 0 {
                     self.oversized = false;
+                    return Collected::Complete;
+                }
+                // Packed messages were larger than those before. What the server has sent already
+                // is the next batch.
+                if events >= self.settings.messages_max {
+                    let subscription = self.subscription.as_mut().expect("it has just delivered");
+                    subscription.unfinished = Some(Request {
+                        inbox: std::mem::take(&mut request.inbox),
+                        ..*request
+                    });
                     return Collected::Complete;
                 }
                 continue;
             }
-            if message.subject.as_str() != request {
+            if message.subject.as_str() != request.inbox {
                 continue; // the end of an earlier request
             }
             match read_status(&message) {
@@ -311,23 +380,22 @@ impl Puller {
         }
     }
 
-    fn take(&mut self, message: Message, messages: &mut Vec<Delivery>) {
-        match Delivery::from_message(message) {
-            Some((delivery, _)) => {
-                let landmark = Landmark {
-                    sequence: delivery.stream_sequence(),
-                    published_at_ns: delivery.published_at_ns(),
-                };
-                let highest = &mut self.position.landmark;
-                if highest.is_none_or(|highest| highest.sequence < landmark.sequence) {
-                    *highest = Some(landmark);
-                }
-                messages.push(delivery);
-            }
-            None => {
-                tracing::warn!("a message without a JetStream ack subject came to the pull inbox");
-            }
+    /// Adds a message to the batch; false for one that did not come from JetStream.
+    fn take(&mut self, message: Message, messages: &mut Vec<Delivery>) -> bool {
+        let Some((delivery, _)) = Delivery::from_message(message) else {
+            tracing::warn!("a message without a JetStream ack subject came to the pull inbox");
+            return false;
+        };
+        let landmark = Landmark {
+            sequence: delivery.stream_sequence(),
+            published_at_ns: delivery.published_at_ns(),
+        };
+        let highest = &mut self.position.landmark;
+        if highest.is_none_or(|highest| highest.sequence < landmark.sequence) {
+            *highest = Some(landmark);
         }
+        messages.push(delivery);
+        true
     }
 
     /// Ends the subscription; what the server had already sent belongs to the batch.
@@ -505,6 +573,12 @@ impl Puller {
     }
 }
 
+/// Messages to ask for, so that there are about so many events in them.
+fn messages_to_ask(events_max: usize, events_per_message: f64) -> usize {
+    let messages = (events_max as f64 / events_per_message.max(1.0)).ceil();
+    (messages as usize).clamp(1, events_max.max(1))
+}
+
 /// Reads what the server says about a request. Codes and texts are those of nats-server's
 /// consumer.go; an unknown one counts as unavailable, so that it is seen and tried again slowly.
 fn read_status(message: &Message) -> Status {
@@ -548,6 +622,19 @@ mod tests {
             status: StatusCode::from_u16(code).ok(),
             description: Some(description.to_owned()),
             length: 0,
+        }
+    }
+
+    #[test]
+    fn as_many_messages_are_asked_for_as_have_the_events() {
+        for (events_max, per_message, expected) in [
+            (10_000, 1.0, 10_000),
+            (10_000, 50.0, 200),
+            (10_000, 3.0, 3_334),
+            (10_000, 1e6, 1),
+            (1, 1.0, 1),
+        ] {
+            assert_eq!(messages_to_ask(events_max, per_message), expected);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Acks, naks, ends and progress, written in bulk and flushed once.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
@@ -15,7 +16,7 @@ use crate::dead_letters::DeadLetters;
 use crate::delivery::{Batch, Delivery};
 use crate::failpoint;
 use crate::metrics::ConsumerMetrics;
-use crate::processing_result::{DeadLetter, Disposition};
+use crate::processing_result::{DeadEvent, DeadLetter, Disposition};
 use crate::publisher::{PublishError, PublishErrorClass};
 
 /// Dead letters that wait for their PubAck at the same time.
@@ -80,6 +81,31 @@ pub(super) struct Settler<L> {
     pub(super) notices: Notices,
 }
 
+/// A message of which something has to be among the dead letters before it is ended.
+#[derive(Debug)]
+pub(super) struct Dying<'a> {
+    pub(super) delivery: &'a Delivery,
+    dead: Vec<Dead>,
+    /// The answer once they are kept.
+    end: AckKind,
+}
+
+/// What is kept of one.
+#[derive(Debug)]
+enum Dead {
+    Message(DeadLetter),
+    Event(DeadEvent),
+}
+
+/// A dead letter that has been tried.
+struct Tried<'a> {
+    /// Which of the dying messages it is of.
+    message: usize,
+    delivery: Cow<'a, Delivery>,
+    dead_letter: DeadLetter,
+    kept: Result<(), PublishError>,
+}
+
 impl<L: Link> Settler<L> {
     /// Sends the acks and naks of a batch; returns the dead letters, which have no answer yet.
     ///
@@ -89,52 +115,73 @@ impl<L: Link> Settler<L> {
         batch: &'a Batch,
         dispositions: Vec<Disposition>,
         give_up: &CancellationToken,
-    ) -> Vec<(&'a Delivery, DeadLetter)> {
+    ) -> Vec<Dying<'a>> {
         let mut answers = Vec::with_capacity(batch.len());
-        let mut dead = Vec::new();
+        let mut dying = Vec::new();
         for (delivery, disposition) in batch.messages().iter().zip(dispositions) {
-            match disposition {
-                Disposition::Ack => answers.push((delivery, AckKind::Ack)),
-                Disposition::Nak { delay } => answers.push((delivery, AckKind::Nak(delay))),
-                Disposition::DeadLetter(dead_letter) => dead.push((delivery, dead_letter)),
-            }
+            let (dead, end) = match disposition {
+                Disposition::Ack => {
+                    answers.push((delivery, AckKind::Ack));
+                    continue;
+                }
+                Disposition::Nak { delay } => {
+                    answers.push((delivery, AckKind::Nak(delay)));
+                    continue;
+                }
+                Disposition::DeadLetter(letter) => (vec![Dead::Message(letter)], AckKind::Term),
+                Disposition::DeadEvents { events, all } => {
+                    let end = if all { AckKind::Term } else { AckKind::Ack };
+                    (events.into_iter().map(Dead::Event).collect(), end)
+                }
+            };
+            dying.push(Dying {
+                delivery,
+                dead,
+                end,
+            });
         }
         self.end(answers, give_up).await;
-        dead
+        dying
     }
 
-    /// Keeps dead letters; returns the answers to send now: the end for those that are kept, and
-    /// not the other way round; the others are given back.
+    /// Keeps dead letters; returns the answers to send now: the end for messages of which all that has
+    /// to be is kept, and not the other way round; the others are given back.
     ///
     /// When the dead letters take nothing, or a shutdown is due, the rest is not tried any more.
     pub(super) async fn keep<'a>(
         &self,
         stream: &str,
-        dead: Vec<(&'a Delivery, DeadLetter)>,
+        dying: Vec<Dying<'a>>,
         give_up: &CancellationToken,
     ) -> Vec<(&'a Delivery, AckKind)> {
-        let total = dead.len();
-        let mut answers = Vec::with_capacity(total);
+        let mut messages = Vec::with_capacity(dying.len());
+        let mut letters = Vec::with_capacity(dying.len());
+        for (message, dying) in dying.into_iter().enumerate() {
+            let dead = dying.dead.into_iter();
+            letters.extend(dead.map(|dead| (message, dying.delivery, dead)));
+            messages.push((dying.delivery, dying.end, true));
+        }
+        let total = letters.len();
         let mut last_error = None;
         let mut of_batch = KeptOfBatch::default();
-        let mut waiting = dead.into_iter();
+        let mut waiting = letters.into_iter();
         let mut keeping: FuturesUnordered<_> = waiting
             .by_ref()
             .take(DEAD_LETTERS_IN_FLIGHT)
-            .map(|dead| self.keep_one(stream, dead))
+            .map(|(message, delivery, dead)| self.keep_one(stream, message, delivery, dead))
             .collect();
         let mut kept_total = 0;
-        while let Some((delivery, dead_letter, kept)) = keeping.next().await {
+        while let Some(tried) = keeping.next().await {
             failpoint::reach("after_dead_letter");
-            match kept {
+            match tried.kept {
                 Ok(()) => {
                     kept_total += 1;
-                    answers.push((delivery, AckKind::Term));
-                    self.metrics.count_dead_letter(dead_letter.reason.as_str());
-                    of_batch.add(delivery, dead_letter);
+                    self.metrics
+                        .count_dead_letter(tried.dead_letter.reason.as_str());
+                    of_batch.add(tried.delivery, tried.dead_letter);
                 }
                 Err(err) => {
-                    answers.push((delivery, self.nak()));
+                    messages[tried.message].2 = false;
                     last_error = Some(err);
                 }
             }
@@ -142,10 +189,15 @@ impl<L: Link> Settler<L> {
                 .as_ref()
                 .is_none_or(|err| err.class() == PublishErrorClass::Rejected);
             if usable && !give_up.is_cancelled() {
-                keeping.extend(waiting.next().map(|dead| self.keep_one(stream, dead)));
+                let next = waiting.next();
+                keeping.extend(next.map(|(message, delivery, dead)| {
+                    self.keep_one(stream, message, delivery, dead)
+                }));
             }
         }
-        answers.extend(waiting.map(|(delivery, _)| (delivery, self.nak())));
+        for (message, ..) in waiting {
+            messages[message].2 = false;
+        }
         self.notices.kept(of_batch);
         if let Some(err) = last_error {
             let what_to_do = if err.is_store_refusal() {
@@ -155,16 +207,34 @@ impl<L: Link> Settler<L> {
             };
             tracing::error!(messages = total - kept_total, error = %error_chain(&err), what_to_do, "the dead letters cannot take messages, they are delivered again");
         }
-        answers
+        let answers = messages.into_iter().map(|(delivery, end, all_kept)| {
+            let answer = if all_kept { end } else { self.nak() };
+            (delivery, answer)
+        });
+        answers.collect()
     }
 
     async fn keep_one<'a>(
         &self,
         stream: &str,
-        (delivery, dead_letter): (&'a Delivery, DeadLetter),
-    ) -> (&'a Delivery, DeadLetter, Result<(), PublishError>) {
-        let kept = self.link.keep(stream, delivery, &dead_letter).await;
-        (delivery, dead_letter, kept)
+        message: usize,
+        delivery: &'a Delivery,
+        dead: Dead,
+    ) -> Tried<'a> {
+        let (delivery, dead_letter) = match dead {
+            Dead::Message(letter) => (Cow::Borrowed(delivery), letter),
+            Dead::Event(event) => {
+                let of = delivery.event(event.index, event.identity, event.payload);
+                (Cow::Owned(of), event.dead_letter)
+            }
+        };
+        let kept = self.link.keep(stream, &delivery, &dead_letter).await;
+        Tried {
+            message,
+            delivery,
+            dead_letter,
+            kept,
+        }
     }
 
     /// Sends the last answers to deliveries, in one flush, and counts them.

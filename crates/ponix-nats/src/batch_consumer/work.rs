@@ -42,6 +42,8 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
         self.metrics.in_flight_bytes.inc_by(bytes(batch));
         self.metrics.batches.inc();
         self.metrics.batch_messages.observe(batch.len() as f64);
+        let events: usize = batch.messages().iter().map(Delivery::events).sum();
+        self.metrics.received_events.inc_by(events as u64);
     }
 
     /// Processes a batch and settles every message of it, reporting progress on those that are
@@ -54,10 +56,10 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
             .await;
         let processed = begun.elapsed();
         failpoint::reach("after_insert");
-        let dead = self.settler.settle(batch, dispositions, give_up).await;
-        if !dead.is_empty() {
-            let open: Vec<_> = dead.iter().map(|(delivery, _)| *delivery).collect();
-            let kept = self.settler.keep(batch.stream(), dead, give_up);
+        let dying = self.settler.settle(batch, dispositions, give_up).await;
+        if !dying.is_empty() {
+            let open: Vec<_> = dying.iter().map(|dying| dying.delivery).collect();
+            let kept = self.settler.keep(batch.stream(), dying, give_up);
             let kept = self.with_progress(open.into_iter(), kept).await;
             self.settler.end(kept, give_up).await;
         }

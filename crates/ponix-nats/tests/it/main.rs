@@ -14,6 +14,7 @@ mod janitor;
 mod login;
 mod lost_tail;
 mod outages;
+mod packed;
 mod publisher;
 mod putting_back;
 mod sharing;
