@@ -18,7 +18,7 @@ use ponix_clickhouse::{BatchLimits, ClickHouseConfig, encode};
 use ponix_entities::Catalog;
 use ponix_pipeline::{
     ClickhouseSink, Decode, DecodeFormat, Decoded, LoadErrors, Message, Pipeline, PostgresSink,
-    RecordDecoder, Sink,
+    RecordDecoder, Sink, Unpacked,
 };
 
 use self::envelope_decoder::EnvelopeDecoder;
@@ -147,17 +147,38 @@ pub(crate) fn read_offline(config: &Config, name: &str) -> anyhow::Result<ReadMe
     Ok(match Writer::of(pipeline)? {
         Writer::Envelopes => {
             let limits = BatchLimits::from(&ClickHouseConfig::default());
-            Box::new(move |message| {
-                if let Ok(Decoded::Row { row, .. }) = EnvelopeDecoder.decode(message) {
-                    std::hint::black_box(encode(&[row], limits));
-                }
+            each_event(config, EnvelopeDecoder, move |row| {
+                drop(std::hint::black_box(encode(&[row], limits)));
             })
         }
-        Writer::Entities(dir) => forgetting(message_decoder(config, &catalog(config, dir)?.into())),
-        Writer::Table(_) | Writer::PostgresTable => forgetting(RecordDecoder::new(pipeline)?),
+        Writer::Entities(dir) => {
+            let decoder = message_decoder(config, &catalog(config, dir)?.into());
+            each_event(config, decoder, forget)
+        }
+        Writer::Table(_) | Writer::PostgresTable => {
+            each_event(config, RecordDecoder::new(pipeline)?, forget)
+        }
     })
 }
 
-fn forgetting(decoder: impl Decode) -> ReadMessage {
-    Box::new(move |message| drop(std::hint::black_box(decoder.decode(message))))
+fn each_event<D: Decode>(
+    config: &Config,
+    decoder: D,
+    read: impl Fn(D::Row) + 'static,
+) -> ReadMessage {
+    let events_max = config.nats.pack_events_max as usize;
+    Box::new(move |message| {
+        let Ok(events) = Unpacked::new(*message, decoder.pack_format(), events_max) else {
+            return;
+        };
+        for (_, event) in events.events() {
+            if let Ok(Decoded::Row { row, .. }) = decoder.decode(&event) {
+                read(row);
+            }
+        }
+    })
+}
+
+fn forget<R>(row: R) {
+    drop(std::hint::black_box(row));
 }

@@ -4,23 +4,26 @@
 //! count cannot tell it from the thousands that were merely in flight beside it, so each suspect is
 //! read in a child process first; the one during which two children end is poison. A message that
 //! was read before goes first into each child: on a machine where that fails too, nothing is
-//! concluded.
+//! concluded. Of a packed message that ends two children each event is then read by itself, so that
+//! only those go to the dead letters which do so alone; where none does, the message as a whole.
 
 mod frame;
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ponix_nats::{Batch, DeadLetter};
-use ponix_wire::DeadLetterReason;
+use ponix_nats::{Batch, DeadLetter, Delivery};
+use ponix_wire::{DeadLetterReason, PackFormat};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 pub use self::frame::serve_crash_isolation;
 use self::frame::{Frame, SURVIVED};
+use crate::unpacked::Unpacked;
 
 /// From this delivery on, a message may be what ended the workers that had it before.
 const SUSPECT_FROM_DELIVERY: u32 = 3;
@@ -38,6 +41,17 @@ pub struct CrashIsolation {
     arguments: Vec<OsString>,
     /// A message that this process has survived.
     control: Mutex<Option<Arc<Frame>>>,
+}
+
+/// What of a message ends two children.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Poison {
+    /// Nothing.
+    None,
+    /// The message, whatever is in it.
+    Message(DeadLetter),
+    /// Events of a packed message, by their index.
+    Events(HashMap<u32, DeadLetter>),
 }
 
 /// How a child took a message.
@@ -59,15 +73,19 @@ impl CrashIsolation {
         }
     }
 
-    /// Returns a dead letter for each message of a batch that ends two children, in the batch's
-    /// order; `None` for the others.
-    pub(crate) async fn find_poison(&self, batch: &Batch) -> Vec<Option<DeadLetter>> {
+    /// Returns what of each message of a batch ends two children, in the batch's order.
+    pub(crate) async fn find_poison(
+        &self,
+        batch: &Batch,
+        format: PackFormat,
+        events_max: usize,
+    ) -> Vec<Poison> {
         let mut found = vec![None; batch.len()];
         let messages = batch.messages().iter().enumerate();
         let suspects = messages.filter(|(_, it)| it.deliveries() >= SUSPECT_FROM_DELIVERY);
         let suspects: Vec<_> = suspects.map(|(at, it)| (at, Frame::of(it))).collect();
         if suspects.is_empty() {
-            return found;
+            return vec![Poison::None; batch.len()];
         }
         if let Err(error) = self.read_apart(&suspects, &mut found).await {
             tracing::error!(
@@ -77,7 +95,55 @@ impl CrashIsolation {
             );
             found.fill(None);
         }
-        found
+        let mut poison = Vec::with_capacity(found.len());
+        for (delivery, found) in batch.messages().iter().zip(found) {
+            poison.push(match found {
+                None => Poison::None,
+                Some(letter) => self.events_of(delivery, letter, format, events_max).await,
+            });
+        }
+        poison
+    }
+
+    /// Looks for what of a packed message ends children, one event after the other. Splitting is done
+    /// here: it reads lengths, or looks for line breaks.
+    async fn events_of(
+        &self,
+        delivery: &Delivery,
+        whole: DeadLetter,
+        format: PackFormat,
+        events_max: usize,
+    ) -> Poison {
+        let unpacked = Unpacked::new(delivery.into(), format, events_max);
+        let Some(unpacked) = unpacked.ok().filter(Unpacked::is_packed) else {
+            return Poison::Message(whole);
+        };
+        let events = unpacked.events().filter_map(|(index, event)| {
+            let payload = delivery.payload().slice_ref(event.payload);
+            let event = delivery.event(index?, event.identity, payload);
+            Some((index? as usize, Frame::of(&event)))
+        });
+        let events: Vec<_> = events.collect();
+        let mut found = vec![None; events.len()];
+        let read = self.read_apart(&events, &mut found).await;
+        if let Err(error) = read {
+            let sequence = delivery.stream_sequence();
+            tracing::error!(
+                error,
+                sequence,
+                "the events of a message cannot be read in child processes, none is taken for poison"
+            );
+            return Poison::None;
+        }
+        let dead = (0_u32..).zip(found);
+        let dead: HashMap<_, _> = dead
+            .filter_map(|(index, letter)| Some((index, letter?)))
+            .collect();
+        if dead.is_empty() {
+            Poison::Message(whole)
+        } else {
+            Poison::Events(dead)
+        }
     }
 
     /// Remembers a message of a batch that was read to its end.
@@ -258,5 +324,64 @@ mod tests {
             .read_apart(&suspects, &mut [None])
             .await
             .unwrap_err();
+    }
+
+    /// Reads frames, and ends at a payload with what this pattern matches.
+    fn child_that_ends_at(pattern: &str) -> CrashIsolation {
+        let script = format!(
+            r#"while l=$(head -c 4 | od -An -tu4 | tr -d ' ') && [ -n "$l" ]; do
+                 head=$(head -c "$l"); bytes=${{head##*payload_bytes\":}}
+                 body=$(head -c "${{bytes%\}}}}")
+                 case "$body" in {pattern}) exit 7;; esac
+                 printf .
+               done"#
+        );
+        CrashIsolation {
+            program: "sh".into(),
+            ..CrashIsolation::new(["-c", &script])
+        }
+    }
+
+    /// A packed message of these lines, on its third delivery.
+    fn packed(lines: &[&str]) -> Batch {
+        let mut headers = ponix_nats::async_nats::HeaderMap::new();
+        headers.insert(ponix_wire::header::PACKED, lines.len().to_string().as_str());
+        let body = lines.join("\n");
+        let message = ponix_nats::async_nats::Message {
+            subject: "events.a".into(),
+            reply: Some("$JS.ACK.events.worker.3.852.900.1700000000123456789.7".into()),
+            length: body.len(),
+            payload: body.into(),
+            headers: Some(headers),
+            status: None,
+            description: None,
+        };
+        Batch::from_messages("events", [message])
+    }
+
+    #[tokio::test]
+    async fn of_a_packed_message_only_what_ends_children_alone_is_poison() {
+        let isolation = child_that_ends_at("*deadly*");
+        let batch = packed(&["one", "deadly", "two", "deadly too"]);
+        let found = isolation.find_poison(&batch, PackFormat::Lines, 10).await;
+        let [Poison::Events(letters)] = &found[..] else {
+            panic!("{found:?}")
+        };
+        let mut indexes: Vec<_> = letters.keys().copied().collect();
+        indexes.sort_unstable();
+        assert_eq!(indexes, [1, 3]);
+        let harmless = packed(&["one", "two"]);
+        let found = isolation
+            .find_poison(&harmless, PackFormat::Lines, 10)
+            .await;
+        assert_eq!(found, [Poison::None]);
+    }
+
+    #[tokio::test]
+    async fn a_packed_message_no_event_of_which_ends_a_child_alone_is_poison_as_a_whole() {
+        let isolation = child_that_ends_at("*one*two*");
+        let batch = packed(&["one", "two"]);
+        let found = isolation.find_poison(&batch, PackFormat::Lines, 10).await;
+        assert!(matches!(&found[..], [Poison::Message(_)]), "{found:?}");
     }
 }

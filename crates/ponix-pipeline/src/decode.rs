@@ -12,6 +12,7 @@ use std::path::Path;
 
 use ponix_entities::loader::{LoadError, LoadErrors};
 use ponix_sink::Record;
+use ponix_wire::PackFormat;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
@@ -76,7 +77,12 @@ pub trait Decode: Send + Sync + 'static {
     /// What a message becomes.
     type Row: Send + Sync + 'static;
 
-    /// Reads a message.
+    /// Returns how events are packed, should a message say that it carries many.
+    fn pack_format(&self) -> PackFormat {
+        PackFormat::Single
+    }
+
+    /// Reads a message, or one event of a packed one.
     ///
     /// # Errors
     /// What makes the message a dead letter.
@@ -168,6 +174,10 @@ impl RecordDecoder {
 
 impl Decode for RecordDecoder {
     type Row = Record;
+
+    fn pack_format(&self) -> PackFormat {
+        self.fields.pack_format()
+    }
 
     fn decode(&self, message: &Message<'_>) -> Result<Decoded<Record>, DecodeError> {
         let (fields, identity) = self.fields.decode(message)?;

@@ -10,6 +10,7 @@ mod spec;
 mod stream_window;
 mod testing;
 mod transform;
+mod unpacked;
 
 pub use ponix_entities::{LoadError, LoadErrors};
 
@@ -23,3 +24,5 @@ pub use crate::spec::{
     UnknownFields, clashes, from_files, load, schema,
 };
 pub use crate::testing::{Outcome, Store, TestReport, outcome, run_tests};
+pub use crate::unpacked::Unpacked;
+pub use ponix_wire::PackFormat;

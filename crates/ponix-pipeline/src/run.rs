@@ -10,7 +10,7 @@ use ponix_nats::{Batch, BatchProcessor, BatchSettings, ProcessError, ProcessingR
 use ponix_sink::{RejectGuard, RejectedBy, RowOutcome, Sink};
 use tokio_util::sync::CancellationToken;
 
-use self::decoded::DecodedBatch;
+use self::decoded::{DecodedBatch, wholly_stored};
 use self::disposition::Dispositions;
 use self::write::{process_error, write};
 use crate::crash_isolation::CrashIsolation;
@@ -27,6 +27,8 @@ pub struct PipelineProcessor<D, S> {
     window: StreamWindow,
     dispositions: Dispositions,
     dropped: AtomicU64,
+    /// Events in one message at most.
+    pack_events_max: usize,
 }
 
 impl<D: Decode, S: Sink<Row = D::Row>> PipelineProcessor<D, S> {
@@ -43,6 +45,7 @@ impl<D: Decode, S: Sink<Row = D::Row>> PipelineProcessor<D, S> {
                 deliveries_max: settings.deliveries_max,
             },
             dropped: AtomicU64::new(0),
+            pack_events_max: settings.pack_events_max,
         }
     }
 }
@@ -55,13 +58,18 @@ impl<D: Decode, S: Sink<Row = D::Row>> BatchProcessor for PipelineProcessor<D, S
     ) -> Result<ProcessingResult, ProcessError> {
         let DecodedBatch {
             rows,
-            identities,
-            positions,
-            mut dispositions,
-        } = DecodedBatch::decode(batch, &self.decoder, &self.isolation, &self.dropped).await;
-        let deliveries = positions
-            .iter()
-            .map(|position| &batch.messages()[*position]);
+            origins,
+            mut messages,
+        } = DecodedBatch::decode(
+            batch,
+            &self.decoder,
+            &self.isolation,
+            &self.dropped,
+            self.pack_events_max,
+        )
+        .await;
+        let with_rows = origins.chunk_by(|a, b| a.position == b.position);
+        let deliveries = with_rows.map(|rows| &batch.messages()[rows[0].position]);
         let stretch = Stretch::around(deliveries);
         let stretch = stretch.as_ref();
         let (sink, guard, window) = (&self.sink, &self.guard, &self.window);
@@ -69,19 +77,28 @@ impl<D: Decode, S: Sink<Row = D::Row>> BatchProcessor for PipelineProcessor<D, S
             Ok(rows) => write(sink, guard, window, &rows, stretch, give_up).await,
             Err(err) => Err(err),
         };
-        let outcomes = outcomes.map_err(|err| process_error(err, &positions))?;
+        let outcomes = outcomes.map_err(|err| {
+            let stored = wholly_stored(&origins, &messages, err.stored());
+            process_error(err, stored)
+        })?;
         let mut rejected = Vec::new();
-        for ((outcome, identity), position) in outcomes.into_iter().zip(identities).zip(positions) {
-            let delivery = &batch.messages()[position];
+        for (outcome, origin) in outcomes.into_iter().zip(origins) {
+            let delivery = &batch.messages()[origin.position];
             if matches!(&outcome, RowOutcome::Rejected(it) if it.by == RejectedBy::Store) {
-                rejected.push(delivery.stream_sequence());
+                let index = origin.event.as_ref().map(|event| event.index);
+                rejected.push((delivery.stream_sequence(), index));
             }
-            dispositions[position] =
-                self.dispositions
-                    .of(batch.stream(), delivery, outcome, identity);
+            let message = &mut messages[origin.position];
+            self.dispositions
+                .settle(message, batch.stream(), delivery, outcome, &origin);
         }
         self.window.note_rejected(rejected);
         self.isolation.note_survivor(batch);
-        Ok(ProcessingResult::from_dispositions(dispositions))
+        let nak_delay = self.dispositions.nak_delay;
+        let dispositions = messages.into_iter().map(|it| it.disposition(nak_delay));
+        Ok(ProcessingResult::from_dispositions(dispositions.collect()))
     }
 }
+
+#[cfg(test)]
+mod tests;

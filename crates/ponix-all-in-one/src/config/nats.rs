@@ -59,8 +59,13 @@ variables! {
         plain subject: String = "processed_envelopes.>", Any;
         /// Durable name of the consumer; services with the same name share the work.
         plain consumer: String = "ponix-all-in-one", Any;
-        /// Messages in a batch at most, hence rows in an INSERT.
+        /// Events in a batch at most, hence rows in an INSERT: each message that is not packed is one. The
+        /// server is asked for as many messages as had so many events lately, and a packed message is never
+        /// split, so there may be the events of one message more.
         plain batch_size: u64 = "10000", 1..=100_000;
+        /// Events that a packed message of any pipeline may carry at most; one with more is a dead letter
+        /// as a whole.
+        plain pack_events_max: u64 = "10000", 1..=100_000;
         /// Bytes in a batch at most.
         plain batch_bytes_max: u64 = "6291456", (64 << 10)..=GIB;
         /// Time a message waits for its batch to fill at most (linger); fractions are allowed; at

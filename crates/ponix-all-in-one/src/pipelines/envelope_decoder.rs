@@ -1,7 +1,7 @@
 //! Envelopes as they lie in their stream.
 
 use ponix_clickhouse::EnvelopeRow;
-use ponix_pipeline::{Decode, DecodeError, Decoded, Message};
+use ponix_pipeline::{Decode, DecodeError, Decoded, Message, PackFormat};
 
 /// Reads envelopes, straight to the JSON text that ClickHouse reads.
 #[derive(Debug, Clone, Copy)]
@@ -9,6 +9,10 @@ pub(crate) struct EnvelopeDecoder;
 
 impl Decode for EnvelopeDecoder {
     type Row = EnvelopeRow;
+
+    fn pack_format(&self) -> PackFormat {
+        PackFormat::Envelopes
+    }
 
     fn decode(&self, message: &Message<'_>) -> Result<Decoded<EnvelopeRow>, DecodeError> {
         let decoded = ponix_nats::decode_message(

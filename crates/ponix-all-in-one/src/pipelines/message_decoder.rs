@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ponix_entities::{Catalog, Format};
 use ponix_ingest::id_of_key;
-use ponix_pipeline::{Decode, DecodeError, Decoded, Message};
+use ponix_pipeline::{Decode, DecodeError, Decoded, Message, PackFormat};
 use ponix_postgres::MessageRow;
 use ponix_wire::header;
 use time::OffsetDateTime;
@@ -46,6 +46,10 @@ impl MessageDecoder {
 
 impl Decode for MessageDecoder {
     type Row = MessageRow;
+
+    fn pack_format(&self) -> PackFormat {
+        PackFormat::Lines
+    }
 
     fn decode(&self, message: &Message<'_>) -> Result<Decoded<MessageRow>, DecodeError> {
         let row = self.row(message);

@@ -72,6 +72,7 @@ impl Source {
                 hold_backoff: hold_backoff(config, pipeline),
                 stall_timeout: config.nats.stall_timeout_secs,
                 deliveries_max: limits.deliveries_max,
+                pack_events_max: config.nats.pack_events_max as usize,
                 ..BatchSettings::default()
             },
             replay_window: window.unwrap_or(config.nats.replay_window_secs),

@@ -1,5 +1,6 @@
 //! The formats: from a message to the fields of its event, and for tests the other way.
 
+use ponix_wire::PackFormat;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -65,6 +66,15 @@ impl Fields {
             Self::Protobuf(format) => format.encode(fields),
             Self::Csv(format) => format.encode(fields),
             Self::Json(_) | Self::Entity(_) | Self::Bytes(_) => Ok(fields.to_string().into_bytes()),
+        }
+    }
+
+    /// How many events stand in one message.
+    pub(super) const fn pack_format(&self) -> PackFormat {
+        match self {
+            Self::Envelope(_) => PackFormat::Envelopes,
+            Self::Json(_) | Self::Csv(_) | Self::Entity(_) => PackFormat::Lines,
+            Self::Protobuf(_) | Self::Bytes(_) => PackFormat::Single,
         }
     }
 

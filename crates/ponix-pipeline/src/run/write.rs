@@ -39,13 +39,9 @@ pub(super) async fn write<S: Sink>(
     }
 }
 
-/// Nothing is dead-lettered for what may be the store's fault.
-pub(super) fn process_error(err: WriteError, positions: &[usize]) -> ProcessError {
-    let rows = positions.iter().enumerate();
-    let stored = rows
-        .filter(|(row, _)| err.stored().contains(*row))
-        .map(|(_, position)| *position)
-        .collect();
+/// Nothing is dead-lettered for what may be the store's fault. `stored` are the positions of the
+/// messages that need no more.
+pub(super) fn process_error(err: WriteError, stored: Vec<usize>) -> ProcessError {
     match err {
         WriteError::GaveUp { .. } => ProcessError::GaveUp { stored },
         WriteError::Unusable { class, source, .. } => ProcessError::StoreUnusable {
