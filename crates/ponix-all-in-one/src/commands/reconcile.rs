@@ -18,7 +18,7 @@ use ponix_nats::{
     ConnectionRole, KeptLetter, NatsMetrics, RangeReader, SequenceRange, connect, first_since,
     held_range, jetstream_context,
 };
-use ponix_pipeline::{Message, Pipeline};
+use ponix_pipeline::{Message, Pipeline, Unpacked};
 use ponix_runner::{Outcome, Signals};
 use ponix_wire::{covers, timestamp_from_rfc3339, timestamp_to_ns};
 use tokio::time::Instant;
@@ -67,7 +67,7 @@ async fn reconcile(config: &Config, what: &What) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::Clean;
     for pipeline in pipelines {
         let report = match Store::of(config, &pipeline).await {
-            Ok(store) => reconcile_one(&context, &pipeline, &store, what).await,
+            Ok(store) => reconcile_one(config, &context, &pipeline, &store, what).await,
             Err(err) => Err(err),
         };
         let report = report.with_context(|| format!("pipeline {}", pipeline.name));
@@ -101,6 +101,7 @@ fn chosen(config: &Config, what: &What, all: &[Pipeline]) -> anyhow::Result<Vec<
 }
 
 async fn reconcile_one(
+    config: &Config,
     context: &Context,
     pipeline: &Pipeline,
     store: &Store,
@@ -114,7 +115,11 @@ async fn reconcile_one(
     let stream = open(&source.stream).await?;
     let dead_letters = open(&pipeline.dead_letters.stream).await?;
     let (range, filters) = range(&stream, &source.consumer, what).await?;
-    let dead = Dead::read(&dead_letters, &source.stream, store).await?;
+    let reader_of = Events {
+        store,
+        events_max: config.nats.pack_events_max as usize,
+    };
+    let dead = Dead::read(&dead_letters, &source.stream, reader_of).await?;
 
     let mut report = Report::new(name, &source.stream, range);
     let mut reader = RangeReader::open(&stream, range).await?;
@@ -127,18 +132,22 @@ async fn reconcile_one(
         }
         report.messages += 1;
         let message = Message::from(&delivery);
-        let Some((event, fit)) = store.read(&message) else {
-            report.dropped += 1;
-            continue;
-        };
-        let place = (message.stream_sequence, message.published_at_ns);
-        // Another event with the identity of one that does not fit may be stored.
-        let alone = (fit == Fit::Misfit).then(|| undecodable(message.identity, &message));
-        // A copy is dead where the event is: it counts by the event, whose place is another one.
-        let known_as = alone.as_ref().unwrap_or(&event);
-        let is_dead = dead.places.contains(&place) || dead.events.contains(known_as);
-        let event = alone.filter(|_| is_dead).unwrap_or(event);
-        *chunk.entry(event).or_default() |= is_dead;
+        let place = |index| (message.stream_sequence, message.published_at_ns, index);
+        let is_dead_whole = dead.places.contains(&place(None));
+        reader_of.each(&message, |index, read| {
+            report.events += 1;
+            let Some(Read { event, alone }) = read else {
+                report.dropped += 1;
+                return;
+            };
+            // A copy is dead where the event is: it counts by the event, whose place is another one.
+            let known_as = alone.as_ref().unwrap_or(&event);
+            let is_dead = is_dead_whole
+                || dead.places.contains(&place(index))
+                || dead.events.contains(known_as);
+            let event = alone.filter(|_| is_dead).unwrap_or(event);
+            *chunk.entry(event).or_default() |= is_dead;
+        });
         if chunk.len() >= CHUNK {
             judge(&mut chunk, store, &mut report).await?;
         }
@@ -198,17 +207,55 @@ fn parse_time(field: &'static str, text: &str) -> anyhow::Result<i64> {
     )?)
 }
 
+/// Reads messages as their events.
+#[derive(Debug, Clone, Copy)]
+struct Events<'a> {
+    store: &'a Store,
+    events_max: usize,
+}
+
+/// An event that was read.
+struct Read {
+    event: Event,
+    /// What it is alone: another event with the identity of one that does not fit may be stored.
+    alone: Option<Event>,
+}
+
+impl Events<'_> {
+    /// Reads each event of a message, with its place in a packed one; `None` for one that the transform
+    /// drops. A packed message that cannot be read is itself what cannot be stored.
+    fn each(&self, message: &Message<'_>, mut read: impl FnMut(Option<u32>, Option<Read>)) {
+        let unpacked = Unpacked::new(*message, self.store.pack_format(), self.events_max);
+        let Ok(unpacked) = unpacked else {
+            let event = undecodable(message.identity, message);
+            read(None, Some(Read { event, alone: None }));
+            return;
+        };
+        for (index, message) in unpacked.events() {
+            let found = self.store.read(&message).map(|(event, fit)| Read {
+                event,
+                alone: (fit == Fit::Misfit).then(|| undecodable(message.identity, &message)),
+            });
+            read(index, found);
+        }
+    }
+}
+
 /// The dead letters of a stream.
 #[derive(Debug, Default)]
 struct Dead {
-    /// Sequence and publish time of their originals.
-    places: HashSet<(u64, i64)>,
+    /// Sequence and publish time of their originals, and the place in one that was packed.
+    places: HashSet<(u64, i64, Option<u32>)>,
     /// Their events: one that was published again, or put back, is kept once.
     events: HashSet<Event>,
 }
 
 impl Dead {
-    async fn read(dead_letters: &Stream, source: &str, store: &Store) -> anyhow::Result<Self> {
+    async fn read(
+        dead_letters: &Stream,
+        source: &str,
+        reader_of: Events<'_>,
+    ) -> anyhow::Result<Self> {
         let mut dead = Self::default();
         let mut reader = RangeReader::open(dead_letters, held_range(dead_letters).await?).await?;
         let name = &dead_letters.cached_info().config.name;
@@ -219,14 +266,16 @@ impl Dead {
             let published_at_ns = letter.published_at_ns;
             if letter.stream == source {
                 dead.places
-                    .insert((letter.stream_sequence, published_at_ns));
+                    .insert((letter.stream_sequence, published_at_ns, letter.index));
             }
             // Without its second part it is known by its place alone.
             if let Ok(body) = letter.body(dead_letters).await {
+                // A packed message that is dead as a whole is all of its events.
                 let message = letter_message(&letter, &body);
-                dead.events.insert(match store.read(&message) {
-                    Some((event, Fit::Fits)) => event,
-                    Some((_, Fit::Misfit)) | None => undecodable(message.identity, &message),
+                reader_of.each(&message, |_, read| {
+                    let event = read.map(|Read { event, alone }| alone.unwrap_or(event));
+                    let undecodable = || undecodable(message.identity, &message);
+                    dead.events.insert(event.unwrap_or_else(undecodable));
                 });
             }
         }

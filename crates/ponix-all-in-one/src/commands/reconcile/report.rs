@@ -15,6 +15,8 @@ pub(super) struct Report {
     stream: String,
     range: SequenceRange,
     pub(super) messages: u64,
+    /// More than messages where some are packed.
+    pub(super) events: u64,
     /// Sequences without a message by now: purged or deleted before they could be read.
     pub(super) unread: u64,
     /// Messages that the transform drops.
@@ -88,6 +90,9 @@ impl fmt::Display for Report {
             "pipeline {}, stream {}: sequences {first} to {last}, {} messages",
             self.pipeline, self.stream, self.messages
         )?;
+        if self.events > self.messages {
+            writeln!(f, "events           {} (in packed messages)", self.events)?;
+        }
         if self.unread > 0 {
             writeln!(
                 f,

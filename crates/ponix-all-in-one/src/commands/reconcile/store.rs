@@ -9,7 +9,7 @@ use ponix_clickhouse::{
     table,
 };
 use ponix_nats::{CONTENT_TYPE, decode_message};
-use ponix_pipeline::{Decode as _, Decoded, Message, Pipeline, RecordDecoder};
+use ponix_pipeline::{Decode as _, Decoded, Message, PackFormat, Pipeline, RecordDecoder};
 use ponix_postgres::table::TableConfig as TableConfigOfPostgres;
 use ponix_postgres::{Postgres, PostgresMetrics};
 use uuid::Uuid;
@@ -128,7 +128,19 @@ impl Store {
         Ok(Self::Table(decoder.into(), identities.into()))
     }
 
-    /// Reads a message; `None` for one that the transform drops.
+    /// Returns how events are packed in a message.
+    pub(super) fn pack_format(&self) -> PackFormat {
+        match self {
+            Self::Envelopes(_) => PackFormat::Envelopes,
+            Self::Table(decoder, _) => decoder.pack_format(),
+            Self::Statuses(reader, _) => match &**reader {
+                Reader::Records(decoder, _) => decoder.pack_format(),
+                Reader::Messages(decoder) => decoder.pack_format(),
+            },
+        }
+    }
+
+    /// Reads a message, or one event of a packed one; `None` for one that the transform drops.
     pub(super) fn read(&self, message: &Message<'_>) -> Option<(Event, Fit)> {
         match self {
             Self::Envelopes(_) => {
