@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use ponix_console::{payload, time_or_ago};
 use ponix_nats::async_nats::jetstream::stream::Stream;
 use ponix_nats::{FollowedMessage, Follower};
-use ponix_pipeline::{Decode as _, Decoded, Headers, Message, RecordDecoder};
+use ponix_pipeline::{
+    Decode as _, DecodeError, Decoded, Headers, Message, RecordDecoder, Unpacked,
+};
 use ponix_wire::overlap;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
@@ -135,18 +137,22 @@ async fn follow(
     sender: mpsc::Sender<anyhow::Result<Value>>,
     stop: CancellationToken,
 ) {
-    loop {
+    'following: loop {
         let next = tokio::select! {
             next = follower.next() => next,
             () = stop.cancelled() => break,
         };
-        let event = match next {
-            Ok(Some(message)) => Ok(event(&source, &message)),
+        let (events, is_last) = match next {
+            Ok(Some(message)) => (events(&source, &message), false),
             Ok(None) => break,
-            Err(err) => Err(anyhow::Error::new(err)),
+            Err(err) => (vec![Err(anyhow::Error::new(err))], true),
         };
-        let is_last = event.is_err();
-        if sender.send(event).await.is_err() || is_last {
+        for event in events {
+            if sender.send(event).await.is_err() {
+                break 'following;
+            }
+        }
+        if is_last {
             break;
         }
     }
@@ -159,7 +165,8 @@ async fn follow(
     }
 }
 
-fn event(source: &Source, message: &FollowedMessage) -> Value {
+/// The events of a message: itself, or those that are packed in it.
+fn events(source: &Source, message: &FollowedMessage) -> Vec<anyhow::Result<Value>> {
     let mut object = json!({ "pipeline": source.pipeline, "subject": message.subject });
     if let Some(place) = message.place {
         object["sequence"] = place.sequence.into();
@@ -167,11 +174,11 @@ fn event(source: &Source, message: &FollowedMessage) -> Value {
     }
     let Some(decoder) = &source.decoder else {
         object["event"] = payload::shown(&message.payload);
-        return object;
+        return vec![Ok(object)];
     };
     let headers = OfMessage::new(message);
     let place = message.place;
-    let decoded = decoder.decode(&Message {
+    let whole = Message {
         payload: &message.payload,
         subject: &message.subject,
         headers: &headers,
@@ -179,15 +186,29 @@ fn event(source: &Source, message: &FollowedMessage) -> Value {
         published_at_ns: place.map_or(0, |place| place.published_at_ns),
         stream_sequence: place.map_or(0, |place| place.sequence),
         deliveries: 1,
-    });
-    match decoded {
-        Ok(Decoded::Row { row, .. }) => object["event"] = row.fields.into(),
-        Ok(Decoded::Dropped) => object["dropped"] = true.into(),
-        Err(err) => {
-            object["dead_letter"] = json!({ "reason": err.reason.as_str(), "error": err.text });
-            object["body"] = payload::shown(&message.payload);
+    };
+    let unpacked = match Unpacked::new(whole, decoder.pack_format(), usize::MAX) {
+        Ok(unpacked) => unpacked,
+        Err(err) => return vec![Ok(dead(object, &err, &message.payload))],
+    };
+    let of_message = |(index, event): (Option<u32>, Message<'_>)| {
+        let mut object = object.clone();
+        if let Some(index) = index {
+            object["index"] = index.into();
         }
-    }
+        match decoder.decode(&event) {
+            Ok(Decoded::Row { row, .. }) => object["event"] = row.fields.into(),
+            Ok(Decoded::Dropped) => object["dropped"] = true.into(),
+            Err(err) => object = dead(object, &err, event.payload),
+        }
+        Ok(object)
+    };
+    unpacked.events().map(of_message).collect()
+}
+
+fn dead(mut object: Value, err: &DecodeError, body: &[u8]) -> Value {
+    object["dead_letter"] = json!({ "reason": err.reason.as_str(), "error": err.text });
+    object["body"] = payload::shown(body);
     object
 }
 

@@ -32,6 +32,7 @@ pub fn json(letter: &Letter, with_bytes: bool) -> Value {
         "error": kept.error,
         "stream": kept.stream,
         "stream_sequence": kept.stream_sequence,
+        "index": kept.index,
         "subject": kept.subject,
         "published_at": time(kept.published_at_ns),
         "deliveries": kept.deliveries,
@@ -65,9 +66,12 @@ pub fn text(letter: &Letter) -> String {
     };
     row("subject", &kept.subject);
     let from = format!(
-        "{} #{}, published {}, delivered {} times",
+        "{} #{}{}, published {}, delivered {} times",
         kept.stream,
         kept.stream_sequence,
+        kept.index
+            .map(|index| format!(", event {index} of a packed message"))
+            .unwrap_or_default(),
         time(kept.published_at_ns),
         kept.deliveries
     );
