@@ -4,7 +4,10 @@ use bytes::Bytes;
 use ponix_nats::OutgoingMessage;
 use ponix_nats::async_nats::HeaderMap;
 use ponix_wire::envelope::v1::ProcessedEnvelope;
-use ponix_wire::{Message as _, Struct, Timestamp, Value, timestamp_from_ns, value};
+use ponix_wire::{
+    Message as _, Struct, Timestamp, Value, decode_envelope, event_identity, timestamp_from_ns,
+    value,
+};
 use uuid::Uuid;
 
 use crate::Pipeline;
@@ -255,6 +258,24 @@ impl Event {
         self
     }
 
+    /// The same event in a packed message, where it is known by its place unless its body carries an
+    /// identity that a reader finds.
+    #[must_use]
+    pub(crate) fn packed(mut self, pack: Uuid, index: u32) -> Self {
+        let names_itself = match self.pipeline {
+            Pipeline::Envelopes => {
+                let decoded = decode_envelope(&self.payload, i64::MAX);
+                decoded.is_ok_and(|envelope| envelope.event_id.is_some())
+            }
+            // The row has its identity from its fields; a dead letter, of a message, not.
+            Pipeline::Messages | Pipeline::Readings => self.fate == Fate::Stored,
+        };
+        if !names_itself {
+            self.identified_by = IdentifiedBy::Shared(event_identity(pack, index));
+        }
+        self
+    }
+
     /// The message that carries it.
     pub fn message(&self) -> OutgoingMessage {
         let prefix = self.pipeline.subject_prefix();
@@ -278,9 +299,11 @@ impl Event {
         }
     }
 
-    fn identified(mut self, message_id: Option<Uuid>) -> Self {
+    pub(crate) fn identified(mut self, message_id: Option<Uuid>) -> Self {
         self.message_id = message_id;
-        self.identified_by = IdentifiedBy::Key;
+        if !self.identified_by.is_shared() {
+            self.identified_by = IdentifiedBy::Key;
+        }
         self
     }
 }
@@ -373,7 +396,6 @@ fn data(key: Uuid, temperature: value::Kind) -> Struct {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ponix_wire::decode_envelope;
 
     const NOW_NS: i64 = START_NS + 365 * 86_400 * 1_000_000_000;
 

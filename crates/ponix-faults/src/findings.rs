@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use ponix_nats::async_nats::jetstream::consumer::Info;
 use ponix_nats::async_nats::jetstream::stream::Stream;
 use ponix_nats::{RangeReader, held_range};
+use ponix_wire::{PACK_EVENTS_MAX, unpack};
 use uuid::Uuid;
 
 use crate::event::key_in;
@@ -171,8 +172,13 @@ impl World {
         let mut identities = HashMap::new();
         let mut reader = RangeReader::open(&stream, held_range(&stream).await?).await?;
         while let Some(delivery) = reader.next().await? {
-            if let Some(key) = key_in(delivery.payload()) {
-                identities.insert(key, delivery.identity());
+            let (format, whole) = (pipeline.pack_format(), delivery.identity());
+            let payload = delivery.payload();
+            let events = unpack(format, delivery.packed(), payload, whole, PACK_EVENTS_MAX);
+            for event in events?.iter() {
+                if let Some(key) = key_in(event.bytes) {
+                    identities.insert(key, event.identity);
+                }
             }
         }
         Ok(identities)

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::Result;
+use ponix_wire::PackFormat;
 
 /// A pipeline that the workers run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,6 +85,14 @@ impl Pipeline {
             Self::Envelopes => "processed_envelopes",
             Self::Messages => "messages.ingest",
             Self::Readings => "readings",
+        }
+    }
+
+    /// How its events are packed in a message.
+    pub(crate) const fn pack_format(self) -> PackFormat {
+        match self {
+            Self::Envelopes => PackFormat::Envelopes,
+            Self::Messages | Self::Readings => PackFormat::Lines,
         }
     }
 

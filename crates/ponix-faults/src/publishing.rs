@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use ponix_nats::async_nats::jetstream::Context;
 use ponix_nats::{
-    ConnectionRole, NatsConfig, NatsMetrics, PubAck, PublishError, PublishErrorClass, Publisher,
-    connect, jetstream_context,
+    ConnectionRole, NatsConfig, NatsMetrics, OutgoingMessage, Pack, PubAck, PublishError,
+    PublishErrorClass, Publisher, connect, jetstream_context, mixed_subject, pack,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +73,59 @@ impl Publishing {
             .buffer_unordered(IN_FLIGHT)
             .try_collect()
             .await
+    }
+
+    /// Publishes events in packed messages of so many at most, one after the other, and waits for their
+    /// PubAcks. What is not acknowledged is sent again, with the same id.
+    ///
+    /// # Errors
+    /// A message that is wrong in itself.
+    pub async fn publish_packed(
+        &self,
+        events: impl IntoIterator<Item = Event>,
+        events_max: usize,
+        give_up: &CancellationToken,
+    ) -> Result<()> {
+        let events: Vec<Event> = events.into_iter().collect();
+        let limits = self.publisher.pack_limits(events_max);
+        for of_one in events.chunk_by(|a, b| a.pipeline == b.pipeline) {
+            let pipeline = of_one[0].pipeline;
+            let messages = of_one.iter().map(|event| OutgoingMessage {
+                // By which the message is known, and its events in it.
+                id: Some(event.key),
+                ..event.message()
+            });
+            let mixed = mixed_subject(pipeline.subject_prefix());
+            let packs = pack(pipeline.pack_format(), messages, &mixed, limits);
+            ensure!(packs.refused.is_empty(), "{:?}", packs.refused);
+            for Pack { message, events } in packs.messages {
+                let id = message.id.context("every event has a key")?;
+                let is_packed = events.len() > 1;
+                let known = (0_u32..).zip(&events).map(|(index, position)| {
+                    let event = of_one[*position].clone();
+                    if is_packed {
+                        event.packed(id, index)
+                    } else {
+                        event.identified(Some(id))
+                    }
+                });
+                let known: Vec<Event> = known.collect();
+                for event in &known {
+                    self.ledger.attempt(event);
+                }
+                let acked = self.publisher.publish_until_acked(&message, give_up).await;
+                match acked {
+                    Ok(ack) => {
+                        for event in &known {
+                            self.ledger.acknowledge(event.key, ack.sequence);
+                        }
+                    }
+                    Err(PublishError::GaveUp) => return Ok(()),
+                    Err(err) => return Err(err).context("events cannot be published"),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Publishes one event, once.

@@ -20,12 +20,16 @@ use crate::pipeline::Pipeline;
 use crate::schedule::{Target, schedule};
 use crate::world::World;
 
-/// Publishers, each with a connection of its own, and the part of the rate that is theirs.
-const PUBLISHERS: [(Pipeline, u64); 4] = [
-    (Pipeline::Envelopes, 2),
-    (Pipeline::Envelopes, 2),
-    (Pipeline::Messages, 4),
-    (Pipeline::Readings, 2),
+/// Publishers, each with a connection of its own, the part of the rate that is theirs, and how many events
+/// they pack into a message at most.
+const PUBLISHERS: [(Pipeline, u64, Option<usize>); 7] = [
+    (Pipeline::Envelopes, 4, None),
+    (Pipeline::Envelopes, 4, None),
+    (Pipeline::Envelopes, 2, Some(40)),
+    (Pipeline::Messages, 8, None),
+    (Pipeline::Messages, 8, Some(5)),
+    (Pipeline::Readings, 4, None),
+    (Pipeline::Readings, 4, Some(20)),
 ];
 /// Events are published in chunks, so many a second.
 const CHUNKS_PER_SECOND: u64 = 10;
@@ -174,9 +178,9 @@ pub async fn random_run(
     let publishers = PUBLISHERS
         .iter()
         .zip(0..)
-        .map(|((pipeline, share), number)| {
-            let rate = options.rate / share;
-            publish(&injector, *pipeline, number, rate, &over, &healed)
+        .map(|((pipeline, share, packed), number)| {
+            let of = (*pipeline, options.rate / share, *packed);
+            publish(&injector, of, number, &over, &healed)
         });
     let keepers = (0..workers.len()).map(|number| injector.keep_alive(number, &healed));
     let work = async {
@@ -234,14 +238,13 @@ pub async fn random_run(
 /// Publishes until it is over, then waits for the PubAcks that are missing.
 async fn publish(
     injector: &FaultInjector<'_>,
-    pipeline: Pipeline,
+    (pipeline, rate, packed): (Pipeline, u64, Option<usize>),
     number: u64,
-    rate: u64,
     over: &CancellationToken,
     healed: &CancellationToken,
 ) -> Result<()> {
     let publishing = injector.world().another_publishing().await?;
-    let publishers = PUBLISHERS.iter().filter(|(of, _)| *of == pipeline).count() as u64;
+    let publishers = PUBLISHERS.iter().filter(|(of, ..)| *of == pipeline).count() as u64;
     let chunk = (rate / CHUNKS_PER_SECOND).max(1);
     let mut ticks = interval(Duration::from_millis(1_000 / CHUNKS_PER_SECOND));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -258,7 +261,10 @@ async fn publish(
             }
             let from = next.fetch_add(chunk, Ordering::Relaxed);
             let events = (from..from + chunk).flat_map(|n| events(pipeline, n));
-            publishing.publish_until(events, &give_up).await?;
+            match packed {
+                None => publishing.publish_until(events, &give_up).await?,
+                Some(most) => publishing.publish_packed(events, most, &give_up).await?,
+            }
         }
         anyhow::Ok(())
     };

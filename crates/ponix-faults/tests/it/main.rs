@@ -9,6 +9,7 @@ mod disks;
 mod lifecycle;
 mod limits;
 mod outages;
+mod packed;
 mod pipelines;
 mod planted_bugs;
 mod power_cuts;

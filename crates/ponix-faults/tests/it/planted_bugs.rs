@@ -7,6 +7,7 @@
 use anyhow::{Result, ensure};
 use ponix_faults::{DEADLY_MARK, Event, Judgement, Pipeline, SOON, World};
 use ponix_stack::eventually;
+use tokio_util::sync::CancellationToken;
 
 use crate::pipelines::expect;
 use crate::support::{good, poison};
@@ -108,6 +109,36 @@ async fn a_payload_that_ends_the_process_is_a_dead_letter_alone_in_every_pipelin
     let failpoint = format!("abort_on_payload=return({DEADLY_MARK})");
     let worker = world.launch_worker(&failpoint, &[]).await?;
     eventually("each deadly payload to be a dead letter", SOON, || async {
+        if !worker.process().is_running() {
+            worker.process().start()?;
+        }
+        for pipeline in Pipeline::ALL {
+            let left = world.consumer_of(pipeline).await?;
+            let left = (left.num_pending, left.num_ack_pending);
+            ensure!(left == (0, 0), "{pipeline}: {left:?}");
+        }
+        Ok(())
+    })
+    .await?;
+    ensure!(worker.process().starts() > 1, "nothing ended the process");
+    expect(&world, 60, 1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the worker of scripts/faults --planted"]
+async fn an_event_of_a_packed_message_that_ends_the_process_is_a_dead_letter_alone() -> Result<()> {
+    let world = World::builder().all_pipelines().start().await?;
+    world.start_worker("").await?.stop().await?;
+    for pipeline in Pipeline::ALL {
+        let mut events: Vec<_> = (0..60).map(|n| Event::good_of(pipeline, n)).collect();
+        events.insert(17, Event::deadly_of(pipeline, 0));
+        let give_up = CancellationToken::new();
+        let publishing = world.publishing();
+        publishing.publish_packed(events, 61, &give_up).await?;
+    }
+    let failpoint = format!("abort_on_payload=return({DEADLY_MARK})");
+    let worker = world.launch_worker(&failpoint, &[]).await?;
+    eventually("each packed message to be settled", SOON, || async {
         if !worker.process().is_running() {
             worker.process().start()?;
         }
