@@ -51,7 +51,9 @@ async fn run(command: Command) -> Result<ExitCode> {
             declared::run(&args).await.map(|()| ExitCode::SUCCESS)
         }
         Command::Pipeline(args) => pipeline::run(&args).await.map(|()| ExitCode::SUCCESS),
-        Command::Ceilings(args) => ceilings::run(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::Ceilings(args) => Box::pin(ceilings::run(&args))
+            .await
+            .map(|()| ExitCode::SUCCESS),
         Command::Latency(args) => latency::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Http(args) => http::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Messages(args) => http::run_messages(&args).await.map(|()| ExitCode::SUCCESS),
