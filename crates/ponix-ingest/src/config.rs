@@ -23,6 +23,8 @@ pub struct IngestConfig {
     pub decompression_ratio_max: usize,
     /// Lines of an NDJSON body at most.
     pub batch_lines_max: usize,
+    /// Envelopes of one NDJSON body in one packed message at most; 1 is a message for each line.
+    pub pack_events_max: usize,
     /// Members of the objects in one envelope at most.
     pub keys_max: usize,
     /// Time the body of a request may take.
@@ -136,6 +138,7 @@ impl Default for IngestConfig {
             body_bytes_max: 1 << 20,
             decompression_ratio_max: 100,
             batch_lines_max: 10_000,
+            pack_events_max: 1,
             keys_max: 1_000,
             body_timeout: Duration::from_secs(10),
             publish_timeout: Duration::from_secs(5),

@@ -16,6 +16,15 @@ pub(crate) fn content_hash(content: &[u8]) -> ContentHash {
     *blake3::hash(content).as_bytes()
 }
 
+/// Something else came under an id.
+pub(crate) fn conflict(id: Uuid) -> ApiError {
+    ApiError::new(
+        StatusCode::CONFLICT,
+        CONFLICT,
+        format!("{id} was accepted with another content: the first one counts"),
+    )
+}
+
 /// The latest ids with the hash of what came under them. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Memory(Arc<Mutex<LruCache<Uuid, ContentHash>>>);
@@ -30,11 +39,7 @@ impl Memory {
     /// for it.
     pub(crate) fn check(&self, key: Uuid, id: Uuid, content: ContentHash) -> Result<(), ApiError> {
         match self.cache().get(&key) {
-            Some(first) if *first != content => Err(ApiError::new(
-                StatusCode::CONFLICT,
-                CONFLICT,
-                format!("{id} was accepted with another content: the first one counts"),
-            )),
+            Some(first) if *first != content => Err(conflict(id)),
             _ => Ok(()),
         }
     }

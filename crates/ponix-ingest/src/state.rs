@@ -128,7 +128,8 @@ impl IngestState {
                 config.publish_timeout,
                 config.remembered_ids_max,
                 metrics.clone(),
-            ),
+            )
+            .packing(&config.stream, config.pack_events_max),
             keys: keys.map(Arc::new),
             config: Arc::new(config),
             metrics,

@@ -1,21 +1,25 @@
 //! A stream as a destination: a message is there once its PubAck is.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::future::{Either, ready};
 use futures::stream::FuturesOrdered;
-use ponix_nats::{OutgoingMessage, PubAck, Publisher};
+use ponix_nats::{OutgoingMessage, Pack, PubAck, PublishError, Publisher, mixed_subject, pack};
+use ponix_wire::{PackFormat, TooLarge};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::error::ApiError;
-use crate::memory::Memory;
+use crate::memory::{ContentHash, Memory, conflict};
 use crate::metrics::IngestMetrics;
 use crate::submission::{Checked, Destination, Events, Sent};
 
 /// Messages of one request that wait for their PubAck at the same time.
 const IN_FLIGHT_PER_REQUEST: usize = 512;
+/// The same of packed ones.
+const PACKS_IN_FLIGHT: usize = 8;
 
 /// Publishes, and remembers what clients said under the ids they chose. Clones share the memory.
 #[derive(Debug, Clone)]
@@ -24,7 +28,19 @@ pub(crate) struct Stream {
     timeout: Duration,
     metrics: IngestMetrics,
     memory: Memory,
+    packing: Option<Packing>,
 }
+
+/// How the events of a request are packed.
+#[derive(Debug, Clone)]
+struct Packing {
+    /// Of packed messages with events of several devices.
+    mixed_subject: String,
+    events_max: usize,
+}
+
+/// What is known of an event beside its message.
+type Known = Checked<()>;
 
 impl Stream {
     pub(crate) fn new(
@@ -38,13 +54,25 @@ impl Stream {
             timeout,
             metrics,
             memory: Memory::new(remembered_ids_max),
+            packing: None,
         }
     }
 
-    /// Returns the same with nothing remembered: for a stream of its own.
+    /// Packs so many envelopes of one request into a message at most; 1 packs none.
+    pub(crate) fn packing(self, subject_prefix: &str, events_max: usize) -> Self {
+        let packing = (events_max > 1).then(|| Packing {
+            mixed_subject: mixed_subject(subject_prefix),
+            events_max,
+        });
+        Self { packing, ..self }
+    }
+
+    /// Returns the same with nothing remembered: for a stream of its own, where nothing is packed, for its
+    /// events have no identity in their bodies.
     pub(crate) fn with_memory(&self, memory: Memory) -> Self {
         Self {
             memory,
+            packing: None,
             ..self.clone()
         }
     }
@@ -68,12 +96,34 @@ impl Stream {
             mut message,
         } = event;
         message.id = Some(stream_id);
+        let duplicate = self.acked(message).await?;
+        let message = ();
+        self.sent(
+            &Known {
+                id,
+                key,
+                content,
+                message,
+            },
+            duplicate,
+        )
+    }
+
+    /// Publishes and waits for the PubAck; returns whether the stream had the message already.
+    async fn acked(&self, message: OutgoingMessage) -> Result<bool, ApiError> {
         let start = Instant::now();
         let published = tokio::time::timeout(self.timeout, self.publisher.publish(message)).await;
         let PubAck { duplicate, .. } = published.map_err(|_| ApiError::outcome_unknown())??;
         self.metrics
             .publish_latency
             .observe(start.elapsed().as_secs_f64());
+        Ok(duplicate)
+    }
+
+    fn sent(&self, event: &Known, duplicate: bool) -> Result<Sent, ApiError> {
+        let Known {
+            id, key, content, ..
+        } = *event;
         if let Some(content) = content {
             // Two at the same time both pass the first check: the stream tells which came second.
             if duplicate {
@@ -82,6 +132,77 @@ impl Stream {
             self.memory.remember(key, content);
         }
         Ok(Sent { id, duplicate })
+    }
+
+    /// Publishes events in packed messages. Each has its own answer, as if it were alone.
+    async fn packed(
+        &self,
+        events: Events<'_, OutgoingMessage>,
+        packing: &Packing,
+    ) -> Vec<Result<Sent, ApiError>> {
+        let mut answers = Vec::new();
+        let (mut messages, mut known) = (Vec::new(), Vec::new());
+        // Of this request; the memory has what was sent before it.
+        let mut own: HashMap<Uuid, ContentHash> = HashMap::new();
+        for (line, event) in events.enumerate() {
+            let checked = event.and_then(|event| match event.content {
+                Some(content) if *own.entry(event.key).or_insert(content) != content => {
+                    Err(conflict(event.id))
+                }
+                _ => Ok(event),
+            });
+            let Checked {
+                id,
+                key,
+                content,
+                message,
+            } = match checked {
+                Ok(event) => event,
+                Err(err) => {
+                    answers.push(Err(err));
+                    continue;
+                }
+            };
+            answers.push(Err(ApiError::outcome_unknown()));
+            let event = Known {
+                id,
+                key,
+                content,
+                message: (),
+            };
+            known.push((line, event));
+            messages.push(OutgoingMessage {
+                id: Some(key),
+                ..message
+            });
+        }
+        let limits = self.publisher.pack_limits(packing.events_max);
+        let packs = pack(
+            PackFormat::Envelopes,
+            messages,
+            &packing.mixed_subject,
+            limits,
+        );
+        for (event, TooLarge { bytes, .. }) in packs.refused {
+            let err = PublishError::TooLarge { bytes };
+            answers[known[event].0] = Err(err.into());
+        }
+        let published = packs
+            .messages
+            .into_iter()
+            .map(|Pack { message, events }| async {
+                let acked = self.acked(message).await;
+                (events, acked)
+            });
+        let mut published = futures::stream::iter(published).buffer_unordered(PACKS_IN_FLIGHT);
+        while let Some((events, acked)) = published.next().await {
+            for event in events {
+                let (line, event) = &known[event];
+                let acked = acked.clone();
+                answers[*line] = acked.and_then(|duplicate| self.sent(event, duplicate));
+            }
+        }
+        answers
     }
 }
 
@@ -95,7 +216,10 @@ impl Destination<OutgoingMessage> for Stream {
         events: Events<'_, OutgoingMessage>,
         _atomic: bool,
     ) -> Vec<Result<Sent, ApiError>> {
-        pipelined(events, |event| self.publish(event)).await
+        match &self.packing {
+            Some(packing) => self.packed(events, packing).await,
+            None => pipelined(events, |event| self.publish(event)).await,
+        }
     }
 }
 

@@ -40,6 +40,9 @@ variables! {
         plain decompression_ratio_max: u64 = "100", 1..=10_000;
         /// Lines of an NDJSON body at most.
         plain batch_lines_max: u64 = "10000", 1..=1_000_000;
+        /// Envelopes of one NDJSON body that go into one packed message at most; 1 is a message for each line.
+        /// Every worker on the stream must read packed messages; who filters it by device leaves this at 1.
+        plain pack_events_max: u64 = "1", 1..=100_000;
         /// Members of the objects in one envelope at most.
         plain keys_max: u64 = "1000", 1..=1_000_000;
         /// Header lines of a request at most.
@@ -171,6 +174,7 @@ impl IngestVariables {
             body_bytes_max: self.body_bytes_max as usize,
             decompression_ratio_max: self.decompression_ratio_max as usize,
             batch_lines_max: self.batch_lines_max as usize,
+            pack_events_max: self.pack_events_max as usize,
             keys_max: self.keys_max as usize,
             body_timeout: self.body_timeout_secs,
             publish_timeout: self.publish_timeout_secs,

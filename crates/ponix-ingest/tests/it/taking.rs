@@ -284,3 +284,81 @@ async fn without_keys_an_event_may_name_any_organization() {
     assert_eq!(stored.data_json, "{}");
     api.stop().await;
 }
+
+/// Its stream knows the events of a packed message, each under its id.
+async fn packed_ids(api: &Api, sequence: u64) -> Vec<Uuid> {
+    let message = api.raw_message_in("processed_envelopes", sequence).await;
+    let said = message.headers.get(ponix_wire::header::PACKED);
+    let said = said.map(ponix_nats::async_nats::HeaderValue::as_str);
+    let format = ponix_wire::PackFormat::Envelopes;
+    let events = ponix_wire::unpack(format, said, &message.payload, Uuid::nil(), 100).unwrap();
+    assert!(events.is_packed(), "{message:?}");
+    let id = |event: ponix_wire::Event<'_>| {
+        let envelope = ponix_wire::decode_envelope(event.bytes, i64::MAX).unwrap();
+        envelope.event_id.unwrap()
+    };
+    events.iter().map(id).collect()
+}
+
+#[tokio::test]
+async fn lines_are_packed_where_that_is_configured_and_each_keeps_its_answer() {
+    let config = ponix_ingest::IngestConfig {
+        pack_events_max: 3,
+        ..ponix_ingest::IngestConfig::default()
+    };
+    let api = Api::with(config, None).await;
+    let id = Uuid::now_v7().to_string();
+    let line = |device: &str, temperature: u32, id: &str| {
+        let more = if id.is_empty() {
+            String::new()
+        } else {
+            format!(r#","event_id":"{id}""#)
+        };
+        json(device, &format!(r#"{{"t":{temperature}}}"#), &more)
+    };
+    let lines = [
+        line("a", 1, ""),
+        b"no json".to_vec(),
+        line("b", 2, &id),
+        line("b", 2, &id),
+        line("b", 3, &id),
+        line("c", 4, ""),
+        line("c", 5, ""),
+    ];
+    let body = lines.join(&b'\n');
+    let answer = api.post(&[NDJSON, ("idempotency-key", "k")], &body).await;
+    assert_eq!(answer.status, 207, "{answer:?}");
+    let results = answer.json()["results"].clone();
+    let taken: Vec<_> = (0..7).map(|n| results[n]["event_id"].is_string()).collect();
+    assert_eq!(taken, [true, false, true, true, false, true, true]);
+    assert_eq!(
+        results[4]["error"]["code"], "idempotency_conflict",
+        "{results}"
+    );
+    assert_eq!(api.stored().await, 2);
+    let told = |n: usize| {
+        results[n]["event_id"]
+            .as_str()
+            .unwrap()
+            .parse::<Uuid>()
+            .unwrap()
+    };
+    assert_eq!(packed_ids(&api, 1).await, [told(0), told(2), told(3)]);
+    assert_eq!(packed_ids(&api, 2).await, [told(5), told(6)]);
+    let first = api.raw_message_in("processed_envelopes", 1).await;
+    assert_eq!(first.subject.as_str(), "processed_envelopes.%packed");
+    let second = api.raw_message_in("processed_envelopes", 2).await;
+    assert_eq!(second.subject.as_str(), "processed_envelopes.c");
+
+    // The same again is the same for the stream.
+    let again = api.post(&[NDJSON, ("idempotency-key", "k")], &body).await;
+    assert_eq!(again.json()["results"][5], results[5], "{again:?}");
+    assert_eq!(api.stored().await, 2);
+
+    // One event is a message as ever.
+    let one = api.post(&[JSON], &line("d", 6, "")).await;
+    assert_eq!(one.status, 202);
+    let message = api.raw_message_in("processed_envelopes", 3).await;
+    assert!(message.headers.get(ponix_wire::header::PACKED).is_none());
+    api.stop().await;
+}
