@@ -10,7 +10,11 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
-use ponix_nats::{OutgoingMessage, PublishError, PublishErrorClass, Publisher, envelope_message};
+use ponix_nats::{
+    OutgoingMessage, Pack, PublishError, PublishErrorClass, Publisher, envelope_message,
+    mixed_subject, pack,
+};
+use ponix_wire::PackFormat;
 use serde_json::json;
 use tokio::fs::File;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
@@ -29,6 +33,9 @@ const EVENTS: &str = "envelopes";
 pub(crate) struct Args {
     /// The file; `-` is standard input.
     file: PathBuf,
+    /// Put so many events into one message at most. Every worker on the stream must read packed messages.
+    #[arg(long, value_name = "EVENTS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pack: u32,
 }
 
 /// Publishes every line that is an event, and says which are not.
@@ -45,6 +52,7 @@ pub(crate) async fn run(args: &Args, servers: &Servers, json: bool) -> anyhow::R
         published: 0,
         refused: 0,
         timeout: servers.timeout,
+        events_max: args.pack as usize,
     };
     feed.publish_lines(reader, name).await?;
     let Feed {
@@ -85,6 +93,8 @@ struct Feed {
     published: u64,
     refused: u64,
     timeout: Duration,
+    /// Events in a message at most.
+    events_max: usize,
 }
 
 impl Feed {
@@ -96,6 +106,7 @@ impl Feed {
         let mut under_way = FuturesUnordered::new();
         let mut bytes_read = 0;
         let mut line = Vec::new();
+        let (mut waiting, mut numbers) = (Vec::new(), Vec::new());
         for number in 1_u64.. {
             line.clear();
             let bytes = read_line(&mut reader, &mut line).await?;
@@ -112,16 +123,29 @@ impl Feed {
                 .and_then(|envelope| envelope_message(stream, envelope).map_err(LineError::Device));
             match event {
                 Ok(message) => {
-                    under_way.push(publish(self.publisher.clone(), message, self.timeout));
+                    waiting.push(message);
+                    numbers.push(number);
                 }
                 Err(error) => self.refuse(number, error),
             }
-            if under_way.len() >= IN_FLIGHT_MAX
+            if waiting.len() >= self.events_max {
+                let (events, numbers) =
+                    (std::mem::take(&mut waiting), std::mem::take(&mut numbers));
+                for (message, events) in self.packed(events, &numbers, stream) {
+                    let publisher = self.publisher.clone();
+                    under_way.push(publish(publisher, message, events, self.timeout));
+                }
+            }
+            while under_way.len() >= IN_FLIGHT_MAX
                 && let Some(result) = under_way.next().await
             {
                 self.count(result)?;
             }
             self.progress.set_position(bytes_read);
+        }
+        for (message, events) in self.packed(waiting, &numbers, stream) {
+            let publisher = self.publisher.clone();
+            under_way.push(publish(publisher, message, events, self.timeout));
         }
         while let Some(result) = under_way.next().await {
             self.count(result)?;
@@ -129,10 +153,35 @@ impl Feed {
         Ok(())
     }
 
-    fn count(&mut self, published: Result<(), PublishError>) -> anyhow::Result<()> {
-        let Err(error) = published else {
-            self.published += 1;
-            return Ok(());
+    /// Packs events, each of a line with its number; returns messages, and how many events each has.
+    fn packed(
+        &mut self,
+        events: Vec<OutgoingMessage>,
+        numbers: &[u64],
+        stream: &str,
+    ) -> Vec<(OutgoingMessage, u64)> {
+        if self.events_max == 1 {
+            return events.into_iter().map(|message| (message, 1)).collect();
+        }
+        let limits = self.publisher.pack_limits(self.events_max);
+        let mixed = mixed_subject(stream);
+        let packs = pack(PackFormat::Envelopes, events, &mixed, limits);
+        for (event, error) in packs.refused {
+            self.refuse(numbers[event], error);
+        }
+        let messages = packs.messages.into_iter();
+        messages
+            .map(|Pack { message, events }| (message, events.len() as u64))
+            .collect()
+    }
+
+    fn count(&mut self, published: Result<u64, PublishError>) -> anyhow::Result<()> {
+        let error = match published {
+            Ok(events) => {
+                self.published += events;
+                return Ok(());
+            }
+            Err(error) => error,
         };
         let before = format!("{} events were published before", self.published);
         let what = if error.is_store_refusal() {
@@ -143,7 +192,7 @@ impl Feed {
         Err(error).context(format!("{what}; {before}"))
     }
 
-    fn refuse(&mut self, number: u64, error: LineError) {
+    fn refuse(&mut self, number: u64, error: impl std::error::Error + Send + Sync + 'static) {
         self.refused += 1;
         if self.refused <= SHOWN_MAX {
             let reason = anyhow::Error::new(error);
@@ -153,14 +202,15 @@ impl Feed {
     }
 }
 
-/// Publishes until the PubAck is there, or for so long; the id keeps a second try from storing it twice.
+/// Publishes a message of so many events until the PubAck is there, or for so long; the id keeps a second try from storing it twice.
 async fn publish(
     publisher: Publisher,
     message: OutgoingMessage,
+    events: u64,
     timeout: Duration,
-) -> Result<(), PublishError> {
+) -> Result<u64, PublishError> {
     let Err(error) = publisher.publish(message.clone()).await else {
-        return Ok(());
+        return Ok(events);
     };
     if error.class() == PublishErrorClass::Rejected {
         return Err(error);
@@ -168,7 +218,7 @@ async fn publish(
     let for_ever = CancellationToken::new();
     let again = publisher.publish_until_acked(&message, &for_ever);
     match tokio::time::timeout(timeout, again).await {
-        Ok(published) => published.map(drop),
+        Ok(published) => published.map(|_| events),
         Err(_) => Err(error),
     }
 }

@@ -21,6 +21,34 @@ fn line(device: &str, data: &str) -> String {
 }
 
 #[tokio::test]
+async fn many_lines_go_into_few_messages_where_that_is_asked_for() -> Result<()> {
+    let nats = Nats::start().await?;
+    let context = nats_context(&nats.url()).await?;
+    let settings = StreamSettings {
+        bytes_max: 1 << 20,
+        ..StreamSettings::new(STREAM, vec![format!("{STREAM}.>")])
+    };
+    let stream = settings.reconcile(&context).await?;
+    let mut lines: Vec<String> = (0..7).map(|n| line(&format!("d{n}"), "{}")).collect();
+    lines.insert(2, "no JSON".to_owned());
+    let args = ["publish", "-", "--pack", "3"];
+    let said = run(&nats.url(), &args, &lines.join("\n"), &[]).await?;
+    assert_eq!(
+        said.out, "7 events published, 1 lines refused\n",
+        "{said:?}"
+    );
+    assert_eq!(stream.get_info().await?.state.messages, 3);
+    let packed = async |sequence| {
+        let message = stream.get_raw_message(sequence).await?;
+        let said = message.headers.get(ponix_wire::header::PACKED);
+        anyhow::Ok(said.map(ToString::to_string))
+    };
+    assert_eq!(packed(1).await?.as_deref(), Some("3"));
+    assert_eq!(packed(3).await?, None, "the last one is alone");
+    Ok(())
+}
+
+#[tokio::test]
 async fn good_lines_are_published_and_bad_ones_named() -> Result<()> {
     let nats = Nats::start().await?;
     let context = nats_context(&nats.url()).await?;
