@@ -61,6 +61,9 @@ pub(crate) struct PipelineArgs {
     /// Start the worker only when everything is published, and so measure how a backlog drains.
     #[arg(long)]
     pub(crate) backlog: bool,
+    /// Put so many events into one message.
+    #[arg(long, value_name = "EVENTS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) pack: u32,
     /// A declared pipeline, measured behind that of envelopes, each on a backlog; may be repeated.
     ///
     /// Its events are JSON with nine members, see `bench/pipelines`. The document names no other file.

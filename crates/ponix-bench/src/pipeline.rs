@@ -23,6 +23,8 @@ struct PipelineResult {
     events: u64,
     /// The worker was started when everything was published.
     backlog: bool,
+    /// Events in one message.
+    pack: u32,
     worker_env: Vec<(String, String)>,
     /// From the first publish (in a backlog: from the worker's start) to the last readable row.
     seconds: f64,
@@ -97,6 +99,7 @@ pub(crate) async fn run(args: &PipelineArgs) -> Result<()> {
     let result = PipelineResult {
         events: args.events,
         backlog: args.backlog,
+        pack: args.pack,
         worker_env: args.worker.env.clone(),
         seconds: times.readable,
         events_per_second: report::rate(args.events, times.readable),
@@ -152,11 +155,17 @@ async fn publish(servers: &Servers, args: &PipelineArgs) -> Result<f64> {
         Pipeline::connect(&servers.nats.url(), args.measure.in_flight as usize).await?;
     let mut events = Events::new(STREAM, args.measure.devices)
         .with_waveform(usize::try_from(args.waveform_bytes)?);
-    let count = args.events;
+    let (count, pack) = (args.events, args.pack as usize);
     let publishing = tokio::spawn(async move {
         let start = Instant::now();
-        for _ in 0..count {
-            pipeline.send(events.next()).await?;
+        if pack == 1 {
+            for _ in 0..count {
+                pipeline.send(events.next()).await?;
+            }
+        } else {
+            pipeline
+                .send_packed(&mut events, count, pack, STREAM)
+                .await?;
         }
         pipeline.finish().await?;
         anyhow::Ok(start.elapsed().as_secs_f64())

@@ -2,14 +2,17 @@
 
 use std::collections::VecDeque;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use ponix_nats::{
-    ConnectionRole, NatsConfig, NatsMetrics, OutgoingMessage, PendingPublish, PubAck, PublishError,
-    Publisher, connect,
+    ConnectionRole, NatsConfig, NatsMetrics, OutgoingMessage, Pack, PendingPublish, PubAck,
+    PublishError, Publisher, connect, mixed_subject, pack,
 };
+use ponix_wire::PackFormat;
 use prometheus_client::registry::Registry;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
+
+use crate::events::Events;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -47,6 +50,33 @@ impl Pipeline {
         match self.publisher.send(message.clone()).await {
             Ok(pending) => self.in_flight.push_back((pending, message)),
             Err(error) => self.settle(Err(error), &message).await?,
+        }
+        Ok(())
+    }
+
+    /// Sends so many events, a number of them in each message.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), or an event is too large.
+    pub(crate) async fn send_packed(
+        &mut self,
+        events: &mut Events,
+        count: u64,
+        events_max: usize,
+        stream: &str,
+    ) -> Result<()> {
+        let mixed = mixed_subject(stream);
+        let limits = self.publisher.pack_limits(events_max);
+        let mut left = usize::try_from(count)?;
+        while left > 0 {
+            let now = left.min(events_max);
+            left -= now;
+            let messages: Vec<_> = (0..now).map(|_| events.next()).collect();
+            let packs = pack(PackFormat::Envelopes, messages, &mixed, limits);
+            ensure!(packs.refused.is_empty(), "{:?}", packs.refused);
+            for Pack { message, .. } in packs.messages {
+                self.send(message).await?;
+            }
         }
         Ok(())
     }
