@@ -3,9 +3,16 @@
 pods           the pods that its templates make, as objects of their own, for an admission that looks at pods alone
 keda SCHEMA    what is wrong with triggers, by KEDA's schema of its scalers
 plant MISTAKE  the manifest with one mistake in it
+programs FOLDER PROGRAMS  what the programs find wrong with the variables and files that the containers get
 """
 
+import base64
+import binascii
 import json
+import os
+import shutil
+import struct
+import subprocess
 import sys
 
 import yaml
@@ -88,6 +95,9 @@ def plant(mistake, path):
         del of_kind(those, "PrometheusRule")["spec"]["groups"][0]["rules"][0]["expr"]
     elif mistake == "keda-parameter":
         of_kind(those, "ScaledObject")["spec"]["triggers"][0]["metadata"]["valuelocation"] = "x"
+    elif mistake == "value-out-of-bounds":
+        container["env"] = [it for it in container["env"] if it["name"] != "PONIX_INGEST_CLOSE_DELAY_SECS"]
+        container["env"].append({"name": "PONIX_INGEST_CLOSE_DELAY_SECS", "value": "600"})
     elif mistake == "root":
         deployment["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"] = False
     elif mistake == "privileges":
@@ -100,6 +110,86 @@ def plant(mistake, path):
     dump(those)
 
 
+# What a ConfigMap holds that is not the release's: a pipeline, or an entity, by the folder that it is in.
+OF_OTHERS = {
+    "pipelines": "apiVersion: ponix.dev/v1\nkind: Pipeline\nmetadata: {name: others}\nspec:\n"
+    "  source: {stream: OTHERS, subjects: [others.>]}\n  decode: {format: csv, columns: {id: text}}\n"
+    "  sink: {clickhouse: {table: others, identity: [id], schema: require}}\n",
+    "entities": "apiVersion: ponix.dev/v1\nkind: Entity\nmetadata: {name: Other}\nspec:\n  type: root\n  prefix: X\n"
+    "  fields: [{name: key, type: String}]\n  persistence: {table: others, unique: [[key]]}\n",
+}
+
+
+def seed():
+    """The seed of a user of NATS: its kind, 32 bytes, a checksum."""
+    kind, user = 18 << 3, 20 << 3
+    raw = bytes([kind | user >> 5, (user & 31) << 3]) + os.urandom(32)
+    return base64.b32encode(raw + struct.pack("<H", binascii.crc_hqx(raw, 0))).decode().rstrip("=")
+
+
+def secret(key, folder):
+    """What a key of a Secret could hold."""
+    if key.endswith(".creds"):
+        jwt, nkey = ("-----BEGIN %s-----\n%s\n------END %s------\n",) * 2
+        return jwt % ("NATS USER JWT", "e30.e30.e30", "NATS USER JWT") + nkey % (
+            "USER NKEY SEED",
+            seed(),
+            "USER NKEY SEED",
+        )
+    if key.endswith(".jsonl"):
+        return '{"key":"0123456789abcdef","organization":"example-org"}\n'
+    with open(os.path.join(folder, "tls.key" if key.endswith(".key") else "tls.crt")) as file:
+        return file.read()
+
+
+def mounted(pod, maps, root, folder):
+    """Lays the volumes of a container's mounts below a folder."""
+    volumes = {volume["name"]: volume for volume in pod.get("volumes", [])}
+    for mount in pod["containers"][0].get("volumeMounts", []):
+        volume, place = volumes[mount["name"]], root + mount["mountPath"]
+        os.makedirs(place)
+        sources = volume.get("projected", {}).get("sources", [volume])
+        others = {"others.yaml": OF_OTHERS.get(mount["name"], "")}
+        files = {}
+        for source in sources:
+            if "configMap" in source:
+                files.update(maps.get(source["configMap"]["name"], others))
+            else:
+                files.update({item["path"]: secret(item["key"], folder) for item in source["secret"]["items"]})
+        for name, text in files.items():
+            with open(os.path.join(place, name), "w") as file:
+                file.write(text)
+
+
+def programs(folder, where, path):
+    those, wrong = objects(path), []
+    maps = {one["metadata"]["name"]: one["data"] for one in those if one["kind"] == "ConfigMap"}
+    for one in those:
+        pod = one.get("spec", {}).get("template", {}).get("spec")
+        if not pod or pod["containers"][0]["name"] != "ponix":
+            continue
+        name, container = one["metadata"]["name"], pod["containers"][0]
+        root = os.path.join(folder, name)
+        shutil.rmtree(root, ignore_errors=True)
+        os.makedirs(root)
+        mounted(pod, maps, root, folder)
+        variables = {
+            it["name"]: it.get("value", "from-a-secret").replace("/etc/ponix/", root + "/etc/ponix/")
+            for it in container["env"]
+        }
+        program, *arguments = container["command"]
+        command = [os.path.join(where, os.path.basename(program)), "check-config"]
+        if os.path.basename(program) == "ponix":
+            command[1:] = ["streams", "check", root + arguments[-1]]
+        said = subprocess.run(command, env=variables, capture_output=True, text=True)
+        # A variable that there is not is a warning alone.
+        if said.returncode != 0 or "is not a variable" in said.stdout + said.stderr:
+            lines = [line for line in said.stdout.splitlines() if not line.startswith("PONIX_")]
+            wrong.append("\n".join([f"{name}: exit code {said.returncode}", *lines, said.stderr]))
+    print(*wrong, sep="\n", end="\n" if wrong else "")
+    return 1 if wrong else 0
+
+
 if __name__ == "__main__":
-    what = {"pods": pods, "keda": keda, "plant": plant}[sys.argv[1]]
+    what = {"pods": pods, "keda": keda, "plant": plant, "programs": programs}[sys.argv[1]]
     sys.exit(what(*sys.argv[2:]))

@@ -244,7 +244,9 @@ spec:
 
 {{/* A Job that is a hook: (dict "root" $ "part" "migrate" "values" values "hook" "…" "command" (list …) "configMap" name). */}}
 {{- define "ponix.hookJob" -}}
-{{- $part := mustMerge (dict "forced" dict) . -}}
+{{- /* Of a configuration for all parts only what concerns the servers counts here. */ -}}
+{{- $forced := dict "PONIX_INGEST_ENABLED" "false" "PONIX_POSTGRES_URL" "" "PONIX_PIPELINES_MODE" "off" "PONIX_INTERVAL_SECS" "0" -}}
+{{- $part := mustMerge (dict "forced" $forced) . -}}
 apiVersion: batch/v1
 kind: Job
 metadata:
