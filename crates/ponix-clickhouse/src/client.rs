@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::error::RequestError;
 use crate::transport::{self, Frames, Pool};
-use crate::version::DEDUPLICATE_INSERT_SINCE;
+use crate::version::{BLOCKS_SINCE, DEDUPLICATE_INSERT_SINCE};
 use crate::{ClickHouseConfig, ConfigError, SERVER_VERSION_MIN, ServerVersion};
 
 /// How long a server's version is believed: it may be another one behind the same address.
@@ -161,6 +161,12 @@ impl Client {
             Some((version, at)) if at.elapsed() < VERSION_AGE_MAX => Ok(version),
             _ => self.server_version().await,
         }
+    }
+
+    /// Tells whether blocks of columns may be sent, by the version that was asked for last.
+    pub(crate) fn takes_blocks(&self) -> bool {
+        let known = *self.known_version();
+        known.is_some_and(|(version, _)| version >= BLOCKS_SINCE)
     }
 
     fn known_version(&self) -> MutexGuard<'_, Option<(ServerVersion, Instant)>> {

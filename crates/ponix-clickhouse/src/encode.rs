@@ -7,14 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use ponix_wire::DecodedEnvelope;
 use uuid::Uuid;
 
-use crate::ClickHouseConfig;
 use crate::month::{Month, MonthFinder};
+use crate::{ClickHouseConfig, block};
 
 /// The columns of a row, in the order they are encoded in.
 pub(crate) const COLUMNS: &str = "organization_id, end_device_id, occurred_at, processed_at, \
@@ -54,22 +54,37 @@ impl From<&ClickHouseConfig> for BatchLimits {
     }
 }
 
-/// The rows of one INSERT, encoded; never empty. Clones and splits share the bytes.
+/// The rows of one INSERT, encoded; never empty. Clones and parts share the bytes.
 #[derive(Clone)]
 pub struct EncodedBatch {
-    body: Bytes,
-    /// Where each row of `body` ends.
-    ends: Arc<[usize]>,
+    rows: Arc<EncodedRows>,
+    /// All of the rows as columns, where that is the better way to send them.
+    block: Option<Bytes>,
     /// Which row of the caller's each is.
     indexes: Arc<[usize]>,
     range: Range<usize>,
+}
+
+/// Rows one after another.
+#[derive(Debug, Default)]
+struct EncodedRows {
+    bytes: OnceLock<RowBytes>,
+    /// What `bytes` are made of when somebody asks for them.
+    source: Arc<Vec<EnvelopeRow>>,
+}
+
+#[derive(Debug)]
+struct RowBytes {
+    body: Bytes,
+    /// Where each row of `body` ends.
+    ends: Vec<usize>,
 }
 
 impl std::fmt::Debug for EncodedBatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EncodedBatch")
             .field("rows", &self.rows())
-            .field("bytes", &self.bytes().len())
+            .field("columns", &self.block.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -78,9 +93,13 @@ impl EncodedBatch {
     /// Takes encoded rows, at least one: where each ends, and which one of the caller's it is.
     pub(crate) fn new(body: Bytes, ends: Vec<usize>, indexes: Vec<usize>) -> Self {
         let range = 0..ends.len();
+        let rows = EncodedRows {
+            bytes: RowBytes { body, ends }.into(),
+            source: Arc::default(),
+        };
         Self {
-            body,
-            ends: ends.into(),
+            rows: rows.into(),
+            block: None,
             indexes: indexes.into(),
             range,
         }
@@ -93,8 +112,37 @@ impl EncodedBatch {
 
     /// Returns the rows in the format RowBinary, uncompressed.
     pub fn bytes(&self) -> Bytes {
-        self.body
-            .slice(self.offset(self.range.start)..self.offset(self.range.end))
+        let encode = || encode_rows(&self.rows.source, &self.indexes);
+        let RowBytes { body, ends } = self.rows.bytes.get_or_init(encode);
+        let offset = |row: usize| if row == 0 { 0 } else { ends[row - 1] };
+        body.slice(offset(self.range.start)..offset(self.range.end))
+    }
+
+    /// Returns all rows as one block in the format Native, uncompressed, where they have one. Parts
+    /// have none.
+    pub fn block(&self) -> Option<&Bytes> {
+        self.block.as_ref()
+    }
+
+    /// Returns the same rows without their block.
+    pub(crate) fn without_block(&self) -> Self {
+        Self {
+            block: None,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the last row in the format RowBinary.
+    pub(crate) fn last_row(&self) -> Bytes {
+        let last = self.range.end - 1;
+        match self.rows.source.get(self.indexes[last]) {
+            Some(row) => {
+                let mut body = Vec::with_capacity(encoded_len(row));
+                encode_row(row, &mut body);
+                body.into()
+            }
+            None => self.part(self.rows() - 1..self.rows()).bytes(),
+        }
     }
 
     /// Returns, for each row in order, its position in the slice that was encoded.
@@ -106,15 +154,38 @@ impl EncodedBatch {
     pub(crate) fn part(&self, rows: Range<usize>) -> Self {
         let range = self.range.start + rows.start..self.range.start + rows.end;
         debug_assert!(range.start < range.end && range.end <= self.range.end);
+        let whole = range == self.range;
         Self {
             range,
+            block: self.block.clone().filter(|_| whole),
             ..self.clone()
         }
     }
+}
 
-    fn offset(&self, row: usize) -> usize {
-        if row == 0 { 0 } else { self.ends[row - 1] }
-    }
+/// As [`encode`], with a block for each batch that is better sent as columns, of at most so many
+/// paths of `data`. Rows of those are encoded one by one only if somebody asks for them.
+pub(crate) fn encode_columns(
+    rows: Vec<EnvelopeRow>,
+    limits: BatchLimits,
+    paths_max: usize,
+) -> Vec<EncodedBatch> {
+    let rows = Arc::new(rows);
+    batches(&rows, limits, |indexes, bytes| {
+        let Some(block) = block::encode(&rows, indexes, paths_max) else {
+            return encode_batch(&rows, indexes, bytes);
+        };
+        let encoded = EncodedRows {
+            bytes: OnceLock::new(),
+            source: Arc::clone(&rows),
+        };
+        EncodedBatch {
+            rows: encoded.into(),
+            block: Some(block),
+            indexes: indexes.into(),
+            range: 0..indexes.len(),
+        }
+    })
 }
 
 /// Encodes rows into as few batches as the limits allow; no rows make no batch.
@@ -123,12 +194,23 @@ impl EncodedBatch {
 /// same months are brought together, since one part per month and INSERT is what ClickHouse
 /// writes. Pure.
 pub fn encode(rows: &[EnvelopeRow], limits: BatchLimits) -> Vec<EncodedBatch> {
+    batches(rows, limits, |indexes, bytes| {
+        encode_batch(rows, indexes, bytes)
+    })
+}
+
+/// Cuts rows at the limits; `encode` gets the rows of a batch, by their indexes, and their bytes.
+fn batches(
+    rows: &[EnvelopeRow],
+    limits: BatchLimits,
+    encode: impl Fn(&[usize], usize) -> EncodedBatch,
+) -> Vec<EncodedBatch> {
     let mut batches = Vec::new();
     for group in group_by_months(rows, limits.months_max) {
         let mut group = group.as_slice();
         while !group.is_empty() {
             let (count, bytes) = fitting(rows, group, limits);
-            batches.push(encode_batch(rows, &group[..count], bytes));
+            batches.push(encode(&group[..count], bytes));
             group = &group[count..];
         }
     }
@@ -177,14 +259,23 @@ fn fitting(rows: &[EnvelopeRow], indexes: &[usize], limits: BatchLimits) -> (usi
 }
 
 fn encode_batch(rows: &[EnvelopeRow], indexes: &[usize], bytes: usize) -> EncodedBatch {
-    let mut body = Vec::with_capacity(bytes);
+    let RowBytes { body, ends } = encode_rows(rows, indexes);
+    debug_assert_eq!(body.len(), bytes, "the length is known before");
+    EncodedBatch::new(body, ends, indexes.to_vec())
+}
+
+fn encode_rows(rows: &[EnvelopeRow], indexes: &[usize]) -> RowBytes {
+    let rows = indexes.iter().map(|index| &rows[*index]);
+    let mut body = Vec::with_capacity(rows.clone().map(encoded_len).sum());
     let mut ends = Vec::with_capacity(indexes.len());
-    for &index in indexes {
-        encode_row(&rows[index], &mut body);
+    for row in rows {
+        encode_row(row, &mut body);
         ends.push(body.len());
     }
-    debug_assert_eq!(body.len(), bytes, "the length is known before");
-    EncodedBatch::new(body.into(), ends, indexes.to_vec())
+    RowBytes {
+        body: body.into(),
+        ends,
+    }
 }
 
 fn encode_row(row: &EnvelopeRow, body: &mut Vec<u8>) {
@@ -218,7 +309,7 @@ fn encoded_len(row: &EnvelopeRow) -> usize {
             .sum::<usize>()
 }
 
-fn put_string(text: &str, body: &mut Vec<u8>) {
+pub(crate) fn put_string(text: &str, body: &mut Vec<u8>) {
     put_length(text.len(), body);
     body.extend_from_slice(text.as_bytes());
 }

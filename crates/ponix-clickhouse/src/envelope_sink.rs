@@ -15,6 +15,7 @@ use crate::{ClickHouseMetrics, Client};
 pub struct EnvelopeSink {
     inserter: Inserter,
     limits: BatchLimits,
+    paths_max: usize,
 }
 
 impl EnvelopeSink {
@@ -23,6 +24,7 @@ impl EnvelopeSink {
         Self {
             inserter: Inserter::new(client, "processed_envelopes", COLUMNS, "RowBinary", metrics),
             limits: client.config().into(),
+            paths_max: client.config().insert_paths_max,
         }
     }
 
@@ -46,10 +48,14 @@ impl Sink for EnvelopeSink {
     type Row = EnvelopeRow;
     type Encoded = Vec<EncodedBatch>;
 
-    /// As few INSERTs as the limits of rows, bytes and months allow. Work for the processor alone:
-    /// about 300 bytes are copied per row. The batches know the rows by their position.
+    /// As few INSERTs as the limits of rows, bytes and months allow, as columns where that does. Work
+    /// for the processor alone. The batches know the rows by their position.
     async fn encode(&self, rows: Vec<EnvelopeRow>) -> Result<Vec<EncodedBatch>, WriteError> {
-        Ok(encode::encode(&rows, self.limits))
+        let paths_max = match self.inserter.client().takes_blocks() {
+            true => self.paths_max,
+            false => 0,
+        };
+        Ok(encode::encode_columns(rows, self.limits, paths_max))
     }
 
     async fn write(

@@ -38,6 +38,8 @@ pub(crate) struct Inserter {
     table: Arc<str>,
     columns: Arc<str>,
     sql: Arc<str>,
+    /// The same for a block of columns.
+    block_sql: Arc<str>,
     /// What stands in front of the rows.
     head: Bytes,
     metrics: ClickHouseMetrics,
@@ -58,6 +60,7 @@ impl Inserter {
             table: table.into(),
             columns: columns.into(),
             sql: format!("INSERT INTO {table} ({columns}) FORMAT {format}").into(),
+            block_sql: format!("INSERT INTO {table} ({columns}) FORMAT Native").into(),
             head: Bytes::new(),
             metrics,
             control_row: Arc::default(),
@@ -92,9 +95,13 @@ impl Inserter {
         fail::fail_point!("before_insert", |_| std::process::abort());
         let _in_progress = self.metrics.insert_begins();
         let begin = Instant::now();
-        let bytes = batch.bytes();
-        let len = bytes.len();
-        let result = self.send(bytes, batch.rows()).await;
+        let (len, result) = match batch.block() {
+            Some(block) => (block.len(), self.send_block(block, batch.rows()).await),
+            None => {
+                let bytes = batch.bytes();
+                (bytes.len(), self.send(bytes, batch.rows()).await)
+            }
+        };
         match &result {
             Ok(()) => {
                 self.metrics
@@ -146,7 +153,7 @@ impl Inserter {
     }
 
     fn keep_control_row(&self, batch: &EncodedBatch) {
-        let row = batch.part(batch.rows() - 1..batch.rows()).bytes();
+        let row = batch.last_row();
         if row.len() <= CONTROL_ROW_BYTES_MAX {
             // A copy: the slice would keep the whole batch in memory.
             *self.control_row() = Some(Bytes::copy_from_slice(&row));
@@ -157,6 +164,18 @@ impl Inserter {
         self.control_row
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send_block(&self, block: &Bytes, rows: usize) -> Result<(), InsertError> {
+        self.client
+            .insert(
+                &self.block_sql,
+                &SETTINGS,
+                Bytes::new(),
+                block.clone(),
+                rows,
+            )
+            .await
     }
 
     async fn send(&self, rows: Bytes, count: usize) -> Result<(), InsertError> {

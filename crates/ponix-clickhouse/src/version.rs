@@ -17,6 +17,13 @@ pub(crate) const DEDUPLICATE_INSERT_SINCE: ServerVersion = ServerVersion {
     minor: 2,
 };
 
+/// The first version that is known to make the same of blocks with flattened JSON as of text; older
+/// ones were not compared.
+pub(crate) const BLOCKS_SINCE: ServerVersion = ServerVersion {
+    major: 26,
+    minor: 7,
+};
+
 /// A ClickHouse release, year and number within the year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerVersion {

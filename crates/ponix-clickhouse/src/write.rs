@@ -85,8 +85,16 @@ impl Write<'_> {
                 .next(&self.refused, &mut rand::rng())
                 .map_err(Stop::Alike)?;
             let Some(range) = next else { return Ok(()) };
-            let part = batch.part(range);
-            match self.insert(&part).await? {
+            let mut part = batch.part(range);
+            let sent = match self.insert(&part).await? {
+                // As rows, before a row is looked for: it may be the block that is refused.
+                Sent::Refused { .. } if part.block().is_some() => {
+                    part = part.without_block();
+                    self.insert(&part).await?
+                }
+                sent => sent,
+            };
+            match sent {
                 Sent::Stored => {
                     search.stored();
                     for &index in part.indexes() {

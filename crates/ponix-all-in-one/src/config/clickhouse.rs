@@ -28,6 +28,8 @@ variables! {
         plain insert_bytes_max: u64 = "33554432", (64 << 10)..=(1 << 30);
         /// Months, hence partitions, in an INSERT at most.
         plain insert_months_max: u64 = "50", 1..=50;
+        /// Paths of `data` in an INSERT at most that is sent as columns; with more, and with 0 always, `data` go as text.
+        plain insert_paths_max: u64 = "256", 0..=1_000;
         /// Time a TCP connect may take.
         plain connect_timeout_secs: Duration = "5", 0.1..=600.0;
         /// Time the socket may refuse to take the next chunk of an INSERT.
@@ -70,6 +72,7 @@ impl ClickHouseVariables {
             insert_rows_max: self.insert_rows_max as usize,
             insert_bytes_max: self.insert_bytes_max as usize,
             insert_months_max: self.insert_months_max as usize,
+            insert_paths_max: self.insert_paths_max as usize,
             retry_backoff_min: self.retry_backoff_min_secs,
             retry_backoff_max: self.retry_backoff_max_secs,
         }
