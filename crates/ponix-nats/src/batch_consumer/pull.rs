@@ -167,6 +167,44 @@ struct Request {
     inbox: String,
     /// Messages that are still to come at most.
     rest: usize,
+    made: Instant,
+}
+
+/// What a batch has room for.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    events: usize,
+    bytes: usize,
+    linger: Duration,
+}
+
+impl Room {
+    const fn new(settings: &BatchSettings) -> Self {
+        Self {
+            events: settings.messages_max,
+            bytes: settings.bytes_max,
+            linger: settings.linger,
+        }
+    }
+
+    /// Returns the room beside messages that are of a request so old.
+    fn beside(self, messages: &[Delivery], age: Duration) -> Self {
+        if messages.is_empty() {
+            return self;
+        }
+        let events: usize = messages.iter().map(Delivery::events).sum();
+        let bytes: usize = messages.iter().map(Delivery::bytes).sum();
+        Self {
+            events: self.events.saturating_sub(events),
+            bytes: self.bytes.saturating_sub(bytes),
+            linger: self.linger.saturating_sub(age),
+        }
+    }
+
+    /// Tells whether nothing more goes in, such as a message that is a batch of its own.
+    const fn is_taken(self, oversized: bool) -> bool {
+        self.events == 0 || self.bytes == 0 || oversized
+    }
 }
 
 impl Source for Puller {
@@ -175,63 +213,48 @@ impl Source for Puller {
     }
 
     async fn pull(&mut self, shutdown: &CancellationToken) -> (Vec<Delivery>, PullEnd) {
-        loop {
-            let (messages, end) = self.pull_once(shutdown).await;
-            match end {
-                // The rest of an earlier request, which had nothing more.
-                None if messages.is_empty() => {}
-                end => return (messages, end.unwrap_or(PullEnd::Complete)),
-            }
-        }
-    }
-}
-
-impl Puller {
-    /// Collects what is still to come of the last request, or makes a new one; `None` at the end of the
-    /// former.
-    async fn pull_once(
-        &mut self,
-        shutdown: &CancellationToken,
-    ) -> (Vec<Delivery>, Option<PullEnd>) {
         let mut messages = Vec::new();
         let checked = tokio::select! {
             biased;
-            () = shutdown.cancelled() => return (messages, Some(PullEnd::Shutdown)),
+            () = shutdown.cancelled() => return (messages, PullEnd::Shutdown),
             checked = self.check_position() => checked,
         };
-        if checked.is_some() {
-            return (messages, checked);
+        if let Some(end) = checked {
+            return (messages, end);
         }
+        let mut room = Room::new(&self.settings);
         let unfinished = self.subscription.as_mut();
         if let Some(mut request) = unfinished.and_then(|it| it.unfinished.take()) {
             let collected = self.collect(&mut request, &mut messages, shutdown).await;
-            self.note_delivered(&messages);
-            if let Collected::Complete = collected {
-                return (messages, None);
+            room = room.beside(&messages, request.made.elapsed());
+            if !matches!(collected, Collected::Complete) || room.is_taken(self.oversized) {
+                self.note_delivered(&messages);
+                let end = self.ended(collected, messages.is_empty(), shutdown).await;
+                return (messages, end);
             }
-            let end = self.ended(collected, messages.is_empty(), shutdown).await;
-            return (messages, Some(end));
         }
         // Without a connection all of these may wait for the next one.
         let request = tokio::select! {
             biased;
-            () = shutdown.cancelled() => return (messages, Some(PullEnd::Shutdown)),
-            request = tokio::time::timeout(SEND_TIMEOUT, self.request()) => request,
+            () = shutdown.cancelled() => return (messages, PullEnd::Shutdown),
+            request = tokio::time::timeout(SEND_TIMEOUT, self.request(room)) => request,
         };
         let mut request = match request {
             Ok(Some(request)) => request,
-            Ok(None) => return (messages, Some(PullEnd::Closed)),
+            Ok(None) => return (messages, PullEnd::Closed),
             Err(_) => {
                 let reason = "there is no connection to nats".to_owned();
-                return (messages, Some(PullEnd::Unavailable(reason)));
+                return (messages, PullEnd::Unavailable(reason));
             }
         };
         let collected = self.collect(&mut request, &mut messages, shutdown).await;
         self.note_delivered(&messages);
         let end = self.ended(collected, messages.is_empty(), shutdown).await;
-        (messages, Some(end))
+        (messages, end)
     }
+}
 
+impl Puller {
     fn note_delivered(&mut self, messages: &[Delivery]) {
         if messages.is_empty() {
             return;
@@ -278,7 +301,7 @@ impl Puller {
 
     /// Subscribes if need be and asks for a batch; returns the request's own inbox, `None` when
     /// the connection is closed for good.
-    async fn request(&mut self) -> Option<Request> {
+    async fn request(&mut self, room: Room) -> Option<Request> {
         if self.subscription.is_none() {
             let inbox = self.client.new_inbox();
             let subscriber = self.client.subscribe(format!("{inbox}.*")).await.ok()?;
@@ -296,12 +319,11 @@ impl Puller {
         let (batch, max_bytes) = if self.oversized {
             (1, 0)
         } else {
-            let events_max = self.settings.messages_max;
-            let messages = messages_to_ask(events_max, self.events_per_message);
-            (messages, self.settings.bytes_max)
+            let messages = messages_to_ask(room.events, self.events_per_message);
+            (messages, room.bytes)
         };
         // Without an expiry a request would stay for ever.
-        let expires = Some(self.settings.linger.max(Duration::from_millis(1)));
+        let expires = Some(room.linger.max(Duration::from_millis(1)));
         let config = BatchConfig {
             batch,
             expires,
@@ -312,7 +334,11 @@ impl Puller {
             .request_batch(config, inbox.clone().into())
             .await
             .ok()?;
-        Some(Request { inbox, rest: batch })
+        Some(Request {
+            inbox,
+            rest: batch,
+            made: Instant::now(),
+        })
     }
 
     async fn collect(
@@ -321,7 +347,7 @@ impl Puller {
         messages: &mut Vec<Delivery>,
         shutdown: &CancellationToken,
     ) -> Collected {
-        let mut events = 0;
+        let mut events: usize = messages.iter().map(Delivery::events).sum();
         let mut deadline = Instant::now() + self.settings.linger + EXPIRY_GRACE;
         // The end of the request comes behind its messages, over a slow link much later.
         let moved = |deadline: Instant| deadline.max(Instant::now() + EXPIRY_GRACE);
@@ -575,7 +601,7 @@ impl Puller {
 
 /// Messages to ask for, so that there are about so many events in them.
 fn messages_to_ask(events_max: usize, events_per_message: f64) -> usize {
-    let messages = (events_max as f64 / events_per_message.max(1.0)).ceil();
+    let messages = (events_max as f64 / events_per_message.max(1.0)).floor();
     (messages as usize).clamp(1, events_max.max(1))
 }
 
@@ -630,7 +656,7 @@ mod tests {
         for (events_max, per_message, expected) in [
             (10_000, 1.0, 10_000),
             (10_000, 50.0, 200),
-            (10_000, 3.0, 3_334),
+            (10_000, 3.0, 3_333),
             (10_000, 1e6, 1),
             (1, 1.0, 1),
         ] {
