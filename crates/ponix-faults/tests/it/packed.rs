@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use ponix_faults::{Event, Judgement, Pipeline, Poison, World};
 use ponix_nats::async_nats::HeaderMap;
+use ponix_nats::{KeptLetter, RangeReader, held_range};
 use ponix_wire::header;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio_util::sync::CancellationToken;
@@ -193,6 +194,42 @@ async fn a_store_that_refuses_too_much_of_a_packed_message_holds_it_until_it_is_
     let judgement = world.expect_sound().await?;
     ensure!(
         (judgement.readable, judgement.dead) == (130, 1),
+        "{judgement}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packs_that_a_worker_could_not_read_are_put_back_for_one_that_can() -> Result<()> {
+    let world = World::start().await?;
+    let too_few = [("PONIX_NATS_PACK_EVENTS_MAX", "10")];
+    let worker = world.launch_worker("", &too_few).await?;
+    worker.ready().await?;
+    publish(&world, a_tenth_bad(BATCH), 25).await?;
+    world.settled().await?;
+    worker.stop().await?;
+    let dead = world.dead_letter_stream().await?;
+    let name = &dead.cached_info().config.name;
+    let mut reader = RangeReader::open(&dead, held_range(&dead).await?).await?;
+    let mut put_back = 0;
+    while let Some(message) = reader.next().await? {
+        let letter = KeptLetter::read(name, &message).context("a letter")?;
+        // The latter is what a worker says that knows no packs.
+        let is_expected = ["decode", "missing_field"].contains(&&*letter.reason);
+        ensure!(is_expected && letter.index.is_none(), "{letter:?}");
+        let back = letter.message(letter.first_part().clone());
+        let context = world.publishing().context();
+        let sent = context.publish_with_headers(back.subject, back.headers, back.payload);
+        sent.await?.await?;
+        dead.delete_message(letter.sequence).await?;
+        put_back += 1;
+    }
+    ensure!(put_back == 4, "{put_back} of 4 packs");
+    let _worker = world.start_worker("").await?;
+    world.settled().await?;
+    let judgement = world.expect_sound().await?;
+    ensure!(
+        (judgement.readable, judgement.dead) == (90, 10),
         "{judgement}"
     );
     Ok(())
