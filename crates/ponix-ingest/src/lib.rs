@@ -23,6 +23,7 @@ mod state;
 mod store;
 mod stream;
 mod submission;
+mod trace;
 
 pub use crate::auth::{ApiKeys, ApiKeysError};
 pub use crate::config::{IngestConfig, MessagesConfig, ServerConfig, TlsFiles};

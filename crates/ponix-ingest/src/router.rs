@@ -19,7 +19,7 @@ use crate::error::{ApiError, method_not_allowed};
 use crate::metrics::RequestLabels;
 use crate::server::{Peer, WithKey};
 use crate::state::IngestState;
-use crate::{doors, envelopes, messages, openapi, probes};
+use crate::{doors, envelopes, messages, openapi, probes, trace};
 
 /// Whose request it is, as trusted proxies tell.
 #[derive(Debug, Clone, Copy)]
@@ -74,12 +74,13 @@ pub fn router(state: IngestState) -> Router {
 /// What every request for ingest passes through.
 async fn take(State(state): State<IngestState>, request: Request, next: Next) -> Response {
     let route = route(&request);
+    let headers = request.headers().clone();
     let work = async {
         admit(&state, request, next)
             .await
             .unwrap_or_else(IntoResponse::into_response)
     };
-    account(&state, route, work).await
+    account(&state, route, trace::within(&headers, work)).await
 }
 
 /// What every other request passes through.

@@ -15,6 +15,7 @@ use crate::error::ApiError;
 use crate::memory::{ContentHash, Memory, conflict};
 use crate::metrics::IngestMetrics;
 use crate::submission::{Checked, Destination, Events, Sent};
+use crate::trace;
 
 /// Messages of one request that wait for their PubAck at the same time.
 const IN_FLIGHT_PER_REQUEST: usize = 512;
@@ -110,13 +111,19 @@ impl Stream {
     }
 
     /// Publishes and waits for the PubAck; returns whether the stream had the message already.
-    async fn acked(&self, message: OutgoingMessage) -> Result<bool, ApiError> {
+    async fn acked(&self, mut message: OutgoingMessage) -> Result<bool, ApiError> {
+        trace::put_into(&mut message.headers);
+        let subject = tracing::enabled!(tracing::Level::TRACE).then(|| message.subject.clone());
         let start = Instant::now();
         let published = tokio::time::timeout(self.timeout, self.publisher.publish(message)).await;
         let PubAck { duplicate, .. } = published.map_err(|_| ApiError::outcome_unknown())??;
-        self.metrics
-            .publish_latency
-            .observe(start.elapsed().as_secs_f64());
+        let took = start.elapsed();
+        self.metrics.publish_latency.observe(took.as_secs_f64());
+        if let Some(subject) = subject {
+            let took_ms = took.as_secs_f64() * 1000.0;
+            let trace_id = trace::id();
+            tracing::trace!(subject, trace_id, took_ms, duplicate, "message published");
+        }
         Ok(duplicate)
     }
 

@@ -3,7 +3,7 @@
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::{HeaderMap, HeaderValue, Subject};
 use bytes::Bytes;
-use ponix_wire::{event_identity, events_said, header};
+use ponix_wire::{TraceParent, event_identity, events_said, header};
 use uuid::Uuid;
 
 use crate::identity::{StreamPosition, message_identity};
@@ -145,6 +145,13 @@ impl Delivery {
             headers: Some(headers),
             ..self.clone()
         }
+    }
+
+    /// Returns the id of the trace that the publisher named, if it named one.
+    pub fn trace_id(&self) -> Option<String> {
+        let parent = self.headers()?.get(header::TRACE_PARENT)?;
+        let parent = TraceParent::parse(parent.as_str())?;
+        Some(parent.trace_id().to_owned())
     }
 
     pub(crate) fn reply(&self) -> &Subject {

@@ -18,6 +18,10 @@ pub const ORGANIZATION: &str = "Ponix-Organization";
 
 /// Of a message that carries many events: how many.
 pub const PACKED: &str = "Ponix-Packed";
+/// The trace that a message belongs to, in the words of the W3C.
+pub const TRACE_PARENT: &str = "traceparent";
+/// What the systems of that trace add to it.
+pub const TRACE_STATE: &str = "tracestate";
 
 /// The stream that a publish is meant for; the server refuses it in any other one.
 pub const EXPECTED_STREAM: &str = "Nats-Expected-Stream";

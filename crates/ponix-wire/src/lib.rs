@@ -16,6 +16,7 @@ mod path;
 pub mod quantity;
 mod subject;
 mod timestamp;
+mod trace;
 mod transcode;
 mod wire;
 
@@ -41,6 +42,7 @@ pub use crate::subject::{
     overlap, subject_problem,
 };
 pub use crate::timestamp::{now_ns, timestamp_from_ns, timestamp_from_rfc3339, timestamp_to_ns};
+pub use crate::trace::TraceParent;
 pub use crate::transcode::DATA_DEPTH_MAX;
 pub use crate::wire::WireError;
 

@@ -2,7 +2,9 @@
 
 use std::net::TcpListener;
 
+use ponix_nats::async_nats::HeaderMap;
 use ponix_stack::Signal;
+use ponix_wire::header;
 use serde_json::Value;
 
 use crate::support::{Service, World, http};
@@ -163,4 +165,49 @@ async fn the_api_alone_needs_no_clickhouse_and_leaves_the_work_to_others() {
     world.stored(10).await;
     api.stop().await;
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_is_carried_from_the_request_to_the_row_and_the_dead_letter() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let world = World::new("http_trace").await;
+    let service = world
+        .service()
+        .env(
+            "PONIX_LOG_LEVEL",
+            "info,ponix_nats=trace,ponix_ingest=trace",
+        )
+        .start_ready()
+        .await;
+    let parent = format!("traceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\ntracestate: a=1\r\n");
+    let (status, answer) = post(&service, &format!("{NDJSON}{parent}"), &lines(2)).await;
+    assert_eq!(status, 202, "{answer}");
+    world.stored(2).await;
+    let stream = world.context().await.get_stream(&world.name).await.unwrap();
+    let message = stream.get_raw_message(1).await.unwrap();
+    for (name, value) in [(header::TRACE_PARENT, TRACE), (header::TRACE_STATE, "a=1")] {
+        let carried = message.headers.get(name).map(ToString::to_string);
+        assert!(carried.is_some_and(|it| it.contains(value)), "{message:?}");
+    }
+    for event in ["message published", "message settled"] {
+        service.logged(event).await;
+        let lines = service.log_lines(event);
+        assert!(lines.iter().all(|line| line.contains(TRACE)), "{lines:?}");
+    }
+    // Somebody who publishes himself may name a trace as well; it stays with what cannot be stored.
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        header::TRACE_PARENT,
+        format!("00-{TRACE}-00f067aa0ba902b7-01").as_str(),
+    );
+    let (context, subject) = (world.context().await, format!("{}.device", world.name));
+    let sent = context.publish_with_headers(subject, headers, "no envelope".into());
+    sent.await.unwrap().await.unwrap();
+    service.logged("messages moved to the dead letters").await;
+    let warned = service.log_lines("messages moved to the dead letters");
+    assert!(warned[0].contains(TRACE), "{warned:?}");
+    let kept = world.dead_letters().await.remove(0);
+    let original = format!("{}{}", header::ORIGINAL_PREFIX, header::TRACE_PARENT);
+    assert!(kept.headers.get(original.as_str()).is_some(), "{kept:?}");
+    service.stop().await;
 }

@@ -60,6 +60,7 @@ impl Notices {
                 device = device(delivery.payload()),
                 sequence = delivery.stream_sequence(),
                 index = delivery.index(),
+                trace_id = delivery.trace_id(),
                 error = shown(reason, &error),
                 show = format!("ponix dlq ls --reason {code}"),
                 "messages moved to the dead letters, the rest tells of the first one"

@@ -254,6 +254,11 @@ impl<L: Link> Settler<L> {
             matches!(kind, AckKind::Ack).then(|| delivery.published_at_ns())
         };
         let published: Vec<_> = answers.iter().filter_map(is_ack).collect();
+        if tracing::enabled!(tracing::Level::TRACE) {
+            for (delivery, kind) in &answers {
+                self.trace(delivery, kind);
+            }
+        }
         let sent = async {
             for (delivery, kind) in answers {
                 self.link.answer(delivery.reply(), kind).await;
@@ -274,6 +279,23 @@ impl<L: Link> Settler<L> {
         }
         self.metrics.nakked.inc_by(nakked);
         self.metrics.in_flight.dec_by(messages as i64);
+    }
+
+    fn trace(&self, delivery: &Delivery, kind: &AckKind) {
+        let became = match kind {
+            AckKind::Ack => "stored",
+            AckKind::Term => "dead letter",
+            _ => "given back",
+        };
+        tracing::trace!(
+            pipeline = self.metrics.pipeline(),
+            subject = delivery.subject(),
+            sequence = delivery.stream_sequence(),
+            deliveries = delivery.deliveries(),
+            trace_id = delivery.trace_id(),
+            became,
+            "message settled"
+        );
     }
 
     /// Tells the server that messages are still in work, so that they are not delivered to others.
