@@ -11,6 +11,7 @@ mod servers;
 mod status;
 mod streams;
 mod tail;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ struct Cli {
 enum Command {
     /// Show the streams, consumers and dead letters of every pipeline, and what is wrong.
     Status,
+    /// Show rates, lag and dead letters of every pipeline as they change.
+    Top(top::Args),
     /// Look at dead letters, put them back, discard or export them.
     Dlq {
         #[command(subcommand)]
@@ -150,6 +153,7 @@ async fn run(cli: Cli, deployment: Deployment) -> anyhow::Result<End> {
     let connect = |deployment| Servers::connect(deployment, timeout);
     match cli.command {
         Command::Status => status::run(&connect(deployment).await?, json).await,
+        Command::Top(args) => top::run(&args, &connect(deployment).await?, json).await,
         Command::Dlq { command } => dlq::run(*command, &connect(deployment).await?, json).await,
         Command::Doctor(args) => doctor::run(&args, &connect(deployment).await?, json).await,
         Command::Tail(args) => tail::run(&args, &connect(deployment).await?).await,

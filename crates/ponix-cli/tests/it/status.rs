@@ -5,7 +5,7 @@ use ponix_faults::{Event, Poison, SOON, World};
 use ponix_stack::eventually;
 use serde_json::Value;
 
-use crate::support::{ponix, world};
+use crate::support::{ponix, run, world};
 
 /// The report on the envelopes and the exit code.
 async fn envelopes(world: &World) -> Result<(Value, Vec<Value>, Option<i32>)> {
@@ -75,5 +75,35 @@ async fn what_flows_what_waits_and_what_is_dead_is_shown() -> Result<()> {
     ] {
         assert!(shown.out.contains(text), "{text}: {shown:?}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_flows_is_shown_as_it_changes() -> Result<()> {
+    let world = world().await?;
+    let worker = world.start_worker("").await?;
+    let admin = [("PONIX_ADMIN_ADDR", worker.admin_addr().to_string())];
+    let url = world.nats_servers().url();
+    let args = ["top", "--json", "--every", "1s", "--count", "6"];
+    let top = run(&url, &args, "", &admin);
+    let publish = async {
+        for number in 0.. {
+            world.publishing().publish([Event::good(number)]).await?;
+        }
+        anyhow::Ok(())
+    };
+    let said = tokio::select! {
+        said = top => said?,
+        published = publish => anyhow::bail!("published ended: {published:?}"),
+    };
+    let objects = said.objects();
+    assert_eq!((objects.len(), said.code), (6, Some(0)), "{said:?}");
+    let rows = objects.iter().flat_map(|one| one["pipelines"].as_array());
+    let stored = rows.flatten().filter(|row| row["pipeline"] == "envelopes");
+    let stored = stored.filter_map(|row| row["rates"]["stored_per_s"].as_f64());
+    assert!(stored.sum::<f64>() > 0.0, "{said:?}");
+    let said = ponix(&world, &["top"]).await?;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("needs a terminal"), "{said:?}");
     Ok(())
 }
