@@ -98,7 +98,7 @@ async fn what_flows_is_shown_as_it_changes() -> Result<()> {
     };
     let objects = said.objects();
     assert_eq!((objects.len(), said.code), (6, Some(0)), "{said:?}");
-    let rows = objects.iter().flat_map(|one| one["pipelines"].as_array());
+    let rows = objects.iter().filter_map(|one| one["pipelines"].as_array());
     let stored = rows.flatten().filter(|row| row["pipeline"] == "envelopes");
     let stored = stored.filter_map(|row| row["rates"]["stored_per_s"].as_f64());
     assert!(stored.sum::<f64>() > 0.0, "{said:?}");
