@@ -35,7 +35,7 @@ use crate::openapi::{
 };
 use crate::router::ClientAddress;
 use crate::state::{IngestState, Messages};
-use crate::submission::Submission;
+use crate::submission::{Refusal, Submission};
 
 /// Pause between the first two looks at a status that is waited for; it doubles up to the longest.
 const STATUS_PAUSE: Duration = Duration::from_millis(50);
@@ -106,12 +106,14 @@ pub(crate) enum StatusName {
 ///
 /// The answer comes once JetStream has acknowledged. With an `Idempotency-Key`, or a `message_id` in
 /// a JSON message, a request may be sent again and again: the message is stored once. One that failed
-/// may be corrected: sent again under its id with another content.
+/// may be corrected: sent again under its id with another content. With `check=true` all of it is checked
+/// that can be without the database, and a wrong message is refused; otherwise its status tells.
 #[utoipa::path(
     post, path = "/ingest/message", operation_id = "post_message", tag = "messages",
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 printable ASCII characters: the same key is the same message", pattern = "^[!-~]([ -~]{0,126}[!-~])?$"),
         ("entity" = Option<String>, Query, description = "The entity that the message holds", pattern = "^[A-Za-z][A-Za-z0-9_]{0,63}$"),
+        ("check" = Option<bool>, Query, description = "Check all of the message first"),
     ),
     request_body(content((MessageLine = "text/plain"), (MessageObject = "application/json"))),
     responses(
@@ -136,7 +138,7 @@ pub(crate) async fn post(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let query = Query::parse(query.as_deref(), &["entity"])?;
+    let query = Query::parse(query.as_deref(), &["entity", "check"])?;
     let (head, body) = request.into_parts();
     let format = match body::essence(&head.headers).as_str() {
         "text/plain" => Format::Line,
@@ -213,16 +215,23 @@ pub(crate) async fn batch(
     let submission = submission(&state, &credential, address, &head, &query, format)?;
     let bytes = body::read(&head.headers, body, state.body_limits()).await?;
     let lines = body::lines(&bytes, state.config.batch_lines_max)?;
-    let lines = if query.atomic {
-        match submission.all_or_nothing(lines).await {
-            Ok(lines) => lines,
+    let mut sent = if query.atomic {
+        let mut taken = submission.all_or_nothing(lines.clone()).await;
+        if let Err(Refusal::Lines(wrong)) = &taken
+            && wrong.iter().all(|(_, error)| error.is_conflict())
+            && correction::make_way(&state, &submission, &lines, 1).await
+        {
+            taken = submission.all_or_nothing(lines.clone()).await;
+        }
+        match taken {
+            Ok(sent) => sent,
             Err(refusal) => return Ok(answer::refused(refusal)),
         }
     } else {
-        let mut sent = submission.lines(lines.clone()).await?;
-        correction::take(&state, &submission, &lines, 1, &mut sent).await;
-        sent
+        submission.lines(lines.clone()).await?
     };
+    correction::take(&state, &submission, &lines, 1, &mut sent).await;
+    let lines = sent;
     let (status_code, _) = submission.destination.success();
     Ok(answer::batch(lines, IdName::Message, status_code))
 }
@@ -319,7 +328,7 @@ fn submission<'a>(
     Ok(Submission {
         encoder: MessageEncoder {
             identify: &messages.identify,
-            check: query.atomic.then_some(&messages.check),
+            check: (query.atomic || query.check).then_some(&messages.check),
             organization: &credential.organization,
             source: address.0.to_string(),
             idempotency_key: idempotency_key(&head.headers)?,

@@ -93,6 +93,40 @@ pub(super) async fn take(
     }
 }
 
+/// Forgets what was said under the ids of messages that failed, for a batch that is refused because of
+/// it; returns whether there are any. [`take`] sends them after the batch.
+pub(super) async fn make_way(
+    state: &IngestState,
+    submission: &Submission<'_, MessageEncoder<'_>, Messages>,
+    lines: &[(usize, Bytes)],
+    first: usize,
+) -> bool {
+    let messages = submission.destination;
+    if !matches!(messages.way, Way::Stream(_)) {
+        return false;
+    }
+    let encode = |(index, payload): &(usize, Bytes)| {
+        let event = submission.encoder.encode(payload.clone(), index + first);
+        let event = event.ok()?;
+        let known = messages.memory.check(event.key, event.id, event.content?);
+        known.is_err().then_some((event.key, event.id))
+    };
+    let suspects: Vec<(Uuid, Uuid)> = lines.iter().filter_map(encode).collect();
+    let ids: Vec<Uuid> = suspects.iter().map(|(_, id)| *id).collect();
+    let reading = messages.store.statuses(submission.organization, &ids);
+    let Ok(Ok(known)) = tokio::time::timeout(state.config.publish_timeout, reading).await else {
+        return false;
+    };
+    let mut any = false;
+    for (key, id) in suspects {
+        if known.iter().any(|status| has_failed(status, id)) {
+            messages.memory.forget(key);
+            any = true;
+        }
+    }
+    any
+}
+
 fn has_failed(status: &MessageStatus, id: Uuid) -> bool {
     status.message_id == id && matches!(status.status, Status::Failed | Status::DeadLetter)
 }

@@ -14,6 +14,7 @@ use crate::message::check_entity;
 pub(super) struct Query {
     pub(super) entity: Option<String>,
     pub(super) atomic: bool,
+    pub(super) check: bool,
     pub(super) wait: Duration,
     pub(super) status: Option<Status>,
     pub(super) before: Option<Uuid>,
@@ -42,8 +43,9 @@ impl Query {
                     query.entity = Some(name.to_owned());
                 }
                 ("atomic", "true") => query.atomic = true,
-                ("atomic", "false") => {}
-                ("atomic", _) => return Err(wrong("atomic", "must be true or false")),
+                ("check", "true") => query.check = true,
+                ("atomic" | "check", "false") => {}
+                ("atomic" | "check", _) => return Err(wrong(name, "must be true or false")),
                 ("status", value) => {
                     let status = Status::parse(value);
                     query.status = Some(status.ok_or_else(|| {

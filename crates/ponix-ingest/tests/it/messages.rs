@@ -188,7 +188,17 @@ async fn nothing_of_an_atomic_batch_is_taken_and_every_wrong_line_is_told() {
     assert_eq!(body["results"][1]["line"], 4);
     assert_eq!(body["results"][1]["error"]["code"], "unknown_entity");
     assert_eq!(api.stored_in(MESSAGES).await, 0);
-    // Line by line it is for the worker to say.
+    let checked = async |query: &str| {
+        let route = format!("POST /ingest/message{query}");
+        send(api.addr, &route, &[TEXT], b"W|2").await
+    };
+    let answer = checked("?check=true").await;
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert_eq!(answer.json()["errors"].as_array().map(Vec::len), Some(2));
+    assert_eq!(checked("?check=perhaps").await.status, 400);
+    assert_eq!(api.stored_in(MESSAGES).await, 0);
+    // Otherwise it is for the worker to say.
+    assert_eq!(checked("").await.status, 202);
     let answer = batch(&api, "", &[TEXT], "O|1\nW|2").await;
     assert_eq!(answer.status, 202, "{answer:?}");
 }
@@ -227,6 +237,15 @@ async fn a_message_that_failed_is_corrected_under_its_id() {
     let answer = batch(&api, "", &[NDJSON], &format!("{}\n", body(3))).await;
     assert_eq!(answer.json()["accepted"], 1, "{answer:?}");
     assert_eq!(api.stored_in(MESSAGES).await, 3);
+    // All or nothing as well, beside others; not what is done.
+    let with_another = |n| format!("{}\n{{\"entity_type\":\"Order\",\"n\":{n}}}\n", body(n));
+    let answer = batch(&api, "?atomic=true", &[NDJSON], &with_another(4)).await;
+    assert_eq!(answer.json()["accepted"], 2, "{answer:?}");
+    assert_eq!(api.stored_in(MESSAGES).await, 5);
+    api.store.end(id, Status::Processed);
+    let answer = batch(&api, "?atomic=true", &[NDJSON], &with_another(5)).await;
+    assert_eq!(answer.status, 409, "{answer:?}");
+    assert_eq!(api.stored_in(MESSAGES).await, 5);
 }
 
 #[tokio::test]
@@ -440,7 +459,7 @@ async fn messages_that_are_none() {
             (
                 400,
                 "unknown_parameter",
-                "the parameters of this route are: entity",
+                "the parameters of this route are: entity, check",
             ),
         ),
     ] {
