@@ -1,6 +1,6 @@
 //! One field: from what a message says to a value that fits.
 
-use ponix_wire::JsonReader;
+use ponix_wire::{JsonReader, is_beyond_double};
 use regex::Regex;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
@@ -81,6 +81,11 @@ impl Field {
                     .as_i64()
                     .ok_or_else(|| format!("{number} is not a whole number of 64 bits"))?;
                 Value::Integer(whole)
+            }
+            (FieldType::Float, Json::Number(number)) if is_beyond_double(number) => {
+                return Err(format!(
+                    "{number} is an integer beyond ±2^53, of which the column loses digits: declare it integer or decimal"
+                ));
             }
             (FieldType::Float, Json::Number(number)) => {
                 Value::Float(number.as_f64().unwrap_or(f64::NAN))

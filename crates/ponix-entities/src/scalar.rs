@@ -1,11 +1,9 @@
 //! Numbers and times from their texts, exactly or not at all.
 
+use ponix_wire::{DOUBLE_DIGITS, may_have_lost_digits};
 use rust_decimal::Decimal;
 use time::format_description::well_known::Rfc3339;
 use time::{Date, Month, OffsetDateTime, UtcOffset};
-
-/// Every decimal number of so many digits is a double of its own.
-const DOUBLE_DIGITS: usize = 15;
 
 /// A decimal number, also with an exponent; never rounded.
 pub(crate) fn decimal(text: &str) -> Option<Decimal> {
@@ -41,20 +39,12 @@ fn scaled(base: Decimal, exponent: i16) -> Option<Decimal> {
 /// digits; the error says what to do.
 pub(crate) fn decimal_of_json(number: &serde_json::Number) -> Result<Decimal, String> {
     let text = number.to_string();
-    let is_large = number.as_f64().is_some_and(|double| double.abs() >= 1e15);
-    if number.is_f64() && (is_large || digits(&text) > DOUBLE_DIGITS) {
+    if may_have_lost_digits(number) {
         return Err(format!(
             "{text} has more than {DOUBLE_DIGITS} digits: send it as a text"
         ));
     }
     decimal(&text).ok_or_else(|| format!("{text} is not a decimal number"))
-}
-
-/// The digits of a number that count, those of its exponent aside.
-fn digits(text: &str) -> usize {
-    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
-    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
-    digits.trim_matches('0').len()
 }
 
 /// A day, `YYYY-MM-DD`.

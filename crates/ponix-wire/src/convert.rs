@@ -10,6 +10,8 @@ use crate::{ConversionError, DATA_DEPTH_MAX};
 /// The largest integer a Struct number is accepted for, up and down: 2^53, up to which doubles
 /// count without gaps.
 pub const INTEGER_EXACT_MAX: u64 = 1 << 53;
+/// Every decimal number of so many digits is a double of its own.
+pub const DOUBLE_DIGITS: usize = 15;
 
 /// Converts a JSON object.
 ///
@@ -116,16 +118,35 @@ fn value_at(value: &serde_json::Value, depth_left: u32) -> Result<Value, Failure
 
 /// The double of the same value.
 fn double(number: &serde_json::Number) -> Result<f64, Failure> {
-    let magnitude = number
-        .as_u64()
-        .or_else(|| number.as_i64().map(i64::unsigned_abs));
-    if magnitude.is_some_and(|magnitude| magnitude > INTEGER_EXACT_MAX) {
+    if is_beyond_double(number) {
         return Err(Failure::new(Reason::IntegerNotExact));
     }
     number
         .as_f64()
         .filter(|double| double.is_finite())
         .ok_or(Failure::new(Reason::NotFinite))
+}
+
+/// Tells whether a number is an integer that a double need not hold exactly: one beyond ±2^53.
+pub fn is_beyond_double(number: &serde_json::Number) -> bool {
+    let magnitude = number
+        .as_u64()
+        .or_else(|| number.as_i64().map(i64::unsigned_abs));
+    magnitude.is_some_and(|magnitude| magnitude > INTEGER_EXACT_MAX)
+}
+
+/// Tells whether a number has been read as a double and may have lost digits by it: it is large, or
+/// has more than [`DOUBLE_DIGITS`] of them.
+pub fn may_have_lost_digits(number: &serde_json::Number) -> bool {
+    let is_large = number.as_f64().is_some_and(|double| double.abs() >= 1e15);
+    number.is_f64() && (is_large || digits(&number.to_string()) > DOUBLE_DIGITS)
+}
+
+/// The digits of a number that count, those of its exponent aside.
+fn digits(text: &str) -> usize {
+    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    digits.trim_matches('0').len()
 }
 
 #[cfg(test)]

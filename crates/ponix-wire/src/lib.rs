@@ -25,7 +25,10 @@ pub use prost_types::{ListValue, Struct, Timestamp, Value, value};
 
 pub use crate::builder::EnvelopeBuilder;
 pub use crate::check::check_envelope;
-pub use crate::convert::{INTEGER_EXACT_MAX, json_to_struct, json_to_value};
+pub use crate::convert::{
+    DOUBLE_DIGITS, INTEGER_EXACT_MAX, is_beyond_double, json_to_struct, json_to_value,
+    may_have_lost_digits,
+};
 pub use crate::dead_letter::DeadLetterReason;
 pub use crate::decode::{
     DecodedEnvelope, OCCURRED_AT_AHEAD_MAX_NS, decode_envelope, decode_envelope_of,

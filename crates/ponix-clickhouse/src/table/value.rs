@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use ponix_wire::{is_beyond_double, may_have_lost_digits};
 use serde_json::{Map, Number, Value};
 use uuid::Uuid;
 
@@ -149,6 +150,12 @@ impl Writer {
             },
             ColumnType::Integer { bits, signed } => {
                 return self.put_integer(*bits, *signed, column_type, value);
+            }
+            ColumnType::Float64 | ColumnType::Float32 | ColumnType::BFloat16 if matches!(value, Value::Number(number) if is_beyond_double(number)) =>
+            {
+                return misfit(
+                    "it is an integer beyond ±2^53 and would lose digits: send a text, or declare the column an integer",
+                );
             }
             ColumnType::Float64 => match float(value) {
                 Some(float) => self.bytes.extend_from_slice(&float.to_le_bytes()),
@@ -395,6 +402,11 @@ impl Writer {
         let misfit = |why: &'static str| Err(Misfit::new(value, column_type, why));
         let decimal = match value {
             Value::String(text) => wide::decimal(text, precision, scale),
+            Value::Number(number) if may_have_lost_digits(number) => {
+                return misfit(
+                    "it has more than 15 digits, of which some may be lost: send a text",
+                );
+            }
             // The shortest text that reads as the same double is what was sent.
             Value::Number(number) => wide::decimal(&number.to_string(), precision, scale),
             _ => return misfit("expected a number"),

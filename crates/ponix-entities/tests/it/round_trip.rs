@@ -189,3 +189,27 @@ fn what_no_column_can_hold_is_told_by_field() {
         );
     }
 }
+
+#[test]
+fn a_number_of_which_digits_would_be_lost_is_refused() {
+    let catalog = &*EVERY_TYPE;
+    let told = |field: &str, number: &str| {
+        let message = sample(catalog, catalog.entity("Everything").unwrap()).json;
+        let mut object: serde_json::Value = serde_json::from_str(&message).unwrap();
+        object[field] = serde_json::from_str(number).unwrap();
+        let parsed = catalog.parse(Format::Json, object.to_string().as_bytes(), None);
+        parsed.err().map(|err| err.to_string()).unwrap_or_default()
+    };
+    for large in [
+        "9007199254740993",
+        "-9007199254740993",
+        "18446744073709551615",
+    ] {
+        let text = told("float", large);
+        assert!(text.contains("beyond ±2^53"), "{large}: {text}");
+    }
+    assert_eq!(told("float", "9007199254740992"), "");
+    assert_eq!(told("whole", "9007199254740993"), "");
+    assert_eq!(told("decimal", "9007199254740993"), "");
+    assert!(told("decimal", "9007199254740993.25").contains("send it as a text"));
+}

@@ -6,7 +6,8 @@
 //! PostgreSQL documentation, "COPY", section "Text Format", and "Array Input and Output Syntax".
 
 use ponix_sink::Record;
-use serde_json::{Map, Value};
+use ponix_wire::{is_beyond_double, may_have_lost_digits};
+use serde_json::{Map, Number, Value};
 
 use super::UnknownFields;
 use super::columns::{Column, Table};
@@ -107,13 +108,41 @@ pub(super) fn text(column: &Column, value: &Value) -> Result<Option<String>, Str
     Ok(match value {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
-        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        Value::Array(items) if column.is_array => Some(array(items)),
+        Value::Number(number) => {
+            exact(column, number)?;
+            Some(value.to_string())
+        }
+        Value::Bool(_) => Some(value.to_string()),
+        Value::Array(items) if column.is_array => {
+            for number in items.iter().filter_map(Value::as_number) {
+                exact(column, number)?;
+            }
+            Some(array(items))
+        }
         Value::Array(_) | Value::Object(_) => {
             let Column { name, sql_type, .. } = column;
             return Err(format!("{name}: {} does not fit {sql_type}", shown(value)));
         }
     })
+}
+
+fn exact(column: &Column, number: &Number) -> Result<(), String> {
+    let lost = loses_digits(&column.sql_type, number);
+    lost.map_or(Ok(()), |why| {
+        Err(format!("{}: {number} {why}", column.name))
+    })
+}
+
+/// Tells why a column would not hold a number as it was sent, and what to do.
+fn loses_digits(sql_type: &str, number: &Number) -> Option<&'static str> {
+    let is = |names: &[&str]| names.iter().any(|name| sql_type.starts_with(name));
+    if is(&["double precision", "real"]) && is_beyond_double(number) {
+        return Some(
+            "is an integer beyond ±2^53 and would lose digits: send a text, or make the column bigint or numeric",
+        );
+    }
+    let lost = is(&["numeric"]) && may_have_lost_digits(number);
+    lost.then_some("has more than 15 digits, of which some may be lost: send a text")
 }
 
 /// Returns a value for a message, not the whole of a long one.
@@ -150,5 +179,29 @@ fn escape(text: &str, bytes: &mut Vec<u8>) {
             b'\t' => bytes.extend_from_slice(b"\\t"),
             other => bytes.push(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_kept_or_refused() {
+        let lost = |sql_type, number: &str| {
+            let number: Number = serde_json::from_str(number).expect("a number");
+            loses_digits(sql_type, &number).is_some()
+        };
+        for sql_type in ["double precision", "real", "double precision[]"] {
+            assert!(lost(sql_type, "9007199254740993"), "{sql_type}");
+            assert!(lost(sql_type, "-9007199254740993"), "{sql_type}");
+            assert!(!lost(sql_type, "9007199254740992"), "{sql_type}");
+            assert!(!lost(sql_type, "0.1234567890123456789"), "{sql_type}");
+        }
+        assert!(!lost("bigint", "9007199254740993"));
+        assert!(!lost("text", "9007199254740993"));
+        assert!(!lost("numeric(38,2)", "9007199254740993"));
+        assert!(!lost("numeric(38,2)", "123456789012.25"));
+        assert!(lost("numeric(38,2)", "12345678901234567890.12"));
     }
 }

@@ -85,6 +85,21 @@ fn each_kind_of_misfit_names_path_value_type_and_reason() {
             "f: [] does not fit Float64: expected a number",
         ),
         (
+            "Nullable(Float64)",
+            json!(9_007_199_254_740_993_i64),
+            "f: 9007199254740993 does not fit Float64: it is an integer beyond ±2^53 and would lose digits: send a text, or declare the column an integer",
+        ),
+        (
+            "Float32",
+            json!(u64::MAX),
+            "f: 18446744073709551615 does not fit Float32: it is an integer beyond ±2^53 and would lose digits: send a text, or declare the column an integer",
+        ),
+        (
+            "Decimal(38, 2)",
+            json!(12_345_678_901_234_567_890.12),
+            "f: 1.2345678901234567e+19 does not fit Decimal(38, 2): it has more than 15 digits, of which some may be lost: send a text",
+        ),
+        (
             "Decimal(5, 2)",
             json!("1.234"),
             r#"f: "1.234" does not fit Decimal(5, 2): it has more digits after the point"#,
