@@ -1,8 +1,12 @@
 //! The sink of the envelopes: table `processed_envelopes`.
 
 use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ponix_sink::{Attempt, BoxError, RowOutcome, Sink, WriteError};
+
+use tokio::time::Instant;
 
 use crate::encode::{self, BatchLimits, COLUMNS, EncodedBatch, EnvelopeRow};
 use crate::error::InsertError;
@@ -10,12 +14,20 @@ use crate::insert::Inserter;
 use crate::write::write;
 use crate::{ClickHouseMetrics, Client};
 
+const TYPE_OF_DATA: &str = "SELECT type FROM system.columns WHERE database = currentDatabase() \
+                            AND table = 'processed_envelopes' AND name = 'data'";
+
+/// How long the type of `data` is taken for what it was.
+const TYPE_AGE_MAX: Duration = Duration::from_mins(1);
+
 /// Writes envelopes. Clones share the connections, the metrics and the control row.
 #[derive(Debug, Clone)]
 pub struct EnvelopeSink {
     inserter: Inserter,
     limits: BatchLimits,
     paths_max: usize,
+    /// Whether the table takes blocks, and when it was asked.
+    takes_blocks: Arc<Mutex<Option<(bool, Instant)>>>,
 }
 
 impl EnvelopeSink {
@@ -25,7 +37,34 @@ impl EnvelopeSink {
             inserter: Inserter::new(client, "processed_envelopes", COLUMNS, "RowBinary", metrics),
             limits: client.config().into(),
             paths_max: client.config().insert_paths_max,
+            takes_blocks: Arc::default(),
         }
+    }
+
+    /// Tells whether a block makes the same rows as text. Where somebody gave paths of `data` a type
+    /// of their own, it may not: a block's numbers are converted, a text's are read.
+    async fn takes_blocks(&self) -> bool {
+        let client = self.inserter.client();
+        if self.paths_max == 0 || !client.takes_blocks() {
+            return false;
+        }
+        let known = *self.known();
+        if let Some((takes, asked_at)) = known
+            && asked_at.elapsed() < TYPE_AGE_MAX
+        {
+            return takes;
+        }
+        let types = client.fetch_all::<String>(TYPE_OF_DATA).await;
+        // Who does not answer gets no rows either, whatever their format.
+        let takes = types.is_ok_and(|types| types.iter().all(|name| name == "JSON"));
+        *self.known() = Some((takes, Instant::now()));
+        takes
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Option<(bool, Instant)>> {
+        self.takes_blocks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends one INSERT, once. Success means that ClickHouse says that all rows are written: they
@@ -51,9 +90,10 @@ impl Sink for EnvelopeSink {
     /// As few INSERTs as the limits of rows, bytes and months allow, as columns where that does. Work
     /// for the processor alone. The batches know the rows by their position.
     async fn encode(&self, rows: Vec<EnvelopeRow>) -> Result<Vec<EncodedBatch>, WriteError> {
-        let paths_max = match self.inserter.client().takes_blocks() {
-            true => self.paths_max,
-            false => 0,
+        let paths_max = if self.takes_blocks().await {
+            self.paths_max
+        } else {
+            0
         };
         Ok(encode::encode_columns(rows, self.limits, paths_max))
     }

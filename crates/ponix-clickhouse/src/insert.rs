@@ -95,12 +95,11 @@ impl Inserter {
         fail::fail_point!("before_insert", |_| std::process::abort());
         let _in_progress = self.metrics.insert_begins();
         let begin = Instant::now();
-        let (len, result) = match batch.block() {
-            Some(block) => (block.len(), self.send_block(block, batch.rows()).await),
-            None => {
-                let bytes = batch.bytes();
-                (bytes.len(), self.send(bytes, batch.rows()).await)
-            }
+        let (len, result) = if let Some(block) = batch.block() {
+            (block.len(), self.send_block(block, batch.rows()).await)
+        } else {
+            let bytes = batch.bytes();
+            (bytes.len(), self.send(bytes, batch.rows()).await)
         };
         match &result {
             Ok(()) => {

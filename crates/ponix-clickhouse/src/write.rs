@@ -88,9 +88,14 @@ impl Write<'_> {
             let mut part = batch.part(range);
             let sent = match self.insert(&part).await? {
                 // As rows, before a row is looked for: it may be the block that is refused.
-                Sent::Refused { .. } if part.block().is_some() => {
+                Sent::Refused { code, .. } if part.block().is_some() => {
                     part = part.without_block();
-                    self.insert(&part).await?
+                    let sent = self.insert(&part).await?;
+                    if matches!(sent, Sent::Stored) {
+                        let rows = part.rows();
+                        tracing::warn!(code, rows, "refused as columns, stored as text");
+                    }
+                    sent
                 }
                 sent => sent,
             };

@@ -62,7 +62,7 @@ variables! {
         /// Events in a batch at most, hence rows in an INSERT: each message that is not packed is one. The
         /// server is asked for as many messages as had so many events lately, and a packed message is never
         /// split, so there may be the events of one message more.
-        plain batch_size: u64 = "10000", 1..=100_000;
+        plain batch_size: u64 = "20000", 1..=100_000;
         /// Events that a packed message of any pipeline may carry at most; one with more is a dead letter
         /// as a whole.
         plain pack_events_max: u64 = "10000", 1..=100_000;

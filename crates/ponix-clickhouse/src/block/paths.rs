@@ -55,7 +55,7 @@ pub(super) struct Paths<'a> {
     children: HashMap<(usize, &'a [u8]), usize>,
     columns: Vec<Column>,
     by_path: HashMap<String, usize>,
-    paths_max: usize,
+    most: usize,
 }
 
 /// A member of an object, the same in every row.
@@ -92,7 +92,7 @@ struct Values {
 const ROOT: usize = 0;
 
 impl<'a> Paths<'a> {
-    pub(super) fn new(paths_max: usize) -> Self {
+    pub(super) fn new(most: usize) -> Self {
         let root = Node {
             parent: ROOT,
             key: b"",
@@ -105,7 +105,7 @@ impl<'a> Paths<'a> {
             children: HashMap::new(),
             columns: Vec::new(),
             by_path: HashMap::new(),
-            paths_max,
+            most,
         }
     }
 
@@ -218,7 +218,7 @@ impl<'a> Paths<'a> {
             return Ok(*node);
         }
         // Objects without values make nodes and no columns; they are bounded all the same.
-        if self.nodes.len() > 2 * self.paths_max {
+        if self.nodes.len() > 2 * self.most {
             return Err(Unfit);
         }
         let name = unescaped(key)?.replace('.', "%2E");
@@ -253,7 +253,7 @@ impl<'a> Paths<'a> {
         let path = self.nodes[node].path.clone();
         let n = match self.by_path.get(&path) {
             Some(n) => *n,
-            None if self.columns.len() == self.paths_max => return Err(Unfit),
+            None if self.columns.len() == self.most => return Err(Unfit),
             None => {
                 self.by_path.insert(path.clone(), self.columns.len());
                 self.columns.push(Column {
