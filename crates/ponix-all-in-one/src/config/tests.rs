@@ -21,7 +21,7 @@ fn problems(pairs: &[(&str, &str)]) -> Vec<String> {
 #[test]
 fn an_empty_environment_gives_the_documented_defaults() {
     let config = reading(&[]).into_config().expect("the defaults are valid");
-    assert_eq!(config.nats.batch_size, 10_000);
+    assert_eq!(config.nats.batch_size, 20_000);
     assert_eq!(
         config.nats.batch_wait_secs,
         std::time::Duration::from_secs(1)
@@ -81,7 +81,7 @@ fn values_that_contradict_each_other_are_problems() {
         problems.iter().all(|p| !p.contains("geheim")),
         "{problems:#?}"
     );
-    assert!(problems[4].contains("at least 60000"), "{problems:#?}");
+    assert!(problems[4].contains("at least 120000"), "{problems:#?}");
     assert!(
         problems[6].starts_with("PONIX_INGEST_CLOSE_DELAY_SECS is 5 s, expected less than half"),
         "{problems:#?}"
