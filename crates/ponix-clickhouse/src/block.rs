@@ -17,8 +17,11 @@ use crate::encode::{EnvelopeRow, put_length, put_string};
 /// Fewer rows are not worth a block.
 pub(crate) const ROWS_MIN: usize = 64;
 
+/// Rows times paths at most: each path has a byte for each row.
+const CELLS_MAX: usize = 16 << 20;
+
 /// Encodes some of the rows, by their indexes, as a block; `None` when their data has more than
-/// `paths_max` paths, or holds what has no column of its own: lists of anything but numbers, texts
+/// `paths_max` paths, or too long ones, or holds what has no column of its own: lists of anything but numbers, texts
 /// or truth values of one kind, and nulls.
 pub(crate) fn encode(rows: &[EnvelopeRow], indexes: &[usize], paths_max: usize) -> Option<Bytes> {
     if indexes.len() < ROWS_MIN || paths_max == 0 {
@@ -27,6 +30,9 @@ pub(crate) fn encode(rows: &[EnvelopeRow], indexes: &[usize], paths_max: usize) 
     let mut paths = Paths::new(paths_max);
     for (n, index) in indexes.iter().enumerate() {
         paths.add(n, &rows[*index].envelope.data_json).ok()?;
+    }
+    if indexes.len().saturating_mul(paths.len()) > CELLS_MAX {
+        return None;
     }
     let mut block = Vec::with_capacity(indexes.len() * 80 + paths.bytes());
     put_length(8, &mut block);
@@ -53,6 +59,22 @@ pub(crate) fn encode(rows: &[EnvelopeRow], indexes: &[usize], paths_max: usize) 
     put_column("stream_sequence", "UInt64", &mut block);
     rows().for_each(|row| block.extend(row.stream_sequence.to_le_bytes()));
     Some(block.into())
+}
+
+/// Parts some of the rows, by their indexes: those that have columns by themselves, and the others.
+pub(crate) fn partition(
+    rows: &[EnvelopeRow],
+    indexes: &[usize],
+    paths_max: usize,
+) -> (Vec<usize>, Vec<usize>) {
+    if indexes.len() < ROWS_MIN || paths_max == 0 {
+        return (Vec::new(), indexes.to_vec());
+    }
+    let has_columns = |index: &usize| {
+        let mut paths = Paths::new(paths_max);
+        paths.add(0, &rows[*index].envelope.data_json).is_ok()
+    };
+    indexes.iter().copied().partition(has_columns)
 }
 
 const TIME: &str = "DateTime64(9, 'UTC')";

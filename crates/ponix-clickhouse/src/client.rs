@@ -163,10 +163,10 @@ impl Client {
         }
     }
 
-    /// Tells whether blocks of columns may be sent, by the version that was asked for last.
-    pub(crate) fn takes_blocks(&self) -> bool {
-        let known = *self.known_version();
-        known.is_some_and(|(version, _)| version >= BLOCKS_SINCE)
+    /// Tells whether the server is new enough for blocks of columns; not, if it does not answer.
+    pub(crate) async fn takes_blocks(&self) -> bool {
+        let version = self.recent_version().await;
+        version.is_ok_and(|version| version >= BLOCKS_SINCE)
     }
 
     fn known_version(&self) -> MutexGuard<'_, Option<(ServerVersion, Instant)>> {

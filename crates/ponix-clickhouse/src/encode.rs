@@ -171,20 +171,32 @@ pub(crate) fn encode_columns(
     paths_max: usize,
 ) -> Vec<EncodedBatch> {
     let rows = Arc::new(rows);
-    batches(&rows, limits, |indexes, bytes| {
-        let Some(block) = block::encode(&rows, indexes, paths_max) else {
-            return encode_batch(&rows, indexes, bytes);
-        };
+    let columns = |indexes: &[usize]| {
+        let block = block::encode(&rows, indexes, paths_max)?;
         let encoded = EncodedRows {
             bytes: OnceLock::new(),
             source: Arc::clone(&rows),
         };
-        EncodedBatch {
+        Some(EncodedBatch {
             rows: encoded.into(),
             block: Some(block),
             indexes: indexes.into(),
             range: 0..indexes.len(),
+        })
+    };
+    batches(&rows, limits, |indexes| {
+        if let Some(batch) = columns(indexes) {
+            return vec![batch];
         }
+        // Two INSERTs, where most of the rows have columns.
+        let (plain, others) = block::partition(&rows, indexes, paths_max);
+        if plain.len() > others.len()
+            && !others.is_empty()
+            && let Some(batch) = columns(&plain)
+        {
+            return vec![batch, encode_batch(&rows, &others)];
+        }
+        vec![encode_batch(&rows, indexes)]
     })
 }
 
@@ -194,23 +206,21 @@ pub(crate) fn encode_columns(
 /// same months are brought together, since one part per month and INSERT is what ClickHouse
 /// writes. Pure.
 pub fn encode(rows: &[EnvelopeRow], limits: BatchLimits) -> Vec<EncodedBatch> {
-    batches(rows, limits, |indexes, bytes| {
-        encode_batch(rows, indexes, bytes)
-    })
+    batches(rows, limits, |indexes| vec![encode_batch(rows, indexes)])
 }
 
-/// Cuts rows at the limits; `encode` gets the rows of a batch, by their indexes, and their bytes.
+/// Cuts rows at the limits; `encode` gets rows that one INSERT may hold, by their indexes.
 fn batches(
     rows: &[EnvelopeRow],
     limits: BatchLimits,
-    encode: impl Fn(&[usize], usize) -> EncodedBatch,
+    encode: impl Fn(&[usize]) -> Vec<EncodedBatch>,
 ) -> Vec<EncodedBatch> {
     let mut batches = Vec::new();
     for group in group_by_months(rows, limits.months_max) {
         let mut group = group.as_slice();
         while !group.is_empty() {
-            let (count, bytes) = fitting(rows, group, limits);
-            batches.push(encode(&group[..count], bytes));
+            let count = fitting(rows, group, limits);
+            batches.extend(encode(&group[..count]));
             group = &group[count..];
         }
     }
@@ -243,8 +253,8 @@ fn group_by_months(rows: &[EnvelopeRow], months_max: usize) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Returns how many rows from the front fit into one INSERT, at least 1, and their bytes.
-fn fitting(rows: &[EnvelopeRow], indexes: &[usize], limits: BatchLimits) -> (usize, usize) {
+/// Returns how many rows from the front fit into one INSERT, at least 1.
+fn fitting(rows: &[EnvelopeRow], indexes: &[usize], limits: BatchLimits) -> usize {
     let mut bytes = 0;
     let mut count = 0;
     for &index in indexes.iter().take(limits.rows_max.max(1)) {
@@ -255,23 +265,24 @@ fn fitting(rows: &[EnvelopeRow], indexes: &[usize], limits: BatchLimits) -> (usi
         bytes += more;
         count += 1;
     }
-    (count, bytes)
+    count
 }
 
-fn encode_batch(rows: &[EnvelopeRow], indexes: &[usize], bytes: usize) -> EncodedBatch {
+fn encode_batch(rows: &[EnvelopeRow], indexes: &[usize]) -> EncodedBatch {
     let RowBytes { body, ends } = encode_rows(rows, indexes);
-    debug_assert_eq!(body.len(), bytes, "the length is known before");
     EncodedBatch::new(body, ends, indexes.to_vec())
 }
 
 fn encode_rows(rows: &[EnvelopeRow], indexes: &[usize]) -> RowBytes {
     let rows = indexes.iter().map(|index| &rows[*index]);
-    let mut body = Vec::with_capacity(rows.clone().map(encoded_len).sum());
+    let bytes = rows.clone().map(encoded_len).sum();
+    let mut body = Vec::with_capacity(bytes);
     let mut ends = Vec::with_capacity(indexes.len());
     for row in rows {
         encode_row(row, &mut body);
         ends.push(body.len());
     }
+    debug_assert_eq!(body.len(), bytes, "the length is known before");
     RowBytes {
         body: body.into(),
         ends,

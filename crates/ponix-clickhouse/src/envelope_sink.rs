@@ -1,24 +1,21 @@
 //! The sink of the envelopes: table `processed_envelopes`.
 
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ponix_sink::{Attempt, BoxError, RowOutcome, Sink, WriteError};
 
-use tokio::time::Instant;
-
 use crate::encode::{self, BatchLimits, COLUMNS, EncodedBatch, EnvelopeRow};
-use crate::error::InsertError;
+use crate::error::{InsertError, RequestError};
 use crate::insert::Inserter;
 use crate::write::write;
-use crate::{ClickHouseMetrics, Client};
+use crate::{ClickHouseMetrics, Client, block};
 
 const TYPE_OF_DATA: &str = "SELECT type FROM system.columns WHERE database = currentDatabase() \
                             AND table = 'processed_envelopes' AND name = 'data'";
 
-/// How long the type of `data` is taken for what it was.
-const TYPE_AGE_MAX: Duration = Duration::from_mins(1);
+/// How long the question for it may take: rows wait for the answer, and go as text without one.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Writes envelopes. Clones share the connections, the metrics and the control row.
 #[derive(Debug, Clone)]
@@ -26,8 +23,6 @@ pub struct EnvelopeSink {
     inserter: Inserter,
     limits: BatchLimits,
     paths_max: usize,
-    /// Whether the table takes blocks, and when it was asked.
-    takes_blocks: Arc<Mutex<Option<(bool, Instant)>>>,
 }
 
 impl EnvelopeSink {
@@ -37,34 +32,27 @@ impl EnvelopeSink {
             inserter: Inserter::new(client, "processed_envelopes", COLUMNS, "RowBinary", metrics),
             limits: client.config().into(),
             paths_max: client.config().insert_paths_max,
-            takes_blocks: Arc::default(),
         }
     }
 
     /// Tells whether a block makes the same rows as text. Where somebody gave paths of `data` a type
     /// of their own, it may not: a block's numbers are converted, a text's are read.
     async fn takes_blocks(&self) -> bool {
+        if let Some(known) = self.inserter.blocks().known() {
+            return known;
+        }
         let client = self.inserter.client();
-        if self.paths_max == 0 || !client.takes_blocks() {
+        let ask = async {
+            let is_new = client.takes_blocks().await;
+            let types = client.fetch_all::<String>(TYPE_OF_DATA).await?;
+            Ok::<_, RequestError>(is_new && types == ["JSON"])
+        };
+        // Who does not answer now is asked again.
+        let Ok(Ok(takes)) = tokio::time::timeout(ASK_TIMEOUT, ask).await else {
             return false;
-        }
-        let known = *self.known();
-        if let Some((takes, asked_at)) = known
-            && asked_at.elapsed() < TYPE_AGE_MAX
-        {
-            return takes;
-        }
-        let types = client.fetch_all::<String>(TYPE_OF_DATA).await;
-        // Who does not answer gets no rows either, whatever their format.
-        let takes = types.is_ok_and(|types| types.iter().all(|name| name == "JSON"));
-        *self.known() = Some((takes, Instant::now()));
+        };
+        self.inserter.blocks().note(takes);
         takes
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, Option<(bool, Instant)>> {
-        self.takes_blocks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends one INSERT, once. Success means that ClickHouse says that all rows are written: they
@@ -90,7 +78,8 @@ impl Sink for EnvelopeSink {
     /// As few INSERTs as the limits of rows, bytes and months allow, as columns where that does. Work
     /// for the processor alone. The batches know the rows by their position.
     async fn encode(&self, rows: Vec<EnvelopeRow>) -> Result<Vec<EncodedBatch>, WriteError> {
-        let paths_max = if self.takes_blocks().await {
+        let few = rows.len() < block::ROWS_MIN || self.paths_max == 0;
+        let paths_max = if !few && self.takes_blocks().await {
             self.paths_max
         } else {
             0
@@ -103,7 +92,13 @@ impl Sink for EnvelopeSink {
         batches: &Vec<EncodedBatch>,
         attempt: Attempt<'_>,
     ) -> Result<Vec<RowOutcome>, WriteError> {
-        write(&self.inserter, batches, attempt).await
+        let written = write(&self.inserter, batches, attempt).await;
+        let has_block = batches.iter().any(|batch| batch.block().is_some());
+        if has_block && matches!(written, Err(WriteError::Unusable { .. })) {
+            // Should a block be what the server cannot bear, text gets through.
+            self.inserter.blocks().note(false);
+        }
+        written
     }
 
     async fn ping(&self) -> Result<(), BoxError> {

@@ -1,6 +1,7 @@
 //! Sends one INSERT, once.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ponix_sink::Control;
@@ -12,7 +13,7 @@ use crate::error::{ErrorKind, InsertError};
 use crate::{ClickHouseMetrics, Client};
 
 /// What every INSERT is sent with.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 7] = [
     // 26.x collects small INSERTs by default and answers before they are on disk.
     ("async_insert", "0"),
     // Copies of an event within one INSERT are rare, and looking for them costs every row a sixth
@@ -25,6 +26,8 @@ const SETTINGS: [(&str, &str); 6] = [
     // as "2026-01-01 00:00:00", and one path would hold values of two types.
     ("input_format_try_infer_dates", "0"),
     ("input_format_try_infer_datetimes", "0"),
+    // And one that looks like a number.
+    ("input_format_json_try_infer_numbers_from_strings", "0"),
 ];
 
 /// The largest row that is kept to be tried again.
@@ -44,6 +47,29 @@ pub(crate) struct Inserter {
     head: Bytes,
     metrics: ClickHouseMetrics,
     control_row: Arc<Mutex<Option<Bytes>>>,
+    blocks: Blocks,
+}
+
+/// Whether blocks of columns may be sent, as far as that is known. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Blocks(Arc<Mutex<Option<(bool, Instant)>>>);
+
+/// How long it is taken for known.
+const BLOCKS_KNOWN_FOR: Duration = Duration::from_mins(1);
+
+impl Blocks {
+    pub(crate) fn known(&self) -> Option<bool> {
+        let (may_be_sent, at) = (*self.state())?;
+        (at.elapsed() < BLOCKS_KNOWN_FOR).then_some(may_be_sent)
+    }
+
+    pub(crate) fn note(&self, may_be_sent: bool) {
+        *self.state() = Some((may_be_sent, Instant::now()));
+    }
+
+    fn state(&self) -> MutexGuard<'_, Option<(bool, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Inserter {
@@ -64,6 +90,7 @@ impl Inserter {
             head: Bytes::new(),
             metrics,
             control_row: Arc::default(),
+            blocks: Blocks::default(),
         }
     }
 
@@ -74,6 +101,10 @@ impl Inserter {
 
     pub(crate) fn client(&self) -> &Client {
         &self.client
+    }
+
+    pub(crate) fn blocks(&self) -> &Blocks {
+        &self.blocks
     }
 
     pub(crate) fn metrics(&self) -> &ClickHouseMetrics {
@@ -159,7 +190,7 @@ impl Inserter {
         }
     }
 
-    fn control_row(&self) -> std::sync::MutexGuard<'_, Option<Bytes>> {
+    fn control_row(&self) -> MutexGuard<'_, Option<Bytes>> {
         self.control_row
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -86,20 +86,19 @@ impl Write<'_> {
                 .map_err(Stop::Alike)?;
             let Some(range) = next else { return Ok(()) };
             let mut part = batch.part(range);
-            let sent = match self.insert(&part).await? {
-                // As rows, before a row is looked for: it may be the block that is refused.
-                Sent::Refused { code, .. } if part.block().is_some() => {
-                    part = part.without_block();
-                    let sent = self.insert(&part).await?;
-                    if matches!(sent, Sent::Stored) {
-                        let rows = part.rows();
-                        tracing::warn!(code, rows, "refused as columns, stored as text");
-                    }
-                    sent
+            let mut sent = self.insert(&part).await;
+            // As text, before a row is looked for or the store is given up: it may be the block that is
+            // refused.
+            if let (Some(_), Some(code)) = (part.block(), refusal(&sent)) {
+                part = part.without_block();
+                sent = self.insert(&part).await;
+                if matches!(sent, Ok(Sent::Stored)) {
+                    self.inserter.blocks().note(false);
+                    let rows = part.rows();
+                    tracing::warn!(code, rows, "refused as columns, stored as text");
                 }
-                sent => sent,
-            };
-            match sent {
+            }
+            match sent? {
                 Sent::Stored => {
                     search.stored();
                     for &index in part.indexes() {
@@ -232,6 +231,19 @@ impl Write<'_> {
             }
         }
         stored
+    }
+}
+
+/// What a server says that does not know the format of a block, or a type in it: ILLEGAL_COLUMN,
+/// NOT_IMPLEMENTED, UNKNOWN_TYPE, UNKNOWN_FORMAT, SUPPORT_IS_DISABLED.
+const UNKNOWN_FORM: [u32; 5] = [44, 48, 50, 73, 344];
+
+/// Returns the code with which rows, or the form they were sent in, are refused.
+fn refusal(sent: &Result<Sent, Stop>) -> Option<u32> {
+    match sent {
+        Ok(Sent::Refused { code, .. }) => Some(*code),
+        Err(Stop::Unusable(error)) => error.code().filter(|code| UNKNOWN_FORM.contains(code)),
+        _ => None,
     }
 }
 

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use crate::encode::{put_length, put_string};
 
+/// Bytes of all paths together; names may be as long as a message.
+const PATH_BYTES_MAX: usize = 64 << 10;
+
 /// Wire version of JSON and of Dynamic columns that are flattened.
 const FLATTENED: u64 = 3;
 
@@ -56,6 +59,8 @@ pub(super) struct Paths<'a> {
     columns: Vec<Column>,
     by_path: HashMap<String, usize>,
     most: usize,
+    /// Of the nodes' paths.
+    path_bytes: usize,
 }
 
 /// A member of an object, the same in every row.
@@ -106,6 +111,7 @@ impl<'a> Paths<'a> {
             columns: Vec::new(),
             by_path: HashMap::new(),
             most,
+            path_bytes: 0,
         }
     }
 
@@ -126,6 +132,11 @@ impl<'a> Paths<'a> {
         } else {
             Err(Unfit)
         }
+    }
+
+    /// Returns how many paths there are.
+    pub(super) fn len(&self) -> usize {
+        self.columns.len()
     }
 
     /// Returns about how many bytes [`Paths::put`] writes.
@@ -219,6 +230,10 @@ impl<'a> Paths<'a> {
         }
         // Objects without values make nodes and no columns; they are bounded all the same.
         if self.nodes.len() > 2 * self.most {
+            return Err(Unfit);
+        }
+        self.path_bytes += self.nodes[parent].path.len() + key.len();
+        if self.path_bytes > PATH_BYTES_MAX {
             return Err(Unfit);
         }
         let name = unescaped(key)?.replace('.', "%2E");

@@ -140,6 +140,17 @@ impl Sink for TableSink {
             records,
             encoded,
         } = rows;
+        if self.0.stale.load(Ordering::Acquire) {
+            let looked = self.0.look(plan).await;
+            looked.map_err(|error| unusable(*records, error))?;
+            if !Arc::ptr_eq(&self.0.plan(), plan) {
+                return Err(WriteError::Unusable {
+                    stored: StoredRows::none(*records),
+                    class: ErrorClass::Transient,
+                    source: "the table has changed since the rows were encoded".into(),
+                });
+            }
+        }
         let mut outcomes: Vec<Option<RowOutcome>> = vec![None; *records];
         let misfits = encoded.misfits.len();
         for (index, misfit) in &encoded.misfits {

@@ -194,6 +194,54 @@ async fn rows_alike_rows_of_several_kinds_and_empty_rows_read_the_same() {
     );
 }
 
+/// Paths are kept whole: many under one long name would take more memory than all rows.
+#[tokio::test]
+async fn long_paths_go_as_text() {
+    let (columns, text) = stores("columns_long_paths").await;
+    let members = (0..200).map(|n| (format!("k{n}"), json!(n)));
+    let members = Value::from(members.collect::<Map<_, _>>());
+    let data = |n: usize| {
+        if n == 50 {
+            let mut object = Map::new();
+            object.insert("x".repeat(10_000), members.clone());
+            Value::from(object)
+        } else {
+            json!({"t": n})
+        }
+    };
+    let rows: Vec<_> = (0..100).filter_map(|n| row(n, &data(n))).collect();
+    let batches = columns.sink.encode(rows.clone()).await.expect("encoded");
+    let sizes: Vec<_> = batches
+        .iter()
+        .map(|batch| (batch.rows(), batch.block().is_some()))
+        .collect();
+    assert_eq!(sizes, [(99, true), (1, false)]);
+    assert_eq!(
+        differences(&columns, &text, &rows, VALUES_AND_TYPES).await,
+        "[]"
+    );
+}
+
+#[tokio::test]
+async fn rows_without_columns_go_beside_those_that_have_them() {
+    let (columns, text) = stores("columns_beside").await;
+    let data = |n: usize| match n % 10 {
+        7 => json!({"t": 1.5, "list": [{"x": n}, 1]}),
+        _ => json!({"t": n, "site": {"name": "x"}}),
+    };
+    let rows: Vec<_> = (0..500).filter_map(|n| row(n, &data(n))).collect();
+    let batches = columns.sink.encode(rows.clone()).await.expect("encoded");
+    let sizes: Vec<_> = batches
+        .iter()
+        .map(|batch| (batch.rows(), batch.block().is_some()))
+        .collect();
+    assert_eq!(sizes, [(450, true), (50, false)]);
+    assert_eq!(
+        differences(&columns, &text, &rows, VALUES_AND_TYPES).await,
+        "[]"
+    );
+}
+
 #[tokio::test]
 async fn paths_with_types_of_their_own_are_read_from_text() {
     let (columns, text) = stores("columns_typed").await;
