@@ -9,6 +9,7 @@ mod doors;
 mod envelope;
 mod envelopes;
 mod error;
+mod group;
 mod identity;
 mod limits;
 mod memory;

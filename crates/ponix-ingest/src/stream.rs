@@ -8,10 +8,12 @@ use futures::future::{Either, ready};
 use futures::stream::FuturesOrdered;
 use ponix_nats::{OutgoingMessage, Pack, PubAck, PublishError, Publisher, mixed_subject, pack};
 use ponix_wire::{PackFormat, TooLarge};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::error::ApiError;
+use crate::group::{Group, Lead, Waiting};
 use crate::memory::{ContentHash, Memory, conflict};
 use crate::metrics::IngestMetrics;
 use crate::submission::{Checked, Destination, Events, Sent};
@@ -38,6 +40,8 @@ struct Packing {
     /// Of packed messages with events of several devices.
     mixed_subject: String,
     events_max: usize,
+    /// Events that are alone in their requests.
+    group: Group,
 }
 
 /// What is known of an event beside its message.
@@ -64,6 +68,7 @@ impl Stream {
         let packing = (events_max > 1).then(|| Packing {
             mixed_subject: mixed_subject(subject_prefix),
             events_max,
+            group: Group::default(),
         });
         Self { packing, ..self }
     }
@@ -139,6 +144,43 @@ impl Stream {
             self.memory.remember(key, content);
         }
         Ok(Sent { id, duplicate })
+    }
+
+    /// Publishes an event together with those of other requests that come at the same time.
+    async fn grouped(
+        &self,
+        mut event: Checked<OutgoingMessage>,
+        packing: &Packing,
+    ) -> Result<Sent, ApiError> {
+        trace::put_into(&mut event.message.headers);
+        let (answer, answered) = oneshot::channel();
+        if let Some(lead) = packing.group.join(Waiting { event, answer }) {
+            // Others wait for it: it must not end with the request that began it.
+            let (stream, packing) = (self.clone(), packing.clone());
+            tokio::spawn(async move { stream.lead(lead, &packing).await });
+        }
+        let answered = answered.await;
+        answered.unwrap_or_else(|_| Err(ApiError::outcome_unknown()))
+    }
+
+    /// Publishes what waits until nothing does.
+    async fn lead(&self, mut lead: Lead, packing: &Packing) {
+        while let Some(waiting) = lead.next(packing.events_max) {
+            let (events, answers): (Vec<_>, Vec<_>) =
+                waiting.into_iter().map(|it| (it.event, it.answer)).unzip();
+            let events = events.into_iter().map(|event| {
+                // Once more: the message before may have carried another content under its id.
+                if let Some(content) = event.content {
+                    self.memory.check(event.key, event.id, content)?;
+                }
+                Ok(event)
+            });
+            let sent = self.packed(Box::new(events), packing).await;
+            for (answer, sent) in answers.into_iter().zip(sent) {
+                // Nobody listens when the client is gone.
+                let _ = answer.send(sent);
+            }
+        }
     }
 
     /// Publishes events in packed messages. Each has its own answer, as if it were alone.
@@ -224,7 +266,16 @@ impl Destination<OutgoingMessage> for Stream {
         _atomic: bool,
     ) -> Vec<Result<Sent, ApiError>> {
         match &self.packing {
-            Some(packing) => self.packed(events, packing).await,
+            Some(packing) => {
+                let mut events = events;
+                match (events.next(), events.next()) {
+                    (Some(Ok(event)), None) => vec![self.grouped(event, packing).await],
+                    (first, second) => {
+                        let events = first.into_iter().chain(second).chain(events);
+                        self.packed(Box::new(events), packing).await
+                    }
+                }
+            }
             None => pipelined(events, |event| self.publish(event)).await,
         }
     }

@@ -40,7 +40,7 @@ variables! {
         plain decompression_ratio_max: u64 = "100", 1..=10_000;
         /// Lines of an NDJSON body at most.
         plain batch_lines_max: u64 = "10000", 1..=1_000_000;
-        /// Envelopes of one NDJSON body that go into one packed message at most; 1 is a message for each line.
+        /// Envelopes that go into one packed message at most, of one NDJSON body or of requests at the same time; 1 is a message for each.
         /// Every worker on the stream must read packed messages; who filters it by device leaves this at 1.
         plain pack_events_max: u64 = "1", 1..=100_000;
         /// Members of the objects in one envelope at most.

@@ -300,6 +300,69 @@ async fn packed_ids(api: &Api, sequence: u64) -> Vec<Uuid> {
     events.iter().map(id).collect()
 }
 
+/// The ids of the events of all messages of the stream.
+async fn stored_ids(api: &Api) -> Vec<Uuid> {
+    let mut ids = Vec::new();
+    for sequence in 1..=api.stored().await {
+        let message = api.raw_message_in("processed_envelopes", sequence).await;
+        let said = message.headers.get(ponix_wire::header::PACKED);
+        let said = said.map(ponix_nats::async_nats::HeaderValue::as_str);
+        let format = ponix_wire::PackFormat::Envelopes;
+        let events = ponix_wire::unpack(format, said, &message.payload, Uuid::nil(), 100).unwrap();
+        for event in events.iter() {
+            let envelope = ponix_wire::decode_envelope(event.bytes, i64::MAX).unwrap();
+            ids.push(envelope.event_id.unwrap());
+        }
+    }
+    ids
+}
+
+#[tokio::test]
+async fn single_events_that_come_together_share_messages_and_keep_their_answers() {
+    let config = ponix_ingest::IngestConfig {
+        pack_events_max: 10,
+        ..ponix_ingest::IngestConfig::default()
+    };
+    let api = Api::with(config, None).await;
+    let disputed = Uuid::now_v7();
+    let mut bodies: Vec<_> = (0..60)
+        .map(|n| {
+            let id = Uuid::now_v7();
+            let id = format!(r#","event_id":"{id}""#);
+            json(&format!("d{n}"), r#"{"t":1}"#, &id)
+        })
+        .collect();
+    for t in 1..=2 {
+        let id = format!(r#","event_id":"{disputed}""#);
+        bodies.push(json("d", &format!(r#"{{"t":{t}}}"#), &id));
+    }
+    bodies.push(b"no json".to_vec());
+    let answers = bodies.iter().map(|body| api.post(&[JSON], body));
+    let answers = futures::future::join_all(answers).await;
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    assert!(statuses[..60].iter().all(|status| *status == 202));
+    let mut dispute = [statuses[60], statuses[61]];
+    dispute.sort_unstable();
+    assert_eq!(dispute, [202, 409]);
+    assert_eq!(statuses[62], 400);
+
+    let mut told: Vec<_> = answers
+        .iter()
+        .filter(|answer| answer.status == 202)
+        .map(|answer| {
+            answer.json()["event_id"]
+                .as_str()
+                .unwrap()
+                .parse::<Uuid>()
+                .unwrap()
+        })
+        .collect();
+    let mut stored = stored_ids(&api).await;
+    told.sort_unstable();
+    stored.sort_unstable();
+    assert_eq!(stored, told, "each event is in the stream, once");
+}
+
 #[tokio::test]
 async fn lines_are_packed_where_that_is_configured_and_each_keeps_its_answer() {
     let config = ponix_ingest::IngestConfig {
