@@ -264,8 +264,11 @@ impl Event {
     pub(crate) fn packed(mut self, pack: Uuid, index: u32) -> Self {
         let names_itself = match self.pipeline {
             Pipeline::Envelopes => {
+                // What ends every process that reads it is never asked for its id.
+                let mut texts = self.payload.windows(DEADLY_MARK.len());
+                let is_deadly = texts.any(|text| text == DEADLY_MARK.as_bytes());
                 let decoded = decode_envelope(&self.payload, i64::MAX);
-                decoded.is_ok_and(|envelope| envelope.event_id.is_some())
+                !is_deadly && decoded.is_ok_and(|envelope| envelope.event_id.is_some())
             }
             // The row has its identity from its fields; a dead letter, of a message, not.
             Pipeline::Messages | Pipeline::Readings => self.fate == Fate::Stored,
