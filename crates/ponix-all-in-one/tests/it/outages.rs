@@ -110,7 +110,7 @@ async fn an_insert_whose_answer_is_lost_is_sent_again_and_is_one_event_each() {
         .env("PONIX_CLICKHOUSE_URL", proxy.url("http"))
         .start_ready()
         .await;
-    proxy.set(Mode::SwallowResponse).await;
+    proxy.set(Mode::SwallowResponseTo("INSERT")).await;
     world.publish(numbered(100)).await;
     service
         .logged("the store did not take the batch, trying again")

@@ -88,7 +88,7 @@ async fn an_answer_that_is_lost_costs_a_copy_that_no_reader_sees() {
     };
     let store = Store::with(Client::new(&config).expect("valid")).await;
     store.stop_merges().await;
-    proxy.set(Mode::SwallowResponse).await;
+    proxy.set(Mode::SwallowResponseTo("INSERT")).await;
     let write = tokio::spawn({
         let store = store.clone();
         async move { store.write_patiently(&rows(100)).await }

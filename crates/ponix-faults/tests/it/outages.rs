@@ -77,7 +77,10 @@ async fn clickhouse_killed_again_and_again_makes_no_dead_letters() -> Result<()>
 async fn a_lost_answer_costs_copies_that_no_reader_sees() -> Result<()> {
     let world = World::builder().clickhouse_proxy().start().await?;
     let worker = world.start_worker("").await?;
-    world.clickhouse_proxy().set(Mode::SwallowResponse).await;
+    world
+        .clickhouse_proxy()
+        .set(Mode::SwallowResponseTo("INSERT"))
+        .await;
     world.publishing().publish(good(300)).await?;
     eventually("lost answers", SOON, || async {
         world.clickhouse_proxy().counters().responses_swallowed >= 3
