@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use ponix_nats::{
     ConnectionRole, NatsConfig, NatsMetrics, OutgoingMessage, Pack, PendingPublish, PubAck,
     PublishError, Publisher, connect, mixed_subject, pack,
@@ -72,9 +72,7 @@ impl Pipeline {
             let now = left.min(events_max);
             left -= now;
             let messages: Vec<_> = (0..now).map(|_| events.next()).collect();
-            let packs = pack(PackFormat::Envelopes, messages, &mixed, limits);
-            ensure!(packs.refused.is_empty(), "{:?}", packs.refused);
-            for Pack { message, .. } in packs.messages {
+            for Pack { message, .. } in pack(PackFormat::Envelopes, messages, &mixed, limits) {
                 self.send(message).await?;
             }
         }

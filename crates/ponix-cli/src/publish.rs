@@ -131,9 +131,9 @@ impl Feed {
             if waiting.len() >= self.events_max {
                 let (events, numbers) =
                     (std::mem::take(&mut waiting), std::mem::take(&mut numbers));
-                for (message, events) in self.packed(events, &numbers, stream) {
+                for (message, lines) in self.packed(events, &numbers, stream) {
                     let publisher = self.publisher.clone();
-                    under_way.push(publish(publisher, message, events, self.timeout));
+                    under_way.push(publish(publisher, message, lines, self.timeout));
                 }
             }
             while under_way.len() >= IN_FLIGHT_MAX
@@ -143,9 +143,9 @@ impl Feed {
             }
             self.progress.set_position(bytes_read);
         }
-        for (message, events) in self.packed(waiting, &numbers, stream) {
+        for (message, lines) in self.packed(waiting, &numbers, stream) {
             let publisher = self.publisher.clone();
-            under_way.push(publish(publisher, message, events, self.timeout));
+            under_way.push(publish(publisher, message, lines, self.timeout));
         }
         while let Some(result) = under_way.next().await {
             self.count(result)?;
@@ -153,32 +153,41 @@ impl Feed {
         Ok(())
     }
 
-    /// Packs events, each of a line with its number; returns messages, and how many events each has.
+    /// Packs events, each of a line with its number; returns messages with the numbers of their lines.
     fn packed(
-        &mut self,
+        &self,
         events: Vec<OutgoingMessage>,
         numbers: &[u64],
         stream: &str,
-    ) -> Vec<(OutgoingMessage, u64)> {
+    ) -> Vec<(OutgoingMessage, Vec<u64>)> {
         if self.events_max == 1 {
-            return events.into_iter().map(|message| (message, 1)).collect();
+            let numbers = numbers.iter().map(|number| vec![*number]);
+            return events.into_iter().zip(numbers).collect();
         }
         let limits = self.publisher.pack_limits(self.events_max);
         let mixed = mixed_subject(stream);
-        let packs = pack(PackFormat::Envelopes, events, &mixed, limits);
-        for (event, error) in packs.refused {
-            self.refuse(numbers[event], error);
-        }
-        let messages = packs.messages.into_iter();
-        messages
-            .map(|Pack { message, events }| (message, events.len() as u64))
+        let packs = pack(PackFormat::Envelopes, events, &mixed, limits).into_iter();
+        packs
+            .map(|Pack { message, events }| {
+                let numbers = events.into_iter().map(|event| numbers[event]).collect();
+                (message, numbers)
+            })
             .collect()
     }
 
-    fn count(&mut self, published: Result<u64, PublishError>) -> anyhow::Result<()> {
+    fn count(
+        &mut self,
+        (numbers, published): (Vec<u64>, Result<(), PublishError>),
+    ) -> anyhow::Result<()> {
         let error = match published {
-            Ok(events) => {
-                self.published += events;
+            Ok(()) => {
+                self.published += numbers.len() as u64;
+                return Ok(());
+            }
+            Err(PublishError::TooLarge { bytes }) => {
+                for number in numbers {
+                    self.refuse(number, PublishError::TooLarge { bytes });
+                }
                 return Ok(());
             }
             Err(error) => error,
@@ -202,25 +211,27 @@ impl Feed {
     }
 }
 
-/// Publishes a message of so many events until the PubAck is there, or for so long; the id keeps a second try from storing it twice.
+/// Publishes the message of some lines until the PubAck is there, or for so long; the id keeps a second try
+/// from storing it twice.
 async fn publish(
     publisher: Publisher,
     message: OutgoingMessage,
-    events: u64,
+    lines: Vec<u64>,
     timeout: Duration,
-) -> Result<u64, PublishError> {
+) -> (Vec<u64>, Result<(), PublishError>) {
     let Err(error) = publisher.publish(message.clone()).await else {
-        return Ok(events);
+        return (lines, Ok(()));
     };
     if error.class() == PublishErrorClass::Rejected {
-        return Err(error);
+        return (lines, Err(error));
     }
     let for_ever = CancellationToken::new();
     let again = publisher.publish_until_acked(&message, &for_ever);
-    match tokio::time::timeout(timeout, again).await {
-        Ok(published) => published.map(|_| events),
+    let published = match tokio::time::timeout(timeout, again).await {
+        Ok(published) => published.map(|_| ()),
         Err(_) => Err(error),
-    }
+    };
+    (lines, published)
 }
 
 /// Reads a line, or the beginning of one that is too long; returns how many bytes it has in the

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _};
 use ponix_nats::async_nats::jetstream::Context;
 use ponix_nats::{
@@ -97,8 +97,7 @@ impl Publishing {
             });
             let mixed = mixed_subject(pipeline.subject_prefix());
             let packs = pack(pipeline.pack_format(), messages, &mixed, limits);
-            ensure!(packs.refused.is_empty(), "{:?}", packs.refused);
-            for Pack { message, events } in packs.messages {
+            for Pack { message, events } in packs {
                 let id = message.id.context("every event has a key")?;
                 let is_packed = events.len() > 1;
                 let known = (0_u32..).zip(&events).map(|(index, position)| {

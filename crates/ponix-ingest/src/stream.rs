@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::future::{Either, ready};
 use futures::stream::FuturesOrdered;
-use ponix_nats::{OutgoingMessage, Pack, PubAck, PublishError, Publisher, mixed_subject, pack};
-use ponix_wire::{PackFormat, TooLarge};
+use ponix_nats::{OutgoingMessage, Pack, PubAck, Publisher, mixed_subject, pack};
+use ponix_wire::PackFormat;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -232,17 +232,10 @@ impl Stream {
             &packing.mixed_subject,
             limits,
         );
-        for (event, TooLarge { bytes, .. }) in packs.refused {
-            let err = PublishError::TooLarge { bytes };
-            answers[known[event].0] = Err(err.into());
-        }
-        let published = packs
-            .messages
-            .into_iter()
-            .map(|Pack { message, events }| async {
-                let acked = self.acked(message).await;
-                (events, acked)
-            });
+        let published = packs.into_iter().map(|Pack { message, events }| async {
+            let acked = self.acked(message).await;
+            (events, acked)
+        });
         let mut published = futures::stream::iter(published).buffer_unordered(PACKS_IN_FLIGHT);
         while let Some((events, acked)) = published.next().await {
             for event in events {

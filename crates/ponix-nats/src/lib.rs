@@ -46,7 +46,7 @@ pub use crate::identity::{StreamPosition, message_identity};
 pub use crate::janitor::{Cleaning, Janitor};
 pub use crate::kept_letter::KeptLetter;
 pub use crate::metrics::{ConsumerMetrics, NatsMetrics, StreamMetrics};
-pub use crate::pack::{Pack, Packs, mixed_subject, pack};
+pub use crate::pack::{Pack, mixed_subject, pack};
 pub use crate::processing_result::{DeadEvent, DeadLetter, Disposition, ProcessingResult};
 pub use crate::publisher::{
     OutgoingMessage, PendingPublish, PubAck, PublishError, PublishErrorClass, Publisher,

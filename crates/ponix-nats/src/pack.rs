@@ -2,21 +2,12 @@
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use ponix_wire::{PackFormat, PackLimits, Packer, TooLarge, header, pack_id};
+use ponix_wire::{PackFormat, PackLimits, Packer, header, pack_id};
 
 use crate::publisher::OutgoingMessage;
 
 /// Bytes that are left for headers beside a packed body: the server counts both.
 pub(crate) const HEADER_BYTES: usize = 512;
-
-/// Messages that carry many events, in their order.
-#[derive(Debug, Default)]
-pub struct Packs {
-    /// The messages.
-    pub messages: Vec<Pack>,
-    /// Events that fit no message, by their position among those given. The others are packed.
-    pub refused: Vec<(usize, TooLarge)>,
-}
 
 /// A message and which events it carries.
 #[derive(Debug)]
@@ -35,18 +26,19 @@ pub struct Pack {
 /// them has none. An event that carries no identity in its body is then known by the message's identity
 /// and its place in it.
 ///
-/// Messages of a format that takes no packs, and texts of more than one line, stay as they are.
+/// Messages of a format that takes no packs, texts of more than one line, and events that only just fit a
+/// message, stay as they are.
 pub fn pack(
     format: PackFormat,
     messages: impl IntoIterator<Item = OutgoingMessage>,
     mixed_subject: &str,
     limits: PackLimits,
-) -> Packs {
+) -> Vec<Pack> {
     let mut packing = Packing {
         packer: Packer::new(format, limits),
         waiting: Vec::new(),
         mixed_subject,
-        packs: Packs::default(),
+        packs: Vec::new(),
     };
     for (position, message) in messages.into_iter().enumerate() {
         let stays = match format {
@@ -55,9 +47,7 @@ pub fn pack(
             PackFormat::Single => true,
         };
         if stays {
-            packing.finish();
-            let events = vec![position];
-            packing.packs.messages.push(Pack { message, events });
+            packing.add_alone(position, message);
         } else {
             packing.add(position, message);
         }
@@ -71,7 +61,7 @@ struct Packing<'a> {
     /// What is in the packer.
     waiting: Vec<(usize, OutgoingMessage)>,
     mixed_subject: &'a str,
-    packs: Packs,
+    packs: Vec<Pack>,
 }
 
 impl Packing<'_> {
@@ -87,12 +77,16 @@ impl Packing<'_> {
                 let fits = self.packer.push(&message.payload);
                 debug_assert_eq!(fits, Ok(true), "it fits an empty message");
             }
-            Err(too_large) => {
-                self.packs.refused.push((position, too_large));
-                return;
-            }
+            // In a message of its own it needs no frame; who publishes it says whether it fits.
+            Err(_) => return self.add_alone(position, message),
         }
         self.waiting.push((position, message));
+    }
+
+    fn add_alone(&mut self, position: usize, message: OutgoingMessage) {
+        self.finish();
+        let events = vec![position];
+        self.packs.push(Pack { message, events });
     }
 
     /// Ends the message that is being packed.
@@ -107,7 +101,7 @@ impl Packing<'_> {
             1 => messages.remove(0),
             _ => self.packed(&messages, body.into()),
         };
-        self.packs.messages.push(Pack {
+        self.packs.push(Pack {
             message,
             events: positions,
         });
@@ -159,7 +153,7 @@ mod tests {
         }
     }
 
-    fn packed(events: Vec<OutgoingMessage>) -> Packs {
+    fn packed(events: Vec<OutgoingMessage>) -> Vec<Pack> {
         pack(PackFormat::Lines, events, &mixed_subject("events"), LIMITS)
     }
 
@@ -179,8 +173,7 @@ mod tests {
             event(4, "a", "four"),
             event(5, "b", "five"),
         ]);
-        assert!(packs.refused.is_empty());
-        let [three, two] = &packs.messages[..] else {
+        let [three, two] = &packs[..] else {
             panic!("{packs:?}")
         };
         assert_eq!(
@@ -194,37 +187,32 @@ mod tests {
         assert_eq!(three.message.subject, "events.a");
         assert_eq!(two.message.subject, "events.%packed");
         let same = packed(vec![event(4, "a", "four"), event(5, "b", "five")]);
-        assert_eq!(same.messages[0].message.id, two.message.id);
+        assert_eq!(same[0].message.id, two.message.id);
         assert!(two.message.id.is_some());
     }
 
     #[test]
     fn one_event_is_a_message_as_it_came() {
         let packs = packed(vec![event(1, "a", "one")]);
-        let message = &packs.messages[0].message;
+        let message = &packs[0].message;
         assert_eq!(message.id, Some(Uuid::from_u128(1)));
         assert!(message.headers.is_empty());
         assert_eq!(message.payload, "one");
     }
 
     #[test]
-    fn what_fits_nowhere_is_refused_alone() {
-        let long = "x".repeat(100);
+    fn what_fits_no_pack_is_a_message_as_it_came() {
+        let long = "x".repeat(LIMITS.bytes_max);
         let mut events = vec![
             event(1, "a", "one"),
             event(2, "a", ""),
             event(3, "a", "three"),
         ];
-        events[1].payload = long.into();
+        events[1].payload = long.clone().into();
         let packs = packed(events);
-        let bytes_max = LIMITS.bytes_max;
-        let too_large = TooLarge {
-            bytes: 101,
-            bytes_max,
-        };
-        assert_eq!(packs.refused, [(1, too_large)]);
-        assert_eq!(packs.messages.len(), 1);
-        assert_eq!(packs.messages[0].events, [0, 2]);
+        let events: Vec<_> = packs.iter().map(|it| &it.events[..]).collect();
+        assert_eq!(events, [[0], [1], [2]]);
+        assert_eq!(packs[1].message.payload, long);
     }
 
     #[test]
@@ -238,7 +226,7 @@ mod tests {
             two_lines,
             event(4, "a", "4"),
         ]);
-        let events: Vec<_> = packs.messages.iter().map(|it| &it.events[..]).collect();
+        let events: Vec<_> = packs.iter().map(|it| &it.events[..]).collect();
         assert_eq!(events, [[0], [1], [2], [3]]);
     }
 
@@ -247,7 +235,7 @@ mod tests {
         let mut anonymous = event(2, "a", "two");
         anonymous.id = None;
         let packs = packed(vec![event(1, "a", "one"), anonymous]);
-        assert_eq!(packs.messages[0].message.id, None);
+        assert_eq!(packs[0].message.id, None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ const LIMITS: PackLimits = PackLimits {
 fn packed(scene: &Scene, lines: &[&'static str]) -> OutgoingMessage {
     let events = lines.iter().map(|line| scene.message("a", *line));
     let packs = pack(PackFormat::Lines, events, "none", LIMITS);
-    packs.messages.into_iter().next().unwrap().message
+    packs.into_iter().next().unwrap().message
 }
 
 fn dead_event(index: u32, identity: Uuid, payload: &str) -> DeadEvent {
