@@ -214,6 +214,19 @@ impl Source for Puller {
 
     async fn pull(&mut self, shutdown: &CancellationToken) -> (Vec<Delivery>, PullEnd) {
         let mut messages = Vec::new();
+        let mut room = Room::new(&self.settings);
+        let unfinished = self.subscription.as_mut();
+        if let Some(mut request) = unfinished.and_then(|it| it.unfinished.take()) {
+            // Before the position is looked at, which is judged by all that was delivered.
+            let collected = self.collect(&mut request, &mut messages, shutdown).await;
+            room = room.beside(&messages, request.made.elapsed());
+            let is_whole = room.is_taken(self.oversized) || self.must_check_position();
+            if !matches!(collected, Collected::Complete) || (is_whole && !messages.is_empty()) {
+                self.note_delivered(&messages);
+                let end = self.ended(collected, messages.is_empty(), shutdown).await;
+                return (messages, end);
+            }
+        }
         let checked = tokio::select! {
             biased;
             () = shutdown.cancelled() => return (messages, PullEnd::Shutdown),
@@ -221,17 +234,6 @@ impl Source for Puller {
         };
         if let Some(end) = checked {
             return (messages, end);
-        }
-        let mut room = Room::new(&self.settings);
-        let unfinished = self.subscription.as_mut();
-        if let Some(mut request) = unfinished.and_then(|it| it.unfinished.take()) {
-            let collected = self.collect(&mut request, &mut messages, shutdown).await;
-            room = room.beside(&messages, request.made.elapsed());
-            if !matches!(collected, Collected::Complete) || room.is_taken(self.oversized) {
-                self.note_delivered(&messages);
-                let end = self.ended(collected, messages.is_empty(), shutdown).await;
-                return (messages, end);
-            }
         }
         // Without a connection all of these may wait for the next one.
         let request = tokio::select! {
@@ -500,16 +502,21 @@ impl Puller {
         }
     }
 
-    /// After a connect or a rebuild: would the consumer skip messages, because the server has lost
-    /// the tail of the stream? Then it is set back, once no batch is in flight any more whose acks
-    /// would settle other messages.
-    async fn check_position(&mut self) -> Option<PullEnd> {
+    /// Tells whether the server may have been another one since the position was looked at.
+    fn must_check_position(&mut self) -> bool {
         let connects = self.client.statistics().connects.load(Ordering::Relaxed);
         if self.position.connects != connects {
             self.position.connects = connects;
             self.position.attempts = POSITION_CHECKS;
         }
-        if self.position.attempts == 0 {
+        self.position.attempts > 0
+    }
+
+    /// After a connect or a rebuild: would the consumer skip messages, because the server has lost
+    /// the tail of the stream? Then it is set back, once no batch is in flight any more whose acks
+    /// would settle other messages.
+    async fn check_position(&mut self) -> Option<PullEnd> {
+        if !self.must_check_position() {
             return None;
         }
         match self.set_back_if_beyond().await {

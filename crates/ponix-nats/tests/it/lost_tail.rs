@@ -4,10 +4,12 @@ use std::fs;
 use std::ops::Range;
 use std::time::Duration;
 
-use ponix_nats::{Janitor, RebuildReason};
+use ponix_nats::{BatchSettings, Janitor, Pack, RebuildReason, pack};
 use ponix_stack::{Mode, Nats, NatsBuilder, Proxy, eventually, oldest_nats_server};
+use ponix_wire::{PackFormat, PackLimits};
+use tokio::sync::watch;
 
-use crate::support::{SOON, Scene, Script, now_ns, numbers, plain_context, quick};
+use crate::support::{SOON, Scene, Script, now_ns, numbers, plain_context, quick, together};
 
 const MESSAGES: usize = 300;
 
@@ -33,23 +35,32 @@ async fn lose_tail(nats: &Nats, stream: &str) {
     nats.start_again().await.unwrap();
 }
 
-/// Waits until the consumer's ack floor is on the disk, which is some time after the acks.
+/// Waits until the consumer's ack floor is on the disk, which is some time after the acks, and what
+/// was delivered.
 ///
 /// # Source
 /// `encodeConsumerState` in nats-server's store.go: two bytes, then varints: the ack floor by
-/// consumer sequence and by stream sequence, and what was delivered.
-async fn floor_on_disk(nats: &Nats, stream: &str, floor: u64) {
+/// consumer sequence and by stream sequence, and both of what was delivered last.
+async fn on_disk(nats: &Nats, stream: &str, floor: u64, delivered: u64) {
     let streams = nats.folder().join("store/jetstream/$G/streams");
     let file = streams.join(stream).join("obs/worker/o.dat");
     eventually("the ack floor on the disk", SOON, || async {
         let bytes = fs::read(&file)?;
         let mut rest = bytes.get(2..).unwrap_or_default();
-        let (_, on_disk) = (varint(&mut rest), varint(&mut rest));
-        anyhow::ensure!(on_disk == floor, "{on_disk} of {floor}");
+        let [_, acked, _, sent] = std::array::from_fn(|_| varint(&mut rest));
+        let on_disk = (acked, sent);
+        anyhow::ensure!(
+            on_disk == (floor, delivered),
+            "{on_disk:?} of {floor}, {delivered}"
+        );
         Ok(())
     })
     .await
     .unwrap();
+}
+
+async fn floor_on_disk(nats: &Nats, stream: &str, floor: u64) {
+    on_disk(nats, stream, floor, floor).await;
 }
 
 fn varint(bytes: &mut &[u8]) -> u64 {
@@ -123,6 +134,64 @@ async fn a_stream_that_has_grown_past_the_lost_tail_is_noticed() {
         script.has_stored(2 * MESSAGES).await;
         running.stop().await;
         assert_stored(&script, 0..2 * MESSAGES, server);
+    }
+}
+
+/// A batch may be full before what the server was asked for has been taken: that waits for the next
+/// one, and the server may lose it meanwhile.
+#[tokio::test]
+async fn a_tail_is_lost_that_waits_for_its_batch() {
+    const PACKS: u64 = 9;
+    for (server, builder) in servers("waiting for its batch") {
+        let nats = builder.start().await.unwrap();
+        let proxy = Proxy::start(nats.addr()).await.unwrap();
+        let scene = Scene::at_impatient(&format!("nats://{}", proxy.addr()), "rest").await;
+        let (open, gate) = watch::channel(false);
+        let script = Script::new(move |call| {
+            let mut gate = gate.clone();
+            async move {
+                gate.wait_for(|is_open| *is_open).await.unwrap();
+                call.ack_all()
+            }
+        });
+        let settings = BatchSettings {
+            in_flight_max: 1,
+            ..together(PACKS as usize)
+        };
+        let running = scene.start(settings, &script).await;
+        let (line, lines) = ("x".repeat(100), PACKS as usize * 2);
+        let limits = PackLimits {
+            events_max: lines,
+            bytes_max: 100_000,
+        };
+        for _ in 0..PACKS {
+            let events = (0..lines).map(|_| scene.message("d", line.clone()));
+            for Pack { message, .. } in pack(PackFormat::Lines, events, "none", limits) {
+                scene.publisher.publish(message).await.unwrap();
+            }
+        }
+        // The first is a batch, and all others have come with it.
+        on_disk(&nats, "rest", 0, PACKS).await;
+        assert_eq!(script.sizes(), [1]);
+        proxy.set(Mode::Refuse).await;
+        lose_tail(&nats, "rest").await;
+        let context = plain_context(&nats.url()).await;
+        for body in numbers(0..MESSAGES) {
+            let ack = context.publish("rest.d", body.into()).await.unwrap();
+            ack.await.unwrap();
+        }
+        let stream = context.get_stream("rest").await.unwrap();
+        let held = stream.cached_info().state.last_sequence;
+        assert!((3..PACKS).contains(&(held - MESSAGES as u64)), "{held}");
+        proxy.set(Mode::Pass).await;
+        // Before anything is settled, it is connected again.
+        eventually("a connection", SOON, || scene.consumer_info())
+            .await
+            .unwrap();
+        open.send_replace(true);
+        script.has_stored(1 + MESSAGES).await;
+        running.stop().await;
+        assert_stored(&script, 0..MESSAGES, server);
     }
 }
 
