@@ -58,10 +58,11 @@ impl Client {
         Ok(found)
     }
 
-    /// Counts the messages of a stretch of the stream that are stored: by sequence, and by publish
-    /// time in nanoseconds since 1970, as sequences may be used again after a loss.
+    /// Counts the events of a stretch of the stream that are stored, each once: by the sequence of
+    /// their message, which may carry many, and by its publish time in nanoseconds since 1970, as
+    /// sequences may be used again after a loss.
     ///
-    /// Scans two columns of the table: meant for the moments in which something is wrong.
+    /// Scans some columns of the table: meant for the moments in which something is wrong.
     ///
     /// # Errors
     /// [`RequestError`].
@@ -74,8 +75,8 @@ impl Client {
         published_at_ns: RangeInclusive<i64>,
     ) -> Result<u64, RequestError> {
         let sql = format!(
-            "SELECT uniqExact(stream_sequence) FROM processed_envelopes \
-             WHERE stream_sequence BETWEEN {} AND {} \
+            "SELECT uniqExact(stream_sequence, organization_id, end_device_id, occurred_at, event_id) \
+             FROM processed_envelopes WHERE stream_sequence BETWEEN {} AND {} \
              AND published_at BETWEEN fromUnixTimestamp64Nano({}) AND fromUnixTimestamp64Nano({})",
             sequences.start(),
             sequences.end(),

@@ -62,9 +62,9 @@ pub trait Sink: Send + Sync + 'static {
     /// Safe: nothing is changed.
     fn ping(&self) -> impl Future<Output = Result<(), BoxError>> + Send;
 
-    /// Counts the messages of a part of the stream that are stored, where the store can tell:
-    /// by sequence, and by publish time in nanoseconds since 1970, as sequences may be used again
-    /// after a loss.
+    /// Counts the events of a part of the stream that are stored, each once, where the store can
+    /// tell: by the sequence of their message, which may carry many, and by its publish time in
+    /// nanoseconds since 1970, as sequences may be used again after a loss.
     ///
     /// # Errors
     /// The store does not answer.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::described::{DefaultKind, Described};
 use super::presence::Identities;
-use super::rows::{Encoded, Omitted, Rows};
+use super::rows::{Encoded, Omitted, Rows, quoted};
 use super::{
     Delivery, PUBLISHED_AT, STREAM_SEQUENCE, Schema, TableConfig, TableError, check, ddl, evolve,
     plan,
@@ -207,10 +207,13 @@ impl Sink for TableSink {
         if !plan.rows.keeps_sequences() {
             return Ok(None);
         }
+        let identity = check::identity(&self.0.config).into_iter().map(quoted);
+        let identity: Vec<String> = identity.collect();
         let sql = format!(
-            "SELECT uniqExact({STREAM_SEQUENCE}, {PUBLISHED_AT}) FROM {} \
+            "SELECT uniqExact({STREAM_SEQUENCE}, {PUBLISHED_AT}, {}) FROM {} \
              WHERE {STREAM_SEQUENCE} BETWEEN {} AND {} AND {PUBLISHED_AT} \
              BETWEEN fromUnixTimestamp64Nano({}) AND fromUnixTimestamp64Nano({})",
+            identity.join(", "),
             self.0.config.quoted_table(),
             sequences.start(),
             sequences.end(),

@@ -259,8 +259,14 @@ async fn a_created_table_shows_readers_each_event_once() {
     let in_range = NEW_YEAR_NS..=NEW_YEAR_NS + 5;
     let stored = tables.sink.stored_between(1..=5, in_range.clone()).await;
     assert_eq!(stored.expect("it answers"), Some(1));
-    let stored = tables.sink.stored_between(1..=6, in_range).await;
+    let stored = tables.sink.stored_between(1..=6, in_range.clone()).await;
     assert_eq!(stored.expect("it answers"), Some(2));
+    // A message may carry many events, and each may be there more than once.
+    let event = json!({"meter": "n", "read_at": 7, "value": "1.5"});
+    tables.store(&[record(5, event.clone())]).await;
+    tables.store(&[record(5, event)]).await;
+    let stored = tables.sink.stored_between(1..=6, in_range).await;
+    assert_eq!(stored.expect("it answers"), Some(3));
 }
 
 #[tokio::test]
