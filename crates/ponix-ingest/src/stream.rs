@@ -146,21 +146,24 @@ impl Stream {
         Ok(Sent { id, duplicate })
     }
 
-    /// Publishes an event together with those of other requests that come at the same time.
+    /// Publishes an event together with those of other requests that come at the same time. It has
+    /// no trace there: a message has one at most.
     async fn grouped(
         &self,
-        mut event: Checked<OutgoingMessage>,
+        event: Checked<OutgoingMessage>,
         packing: &Packing,
     ) -> Result<Sent, ApiError> {
-        trace::put_into(&mut event.message.headers);
         let (answer, answered) = oneshot::channel();
         if let Some(lead) = packing.group.join(Waiting { event, answer }) {
             // Others wait for it: it must not end with the request that began it.
             let (stream, packing) = (self.clone(), packing.clone());
             tokio::spawn(async move { stream.lead(lead, &packing).await });
         }
-        let answered = answered.await;
-        answered.unwrap_or_else(|_| Err(ApiError::outcome_unknown()))
+        // As long as it waits, those before it may take as long.
+        match tokio::time::timeout(self.timeout, answered).await {
+            Ok(Ok(answer)) => answer,
+            _ => Err(ApiError::outcome_unknown()),
+        }
     }
 
     /// Publishes what waits until nothing does.
@@ -262,6 +265,9 @@ impl Destination<OutgoingMessage> for Stream {
             Some(packing) => {
                 let mut events = events;
                 match (events.next(), events.next()) {
+                    (Some(Ok(event)), None) if trace::is_recorded() => {
+                        vec![self.publish(event).await]
+                    }
                     (Some(Ok(event)), None) => vec![self.grouped(event, packing).await],
                     (first, second) => {
                         let events = first.into_iter().chain(second).chain(events);

@@ -37,6 +37,13 @@ pub(crate) fn put_into(headers: &mut NatsHeaders) {
     });
 }
 
+/// Tells whether the client records the trace of the request that is worked on.
+pub(crate) fn is_recorded() -> bool {
+    TRACE
+        .try_with(|trace| trace.parent.is_sampled())
+        .unwrap_or(false)
+}
+
 /// Returns the id of the trace of the request that is worked on.
 pub(crate) fn id() -> Option<String> {
     TRACE

@@ -48,6 +48,12 @@ impl TraceParent {
         &self.0[TRACE_ID]
     }
 
+    /// Tells whether who asked records the trace.
+    pub fn is_sampled(&self) -> bool {
+        let flags = u8::from_str_radix(&self.0[53..LENGTH], 16);
+        flags.is_ok_and(|flags| flags & 1 == 1)
+    }
+
     /// Returns the header's value.
     pub fn as_str(&self) -> &str {
         &self.0
