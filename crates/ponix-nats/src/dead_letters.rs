@@ -118,6 +118,9 @@ impl DeadLetters {
                 let mut few = letter.own_headers();
                 set(&mut few, header::REST, &rest_subject);
                 set(&mut few, header::HEADERS_DROPPED, "true");
+                // What is put back is still the same event.
+                let message_id = format!("{}{}", header::ORIGINAL_PREFIX, header::MESSAGE_ID);
+                few.insert(message_id, letter.delivery.identity().to_string().as_str());
                 self.publish(subject, few, first, letter).await
             }
             other => other,

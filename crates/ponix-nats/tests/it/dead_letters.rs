@@ -203,8 +203,9 @@ async fn a_body_of_just_the_servers_limit_is_kept_in_two_parts() {
     for n in 0..1_500 {
         headers.insert(format!("H{n}"), "0123456789012345678901234");
     }
+    let id = Uuid::from_u128(7);
     let with_headers = OutgoingMessage {
-        id: None,
+        id: Some(id),
         headers,
         ..scene.message("d", body[..10_000].to_vec())
     };
@@ -235,6 +236,13 @@ async fn a_body_of_just_the_servers_limit_is_kept_in_two_parts() {
         assert_eq!(header(&head.headers, header::REASON), "value");
         let dropped = header(&head.headers, header::HEADERS_DROPPED);
         assert_eq!(dropped, if sequence == "1" { "" } else { "true" });
+        let message_id = header(&head.headers, "Ponix-Original-Ponix-Message-Id");
+        let identity = if sequence == "1" {
+            String::new()
+        } else {
+            id.to_string()
+        };
+        assert_eq!(message_id, identity, "what is put back is the same event");
     }
 }
 
