@@ -140,6 +140,13 @@ pub(crate) struct HttpArgs {
     /// Time each route is measured.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub(crate) seconds: u64,
+    /// Have the API publish on a server that syncs each message to the disk, and the bare handler still
+    /// on one that does not.
+    #[arg(long)]
+    pub(crate) sync_always: bool,
+    /// A variable for the API, `PONIX_INGEST_PACK_EVENTS_MAX=500`; may be repeated.
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_variable)]
+    pub(crate) env: Vec<(String, String)>,
     /// Where the result is written as JSON; `.ponix/bench/http.json` otherwise.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,

@@ -28,6 +28,10 @@ const MANY_CONNECTIONS: usize = 1_000;
 struct HttpResult {
     connections: u64,
     seconds: u64,
+    /// The API's server syncs each message to the disk, the bare handler's does not.
+    sync_always: bool,
+    /// What the API was told besides.
+    env: Vec<(String, String)>,
     /// A handler that only publishes its body and waits for the PubAck.
     bare: Load,
     envelopes: Load,
@@ -46,19 +50,42 @@ struct HttpResult {
 /// # Errors
 /// A server does not start, or an answer is not 202.
 pub(crate) async fn run(args: &HttpArgs) -> Result<()> {
-    let (nats, postgres) = tokio::try_join!(Nats::start(), Postgres::start())?;
+    let of_api = if args.sync_always {
+        Nats::builder().sync_interval("always")
+    } else {
+        Nats::builder()
+    };
+    let (bare_nats, nats, postgres) =
+        tokio::try_join!(Nats::start(), of_api.start(), Postgres::start())?;
     let duration = Duration::from_secs(args.seconds);
     let connections = usize::try_from(args.connections)?;
-    let bare = Api::bare(&nats).await?;
-    let api = Api::ingest(&nats, &postgres, &[]).await?;
+    let bare = Api::bare(&bare_nats).await?;
+    let env = args.env.iter();
+    let env: Vec<(&str, &str)> = env.map(|(name, value)| (&**name, &**value)).collect();
+    let api = Api::ingest(&nats, &postgres, &env).await?;
     let mut loads = Vec::new();
-    for (name, api, request) in [
-        ("bare handler", &bare, Request::envelope("/", KEY)),
-        ("envelopes", &api, Request::envelope("/v1/envelopes", KEY)),
-        ("message", &api, Request::message("/ingest/message", KEY)),
+    for (name, api, nats, request) in [
+        (
+            "bare handler",
+            &bare,
+            &bare_nats,
+            Request::envelope("/", KEY),
+        ),
+        (
+            "envelopes",
+            &api,
+            &nats,
+            Request::envelope("/v1/envelopes", KEY),
+        ),
+        (
+            "message",
+            &api,
+            &nats,
+            Request::message("/ingest/message", KEY),
+        ),
     ] {
         say(&format!("{name}: {} s", args.seconds));
-        let meter = UsageMeter::start(parts(api, &nats, &postgres));
+        let meter = UsageMeter::start(parts(api, nats, &postgres));
         let mut load = drive(api.addr(), &request, connections, duration).await?;
         load.note_cpu(&meter.read());
         load.print(name);
@@ -90,6 +117,8 @@ pub(crate) async fn run(args: &HttpArgs) -> Result<()> {
     let result = HttpResult {
         connections: args.connections,
         seconds: args.seconds,
+        sync_always: args.sync_always,
+        env: args.env.clone(),
         envelopes_ratio: ratio(&envelopes),
         message_ratio: ratio(&message),
         bare,
