@@ -138,7 +138,7 @@ impl Default for IngestConfig {
             body_bytes_max: 1 << 20,
             decompression_ratio_max: 100,
             batch_lines_max: 10_000,
-            pack_events_max: 1,
+            pack_events_max: 500,
             keys_max: 1_000,
             body_timeout: Duration::from_secs(10),
             publish_timeout: Duration::from_secs(5),

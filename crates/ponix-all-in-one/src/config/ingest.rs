@@ -42,7 +42,7 @@ variables! {
         plain batch_lines_max: u64 = "10000", 1..=1_000_000;
         /// Envelopes that go into one packed message at most, of one NDJSON body or of requests at the same time; 1 is a message for each.
         /// Every worker on the stream must read packed messages; who filters it by device leaves this at 1.
-        plain pack_events_max: u64 = "1", 1..=100_000;
+        plain pack_events_max: u64 = "500", 1..=100_000;
         /// Members of the objects in one envelope at most.
         plain keys_max: u64 = "1000", 1..=1_000_000;
         /// Header lines of a request at most.

@@ -291,6 +291,6 @@ async fn an_organization_sends_so_many_lines_and_bytes_and_others_theirs() {
         assert_eq!((code.as_str(), message), ("rate_limited", told));
         assert!(limited.header("retry-after").is_some());
         assert_eq!(api.post(&[NDJSON, b], &body).await.status, 202);
-        assert_eq!(api.stored().await, 1_800);
+        assert_eq!(api.events().await, 1_800);
     }
 }

@@ -167,6 +167,18 @@ impl Api {
         self.stored_in(STREAM).await
     }
 
+    /// Events in the stream, however they are packed.
+    pub(crate) async fn events(&self) -> u64 {
+        let mut events = 0;
+        for sequence in 1..=self.stored().await {
+            let message = self.raw_message_in(STREAM, sequence).await;
+            let packed = message.headers.get(ponix_wire::header::PACKED);
+            events += packed.map_or(1, |events| events.as_str().parse().unwrap());
+        }
+        events
+    }
+
+    /// Messages in the stream.
     pub(crate) async fn stored_in(&self, stream: &str) -> u64 {
         let stream = self.context.get_stream(stream).await.unwrap();
         stream.cached_info().state.messages

@@ -93,7 +93,7 @@ async fn lines_are_taken_one_by_one() {
             (5, Some("invalid_value"), false)
         ]
     );
-    assert_eq!(api.stored().await, 2);
+    assert_eq!(api.events().await, 2);
     // Once more: the same lines are the same events.
     let again = api.post(&[NDJSON, ("idempotency-key", "k")], &body).await;
     assert_eq!(again.json()["accepted"], 2);
@@ -101,7 +101,7 @@ async fn lines_are_taken_one_by_one() {
         again.json()["results"][0]["event_id"],
         answer["results"][0]["event_id"]
     );
-    assert_eq!(api.stored().await, 2);
+    assert_eq!(api.events().await, 2);
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn lines_that_are_all_wrong_are_no_success() {
     assert_eq!(conflict.status, 409, "{conflict:?}");
     let all = [json("a", "{}", ""), b"\n".to_vec(), json("b", "{}", "")].concat();
     assert_eq!(api.post(&[NDJSON], &all).await.status, 202);
-    assert_eq!(api.stored().await, 3);
+    assert_eq!(api.events().await, 3);
 }
 
 #[tokio::test]
