@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Http(HttpArgs),
     /// Measure messages per second from HTTP to PostgreSQL.
     Messages(MessagesArgs),
+    /// Measure events per second from bodies of NDJSON over HTTP to readable row.
+    Lines(LinesArgs),
 }
 
 /// What every measurement can be told.
@@ -160,6 +162,20 @@ pub(crate) struct MessagesArgs {
     /// Where the result is written as JSON; `.ponix/bench/messages.json` otherwise.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LinesArgs {
+    /// Events to send.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) events: u64,
+    /// Events in a body, each a line.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) lines: u64,
+    #[command(flatten)]
+    pub(crate) worker: WorkerArgs,
+    #[command(flatten)]
+    pub(crate) measure: MeasureArgs,
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), String> {

@@ -94,6 +94,18 @@ impl Events {
         }
     }
 
+    /// Returns the next event as the HTTP API takes it, without an id.
+    pub(crate) fn next_line(&mut self) -> String {
+        let device = &self.devices[self.next].end_device_id;
+        let occurred_at = timestamp_from_ns(now_ns());
+        let names = no_readings().fields.into_keys();
+        let readings = readings(&mut self.random).map(json);
+        let data: serde_json::Map<String, Json> = names.zip(readings).collect();
+        let data = Json::Object(data);
+        self.next = (self.next + 1) % self.devices.len();
+        format!(r#"{{"end_device_id":"{device}","occurred_at":"{occurred_at}","data":{data}}}"#)
+    }
+
     /// Returns the next event, which occurs now.
     pub(crate) fn next(&mut self) -> OutgoingMessage {
         let device = &self.devices[self.next];

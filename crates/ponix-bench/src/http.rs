@@ -3,19 +3,23 @@
 mod api;
 mod client;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use ponix_stack::{Nats, Postgres, Server};
+use ponix_stack::{Nats, Postgres, Server, free_addr};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use self::api::{Api, KEY};
 use self::client::{Load, Request, drive};
-use crate::cli::{HttpArgs, MessagesArgs};
+use crate::cli::{HttpArgs, LinesArgs, MessagesArgs, WorkerArgs};
+use crate::events::Events;
 use crate::progress::say;
 use crate::report;
-use crate::usage::{Part, UsageMeter};
+use crate::servers::{Counts, ENVELOPES, Servers};
+use crate::usage::{Part, Usage, UsageMeter};
+use crate::worker;
 
 /// Between two looks at how many messages are settled.
 const POLL_PAUSE: Duration = Duration::from_millis(50);
@@ -162,9 +166,10 @@ struct MessagesResult {
 pub(crate) async fn run_messages(args: &MessagesArgs) -> Result<()> {
     let (nats, postgres) = tokio::try_join!(Nats::start(), Postgres::start())?;
     let service = Api::all(&nats, &postgres).await?;
+    let orders = client::orders(KEY, args.messages);
     let meter = UsageMeter::start(parts(&service, &nats, &postgres));
     let start = Instant::now();
-    client::send_orders(service.addr(), KEY, args.messages).await?;
+    client::send_bodies(service.addr(), orders).await?;
     let accepted = start.elapsed().as_secs_f64();
     let mut last = (0, Instant::now());
     loop {
@@ -196,4 +201,80 @@ pub(crate) async fn run_messages(args: &MessagesArgs) -> Result<()> {
     report::line("messages/s accepted", result.accepted_per_second);
     report::usage(&processes);
     report::write("messages", args.json.as_deref(), &result).context("write the result")
+}
+
+#[derive(Debug, Serialize)]
+struct LinesResult {
+    events: u64,
+    /// Events in a body.
+    lines: u64,
+    env: Vec<(String, String)>,
+    /// From the first request to the last readable row.
+    seconds: f64,
+    events_per_second: f64,
+    accepted_per_second: f64,
+    counts: Counts,
+    processes: BTreeMap<&'static str, Usage>,
+}
+
+/// Measures events per second from bodies of many lines over HTTP to readable rows, all through one
+/// process that takes and stores them; prints and writes the result.
+///
+/// # Errors
+/// A server does not start, a line is refused, nothing moves for a minute, or the counts are wrong.
+pub(crate) async fn run_lines(args: &LinesArgs) -> Result<()> {
+    let servers = Servers::start().await?;
+    let addr = free_addr()?;
+    let open = [
+        ("PONIX_INGEST_ENABLED", "true"),
+        ("PONIX_INGEST_ADDR", &addr.to_string()),
+        ("PONIX_INGEST_ADDRESS_RATE", "0"),
+        ("PONIX_INGEST_ORGANIZATION_LINES_RATE", "0"),
+        ("PONIX_INGEST_ORGANIZATION_BYTES_RATE", "0"),
+    ];
+    let open = open.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let service = WorkerArgs {
+        worker: args.worker.worker.clone(),
+        env: open.into_iter().chain(args.worker.env.clone()).collect(),
+    };
+    let service = worker::start(&servers, &service).await?;
+    let mut events = Events::new(ENVELOPES, args.measure.devices);
+    let bodies = client::bodies(KEY, &mut events, args.events, args.lines);
+    let meter = UsageMeter::start([
+        ("client", Part::Bench),
+        ("nats-server", Part::Server(&servers.nats)),
+        ("clickhouse", Part::Server(&servers.clickhouse)),
+        ("service", Part::Process(service.process())),
+    ]);
+    let start = Instant::now();
+    let sending = async {
+        client::send_bodies(addr, bodies).await?;
+        anyhow::Ok(start.elapsed().as_secs_f64())
+    };
+    let readable = servers.wait_for_rows(ENVELOPES, args.events, &service, |_| ());
+    let (accepted, end) = tokio::try_join!(sending, readable)?;
+    let seconds = (end - start).as_secs_f64();
+    let processes = meter.read();
+    let counts = servers.counts().await?;
+    service.stop().await?;
+    let result = LinesResult {
+        events: args.events,
+        lines: args.lines,
+        env: args.worker.env.clone(),
+        seconds,
+        events_per_second: report::rate(args.events, seconds),
+        accepted_per_second: report::rate(args.events, accepted),
+        counts,
+        processes,
+    };
+    report::line("events/s end to end", result.events_per_second);
+    report::line("events/s accepted", result.accepted_per_second);
+    report::usage(&result.processes);
+    report::write("lines", args.measure.json.as_deref(), &result)?;
+    ensure!(
+        counts.events == args.events && counts.distinct_events == args.events,
+        "sent {}, {counts:?}",
+        args.events
+    );
+    Ok(())
 }

@@ -57,6 +57,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Latency(args) => latency::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Http(args) => http::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Messages(args) => http::run_messages(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::Lines(args) => http::run_lines(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Read(args) => read::run(&args).await.map(|()| ExitCode::SUCCESS),
     }
 }

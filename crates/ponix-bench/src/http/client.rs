@@ -1,22 +1,26 @@
 //! Clients that keep their connections and send the same again and again.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::events::Events;
 use crate::report;
 use crate::usage::Usage;
 
 /// Lines in a request of `messages`.
 const ORDERS_PER_REQUEST: u64 = 1_000;
-/// Requests of `messages` at the same time.
-const ORDER_CLIENTS: u64 = 8;
+/// Bodies of many lines that are sent at the same time.
+const BODY_CLIENTS: usize = 8;
 
 /// What is sent, whole.
 #[derive(Debug, Clone)]
@@ -42,8 +46,11 @@ impl Request {
     }
 
     pub(super) fn lines(path: &str, key: &str, lines: usize) -> Self {
-        let body = vec![ENVELOPE; lines].join("\n");
-        Self::new(path, key, "application/x-ndjson", &body)
+        Self::of_lines(path, key, &vec![ENVELOPE; lines])
+    }
+
+    fn of_lines(path: &str, key: &str, lines: &[impl Borrow<str>]) -> Self {
+        Self::new(path, key, "application/x-ndjson", &lines.join("\n"))
     }
 
     pub(super) fn message(path: &str, key: &str) -> Self {
@@ -149,24 +156,48 @@ pub(super) async fn open(addr: SocketAddr, connections: usize) -> Result<Vec<Tcp
     Ok(open)
 }
 
-/// Sends so many different orders, in bodies of many lines.
-pub(super) async fn send_orders(addr: SocketAddr, key: &'static str, orders: u64) -> Result<()> {
-    let requests = orders.div_ceil(ORDERS_PER_REQUEST);
-    let client = |number: u64| async move {
-        let mut connection = Connection::open(addr).await?;
-        for request in (number..requests).step_by(ORDER_CLIENTS as usize) {
-            let first = request * ORDERS_PER_REQUEST;
-            let last = orders.min(first + ORDERS_PER_REQUEST);
+/// Makes so many different events, in bodies of so many lines.
+pub(super) fn bodies(key: &str, events: &mut Events, count: u64, lines: u64) -> Vec<Request> {
+    let firsts = (0..count).step_by(lines as usize);
+    firsts
+        .map(|first| {
+            let lines: Vec<String> = (first..count.min(first + lines))
+                .map(|_| events.next_line())
+                .collect();
+            Request::of_lines("/v1/envelopes", key, &lines)
+        })
+        .collect()
+}
+
+/// Makes so many different orders, in bodies of many lines.
+pub(super) fn orders(key: &str, count: u64) -> Vec<Request> {
+    let firsts = (0..count).step_by(ORDERS_PER_REQUEST as usize);
+    firsts
+        .map(|first| {
+            let last = count.min(first + ORDERS_PER_REQUEST);
             let lines: Vec<String> = (first..last).map(|key| order(key + 1)).collect();
-            let request = Request::new("/ingest/batch", key, "text/plain", &lines.join("\n"));
-            let answer = connection.send(&request).await?;
+            Request::new("/ingest/batch", key, "text/plain", &lines.join("\n"))
+        })
+        .collect()
+}
+
+/// Sends each body once, none of whose lines may be refused.
+pub(super) async fn send_bodies(addr: SocketAddr, bodies: Vec<Request>) -> Result<()> {
+    let bodies = Arc::new(Mutex::new(bodies));
+    let client = |bodies: Arc<Mutex<Vec<Request>>>| async move {
+        let mut connection = Connection::open(addr).await?;
+        loop {
+            let next = bodies.lock().await.pop();
+            let Some(body) = next else {
+                return anyhow::Ok(());
+            };
+            let answer = connection.send(&body).await?;
             let refused = !answer.contains("\"failed\":0");
             ensure!(!refused, "{}", &answer[..answer.len().min(400)]);
         }
-        anyhow::Ok(())
     };
-    let clients: Vec<_> = (0..ORDER_CLIENTS)
-        .map(|n| tokio::spawn(client(n)))
+    let clients: Vec<_> = (0..BODY_CLIENTS)
+        .map(|_| tokio::spawn(client(Arc::clone(&bodies))))
         .collect();
     for client in clients {
         client.await??;
