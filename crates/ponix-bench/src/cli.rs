@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Messages(MessagesArgs),
     /// Measure events per second from bodies of NDJSON over HTTP to readable row.
     Lines(LinesArgs),
+    /// Draw the results of a folder as SVG.
+    Plot(PlotArgs),
 }
 
 /// What every measurement can be told.
@@ -176,6 +178,13 @@ pub(crate) struct LinesArgs {
     pub(crate) worker: WorkerArgs,
     #[command(flatten)]
     pub(crate) measure: MeasureArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlotArgs {
+    /// Folder with results as JSON; the drawings are put beside them.
+    #[arg(default_value = ".ponix/bench")]
+    pub(crate) folder: PathBuf,
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), String> {

@@ -7,6 +7,7 @@ mod events;
 mod http;
 mod latency;
 mod pipeline;
+mod plot;
 mod progress;
 mod publish;
 mod read;
@@ -58,6 +59,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Http(args) => http::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Messages(args) => http::run_messages(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Lines(args) => http::run_lines(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::Plot(args) => plot::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Read(args) => read::run(&args).await.map(|()| ExitCode::SUCCESS),
     }
 }
