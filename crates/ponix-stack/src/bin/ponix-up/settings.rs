@@ -10,6 +10,7 @@ use crate::holder;
 
 const NATS_PORT: &str = "PONIX_UP_NATS_PORT";
 const NATS_MONITORING_PORT: &str = "PONIX_UP_NATS_MONITORING_PORT";
+const NATS_SYNC_ALWAYS: &str = "PONIX_UP_NATS_SYNC_ALWAYS";
 const CLICKHOUSE_PORT: &str = "PONIX_UP_CLICKHOUSE_PORT";
 const POSTGRES_PORT: &str = "PONIX_UP_POSTGRES_PORT";
 const DATA_DIR: &str = "PONIX_UP_DATA_DIR";
@@ -47,6 +48,8 @@ const FIXED: [&str; 5] = [
 pub(crate) struct Settings {
     pub(crate) nats_port: u16,
     pub(crate) nats_monitoring_port: u16,
+    /// NATS syncs each message to the disk before its PubAck.
+    pub(crate) nats_sync_always: bool,
     pub(crate) clickhouse_port: u16,
     pub(crate) admin_addr: SocketAddr,
     /// Where the HTTP API answers.
@@ -90,6 +93,11 @@ impl Settings {
         let mut settings = Self {
             nats_port: port(NATS_PORT, 4222)?,
             nats_monitoring_port: port(NATS_MONITORING_PORT, 8222)?,
+            nats_sync_always: match text(NATS_SYNC_ALWAYS)? {
+                None | Some("false") => false,
+                Some("true") => true,
+                Some(other) => bail!("{NATS_SYNC_ALWAYS}={other}: true or false"),
+            },
             clickhouse_port: port(CLICKHOUSE_PORT, 8123)?,
             admin_addr: addr(ADMIN_ADDR, 9090)?,
             ingest_addr: addr(INGEST_ADDR, 8080)?,
@@ -257,6 +265,7 @@ mod tests {
         let settings = settings(&[]).unwrap();
         assert_eq!(settings.nats_url(), "nats://127.0.0.1:4222");
         assert_eq!(settings.nats_monitoring_port, 8222);
+        assert!(!settings.nats_sync_always);
         assert_eq!(settings.clickhouse_url(), "http://127.0.0.1:8123");
         assert_eq!(settings.admin_addr.to_string(), "127.0.0.1:9090");
         assert_eq!(settings.data_dir, PathBuf::from(".ponix/data"));
@@ -313,9 +322,17 @@ mod tests {
     }
 
     #[test]
+    fn nats_may_sync_each_message() {
+        let settings = settings(&[("PONIX_UP_NATS_SYNC_ALWAYS", "true")]).unwrap();
+        assert!(settings.nats_sync_always);
+        assert_eq!(service(&settings, "PONIX_UP_NATS_SYNC_ALWAYS"), None);
+    }
+
+    #[test]
     fn a_wrong_value_is_named() {
         for (name, value) in [
             ("PONIX_UP_NATS_PORT", "0"),
+            ("PONIX_UP_NATS_SYNC_ALWAYS", "10s"),
             ("PONIX_UP_CLICKHOUSE_PORT", "port"),
             ("PONIX_ADMIN_ADDR", "localhost"),
             ("PONIX_INGEST_ADDR", "8080"),

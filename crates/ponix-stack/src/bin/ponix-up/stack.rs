@@ -111,11 +111,14 @@ async fn start_servers(settings: &Settings) -> Result<Servers> {
     say(format_args!(
         "ponix-up: starting nats-server, chdb-server{and_postgres}"
     ));
-    let nats = Nats::builder()
+    let mut nats = Nats::builder()
         .port(settings.nats_port)
         .monitoring_port(settings.nats_monitoring_port)
-        .data_dir(settings.data_dir.join("nats"))
-        .start();
+        .data_dir(settings.data_dir.join("nats"));
+    if settings.nats_sync_always {
+        nats = nats.sync_interval("always");
+    }
+    let nats = nats.start();
     let clickhouse = ClickHouse::builder()
         .port(settings.clickhouse_port)
         .data_dir(settings.data_dir.join("clickhouse"))
