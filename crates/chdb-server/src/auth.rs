@@ -9,7 +9,7 @@ use hyper::header::AUTHORIZATION;
 use crate::exception::{Exception, codes};
 use crate::request::Parameters;
 
-/// The one user of the server.
+/// A user of the server.
 #[derive(Clone, PartialEq, Eq)]
 pub struct User {
     /// The name.
@@ -37,21 +37,52 @@ impl Default for User {
     }
 }
 
-impl User {
+/// Who may send statements.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Users {
+    /// May do everything.
+    pub owner: User,
+    /// May read, and reads with [`READER_SETTINGS`].
+    pub reader: Option<User>,
+}
+
+/// Who has sent a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// May do everything.
+    Owner,
+    /// May read.
+    Reader,
+}
+
+/// What the statements of a reader begin with, as those of a user with a profile: every table that keeps
+/// copies until they are merged shows each row once.
+pub const READER_SETTINGS: [(&str, &str); 2] = [
+    ("final", "1"),
+    ("do_not_merge_across_partitions_select_final", "1"),
+];
+
+impl Users {
     /// Checks the credentials of a request: basic auth, `X-ClickHouse-User` and `X-ClickHouse-Key`, or `user` and
     /// `password` in the URL; only one of these ways at a time. No name means `default`.
     pub(crate) fn check(
         &self,
         parameters: &Parameters,
         headers: &HeaderMap,
-    ) -> Result<(), Exception> {
+    ) -> Result<Sender, Exception> {
         let (name, password) = credentials(parameters, headers)?;
-        if self.password.is_empty() && is_cross_site(headers) {
+        // Both are compared in any case, so that the time taken says nothing about the name.
+        let is = |user: &User| same(&user.name, &name) & same(&user.password, &password);
+        let is_reader = self.reader.as_ref().filter(|reader| is(reader));
+        let (user, sender) = match (is(&self.owner), is_reader) {
+            (true, _) => (&self.owner, Sender::Owner),
+            (false, Some(reader)) => (reader, Sender::Reader),
+            (false, None) => return Err(failed(&name)),
+        };
+        if user.password.is_empty() && is_cross_site(headers) {
             return Err(cross_site());
         }
-        // Both are compared in any case, so that the time taken says nothing about the name.
-        let same = same(&self.name, &name) & same(&self.password, &password);
-        if same { Ok(()) } else { Err(failed(&name)) }
+        Ok(sender)
     }
 }
 
@@ -148,7 +179,7 @@ mod tests {
     use hyper::HeaderMap;
     use hyper::header::{AUTHORIZATION, HeaderValue};
 
-    use super::User;
+    use super::{Sender, User, Users};
     use crate::request::Parameters;
 
     fn check(
@@ -156,13 +187,46 @@ mod tests {
         query: &str,
         headers: &[(&'static str, &'static str)],
     ) -> Result<(), u32> {
+        let users = Users {
+            owner: user.clone(),
+            reader: None,
+        };
+        sender(&users, query, headers).map(|sender| assert_eq!(sender, Sender::Owner))
+    }
+
+    fn sender(
+        users: &Users,
+        query: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<Sender, u32> {
         let headers: HeaderMap = headers
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
             .collect();
         let parameters = Parameters::new(query, &headers).unwrap();
-        user.check(&parameters, &headers)
+        users
+            .check(&parameters, &headers)
             .map_err(|exception| exception.code())
+    }
+
+    #[test]
+    fn a_reader_is_known_by_its_own_name_and_password() {
+        let user = |name: &str, password: &str| User {
+            name: name.into(),
+            password: password.into(),
+        };
+        let users = Users {
+            owner: user("ponix", "secret"),
+            reader: Some(user("reader", "")),
+        };
+        let owner = sender(&users, "user=ponix&password=secret", &[]);
+        assert_eq!(owner, Ok(Sender::Owner));
+        assert_eq!(sender(&users, "user=reader", &[]), Ok(Sender::Reader));
+        for query in ["user=reader&password=secret", "user=ponix", ""] {
+            assert_eq!(sender(&users, query, &[]), Err(516), "{query}");
+        }
+        let elsewhere = [("sec-fetch-site", "cross-site")];
+        assert_eq!(sender(&users, "user=reader", &elsewhere), Err(516));
     }
 
     #[test]

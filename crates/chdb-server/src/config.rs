@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
-use crate::auth::User;
+use crate::auth::{User, Users};
 use crate::body::Limits;
 use crate::engine::EngineConfig;
 use crate::library::candidates;
@@ -18,7 +18,7 @@ pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Who may send statements.
-    pub user: User,
+    pub users: Users,
     /// The engine.
     pub engine: EngineConfig,
     /// Statements that run at a time; more wait.
@@ -73,6 +73,18 @@ pub struct Arguments {
         conflicts_with = "password"
     )]
     password_file: Option<PathBuf>,
+    /// Name of a user who may read, and sees each row once that tables keep copies of (`final = 1`)
+    #[arg(long, env = "CHDB_SERVER_READER_USER", value_name = "NAME")]
+    reader_user: Option<String>,
+    /// Its password; required off loopback
+    #[arg(
+        long,
+        env = "CHDB_SERVER_READER_PASSWORD",
+        value_name = "TEXT",
+        hide_env_values = true,
+        requires = "reader_user"
+    )]
+    reader_password: Option<String>,
     /// Database to create at start if it is missing; may be given more than once
     #[arg(long = "database", env = "CHDB_SERVER_DATABASE", value_name = "NAME")]
     databases: Vec<String>,
@@ -174,11 +186,16 @@ pub struct Arguments {
 #[non_exhaustive]
 pub enum ConfigError {
     /// Anybody could connect.
-    #[error("--user and --password are required to listen on {0}, which is not a loopback address")]
+    #[error(
+        "--user and --password, and a password of the --reader-user, are required to listen on {0}, which is not a loopback address"
+    )]
     Open(SocketAddr),
     /// A password without a name, or a name without a password off loopback.
     #[error("a password was given but no --user")]
     PasswordWithoutUser,
+    /// Two users of one name.
+    #[error("--user and --reader-user are both {0}")]
+    SameName(String),
     /// The password file cannot be read.
     #[error("password file {path} cannot be read")]
     PasswordFile {
@@ -204,7 +221,14 @@ impl Arguments {
                 return Err(ConfigError::Zero(name));
             }
         }
-        let user = self.read_user()?;
+        let users = Users {
+            owner: self.read_user()?,
+            reader: self.reader()?,
+        };
+        let same_name = users.reader.as_ref().map(|reader| &reader.name) == Some(&users.owner.name);
+        if same_name {
+            return Err(ConfigError::SameName(users.owner.name));
+        }
         let executable = std::env::current_exe().ok();
         let working_folder = std::env::current_dir().ok();
         let engine = EngineConfig {
@@ -230,7 +254,7 @@ impl Arguments {
         };
         Ok(Config {
             listen: self.listen,
-            user,
+            users,
             engine,
             statements_max: self.statements_max,
             connections_max: self.connections_max,
@@ -260,6 +284,16 @@ impl Arguments {
             None => Err(ConfigError::PasswordWithoutUser),
         }
     }
+
+    fn reader(&self) -> Result<Option<User>, ConfigError> {
+        let named = self.reader_user.clone().filter(|name| !name.is_empty());
+        let Some(name) = named else { return Ok(None) };
+        let password = self.reader_password.clone().unwrap_or_default();
+        if !self.listen.ip().is_loopback() && password.is_empty() {
+            return Err(ConfigError::Open(self.listen));
+        }
+        Ok(Some(User { name, password }))
+    }
 }
 
 fn read_password(path: &Path) -> Result<String, ConfigError> {
@@ -285,7 +319,7 @@ mod tests {
 
     #[test]
     fn loopback_needs_no_user_and_everything_else_does() {
-        assert_eq!(config(&[]).unwrap().user.name, "default");
+        assert_eq!(config(&[]).unwrap().users.owner.name, "default");
         assert!(config(&["--listen", "[::1]:0"]).is_ok());
         for arguments in [
             vec!["--listen", "0.0.0.0:8123"],
@@ -312,6 +346,18 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_has_a_name_of_its_own_and_a_password_off_loopback() {
+        assert_eq!(config(&[]).unwrap().users.reader, None);
+        let reader = config(&["--reader-user", "r"]).unwrap().users.reader;
+        assert_eq!(reader.map(|reader| reader.name), Some("r".to_owned()));
+        let same = ["--user", "r", "--password", "x", "--reader-user", "r"];
+        assert!(matches!(config(&same), Err(ConfigError::SameName(_))));
+        let open = ["--listen", "0.0.0.0:1", "--user", "a", "--password", "x"];
+        let open = [&open[..], &["--reader-user", "r"]].concat();
+        assert!(matches!(config(&open), Err(ConfigError::Open(_))));
+    }
+
+    #[test]
     fn a_password_file_is_read_without_its_line_end() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "se cret\n").unwrap();
@@ -319,7 +365,8 @@ mod tests {
         assert_eq!(
             config(&["--user", "a", "--password-file", path])
                 .unwrap()
-                .user
+                .users
+                .owner
                 .password,
             "se cret"
         );

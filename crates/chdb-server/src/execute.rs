@@ -302,7 +302,7 @@ fn readonly() -> Exception {
         codes::READONLY,
         "READONLY",
         "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly. You should use \
-         method POST for modifying queries.",
+         method POST for modifying queries, and another user than the reader.",
     )
 }
 

@@ -23,7 +23,7 @@ mod statement;
 mod summary;
 mod surroundings;
 
-pub use auth::User;
+pub use auth::{READER_SETTINGS, User, Users};
 pub use body::Limits;
 pub use config::{Arguments, Config, ConfigError};
 pub use engine::{EngineConfig, EngineError};

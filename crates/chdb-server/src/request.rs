@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hyper::HeaderMap;
 
+use crate::auth::READER_SETTINGS;
 use crate::exception::{Exception, codes};
 
 /// Parameters the server heeds or knowingly ignores; every other name is a setting of the engine.
@@ -90,6 +91,16 @@ impl Parameters {
             .default_format
             .or_else(|| header("X-ClickHouse-Format"));
         Ok(parameters)
+    }
+
+    /// Makes these the parameters of a reader: with its settings, which the request's own come behind, and
+    /// with sessions of its own.
+    pub(crate) fn of_reader(&mut self) {
+        let settings = READER_SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        self.settings.splice(0..0, settings);
+        if let Some(session) = &mut self.session {
+            session.id.insert_str(0, "reader\0");
+        }
     }
 
     fn set(

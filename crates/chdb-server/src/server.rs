@@ -55,7 +55,7 @@ impl Server {
         };
         let service = Arc::new(Service {
             engine: Arc::new(engine),
-            user: config.user.clone(),
+            users: config.users.clone(),
             places: Arc::new(Semaphore::new(config.statements_max)),
             queue_timeout: config.queue_timeout,
             send_timeout: config.send_timeout,

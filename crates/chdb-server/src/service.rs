@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use uuid::Uuid;
 
-use crate::auth::User;
+use crate::auth::{Sender, Users};
 use crate::body::{self, Limits};
 use crate::encoding::Encoding;
 use crate::engine::Engine;
@@ -32,7 +32,7 @@ pub(crate) struct Service {
     /// The engine.
     pub(crate) engine: Arc<Engine>,
     /// Who may send statements.
-    pub(crate) user: User,
+    pub(crate) users: Users,
     /// Places for running statements.
     pub(crate) places: Arc<Semaphore>,
     /// Time a statement waits for a place.
@@ -107,7 +107,10 @@ impl Service {
         body: Incoming,
         query_id: String,
     ) -> Result<Response<Body>, Exception> {
-        self.user.check(&parameters, &parts.headers)?;
+        let sender = self.users.check(&parameters, &parts.headers)?;
+        if sender == Sender::Reader {
+            parameters.of_reader();
+        }
         let started_at = Instant::now();
         let wishes = Wishes {
             query_id,
@@ -135,7 +138,7 @@ impl Service {
         }
         let job = Job {
             parameters,
-            read_only: parts.method != Method::POST,
+            read_only: parts.method != Method::POST || sender == Sender::Reader,
             body,
         };
         let place = self.place().await?;

@@ -48,3 +48,37 @@ async fn only_the_configured_user_gets_in() {
     }
     assert!(!server.process.log().unwrap().contains("secret"));
 }
+
+#[tokio::test]
+async fn a_reader_reads_each_row_once_and_changes_nothing() {
+    let server = server_or_skip!("--reader-user", "reader");
+    let ask = async |user: &str, statement: &'static str| {
+        let parameters = [("user", user)];
+        server
+            .request(Method::POST, &parameters, &[], statement)
+            .await
+    };
+    for statement in [
+        "CREATE TABLE t (id UInt8, n UInt8) ENGINE = ReplacingMergeTree ORDER BY id",
+        "SYSTEM STOP MERGES t",
+        "INSERT INTO t VALUES (1, 1)",
+        "INSERT INTO t VALUES (1, 2)",
+    ] {
+        let reply = ask("default", statement).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    }
+    let count = "SELECT count() FROM t";
+    assert_eq!(ask("default", count).await.text(), "2\n");
+    assert_eq!(ask("reader", count).await.text(), "1\n");
+    // Its own settings come behind those of the profile.
+    let every = ask("reader", "SELECT count() FROM t SETTINGS final = 0").await;
+    assert_eq!(every.text(), "2\n");
+    for statement in [
+        "INSERT INTO t VALUES (3, 3)",
+        "DROP TABLE t",
+        "TRUNCATE TABLE t",
+    ] {
+        ask("reader", statement).await.assert_code(164);
+    }
+    assert_eq!(ask("default", count).await.text(), "2\n");
+}
