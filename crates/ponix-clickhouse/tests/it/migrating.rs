@@ -290,3 +290,36 @@ async fn eight_at_once_do_not_trip_over_each_other() {
         Some("5:1")
     );
 }
+
+/// The engine here keeps no users, so that the statements can only be parsed.
+#[tokio::test]
+async fn the_role_of_readers_is_sql_that_the_engine_knows() {
+    let server = support::server().await;
+    let client = Client::new(&support::config(server, "default")).expect("valid");
+    let document = include_str!("../../../../docs/reading.sql");
+    let lines = document.lines().filter(|line| !line.starts_with("--"));
+    let text: Vec<&str> = lines.collect();
+    let text = text.join("\n");
+    let statements: Vec<&str> = text
+        .split_terminator(';')
+        .map(str::trim)
+        .filter(|statement| !statement.is_empty())
+        .collect();
+    assert_eq!(statements.len(), 3);
+    for statement in statements {
+        let parsed = client.raw().query_raw(&format!("EXPLAIN AST {statement}"));
+        let tree: Vec<String> = parsed.fetch_all().await.expect(statement);
+        assert!(tree[0].ends_with("Query"), "{tree:?}");
+    }
+    // And its settings are settings.
+    for setting in ["final", "do_not_merge_across_partitions_select_final"] {
+        let known = format!("SELECT count() FROM system.settings WHERE name = '{setting}'");
+        let known: u64 = client
+            .raw()
+            .query_raw(&known)
+            .fetch_one()
+            .await
+            .expect("it answers");
+        assert_eq!(known, 1, "{setting}");
+    }
+}

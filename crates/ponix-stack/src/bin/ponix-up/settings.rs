@@ -133,6 +133,15 @@ impl Settings {
         bail!("{}", taken.join(", "))
     }
 
+    /// A user of ClickHouse who sees each event once and changes nothing; its password is the other's.
+    pub(crate) fn reader(&self) -> &'static str {
+        if self.user == "reader" {
+            "ponix_reader"
+        } else {
+            "reader"
+        }
+    }
+
     /// The URL of NATS.
     pub(crate) fn nats_url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.nats_port)

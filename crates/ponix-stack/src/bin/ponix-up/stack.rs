@@ -123,6 +123,9 @@ async fn start_servers(settings: &Settings) -> Result<Servers> {
         .port(settings.clickhouse_port)
         .data_dir(settings.data_dir.join("clickhouse"))
         .user_password(&settings.user, &settings.password)
+        .arg("--reader-user")
+        .arg(settings.reader())
+        .env("CHDB_SERVER_READER_PASSWORD", &settings.password)
         .start();
     let postgres = async {
         let Some(port) = settings.postgres_port else {
