@@ -20,6 +20,7 @@ use ponix_nats::{Batch, DeadLetter, Delivery};
 use ponix_wire::{DeadLetterReason, PackFormat};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio_util::sync::CancellationToken;
 
 pub use self::frame::serve_crash_isolation;
 use self::frame::{Frame, SURVIVED};
@@ -29,6 +30,8 @@ use crate::unpacked::Unpacked;
 const SUSPECT_FROM_DELIVERY: u32 = 3;
 /// Time one message may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time in which the events of one packed message are told apart: few of them may take all of theirs.
+const EVENTS_TIMEOUT: Duration = Duration::from_mins(2);
 /// Time a child that does not answer gets to end by itself.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// The largest message that is kept as the control.
@@ -41,6 +44,7 @@ pub struct CrashIsolation {
     arguments: Vec<OsString>,
     /// A message that this process has survived.
     control: Mutex<Option<Arc<Frame>>>,
+    events_timeout: Duration,
 }
 
 /// What of a message ends two children.
@@ -70,24 +74,39 @@ impl CrashIsolation {
             program: std::env::current_exe().unwrap_or_default(),
             arguments: arguments.into_iter().map(Into::into).collect(),
             control: Mutex::default(),
+            events_timeout: EVENTS_TIMEOUT,
         }
     }
 
-    /// Returns what of each message of a batch ends two children, in the batch's order.
+    /// Returns what of each message of a batch ends two children, in the batch's order; `None` when
+    /// `give_up` was cancelled before that is known.
     pub(crate) async fn find_poison(
         &self,
         batch: &Batch,
         format: PackFormat,
         events_max: usize,
-    ) -> Vec<Poison> {
-        let mut found = vec![None; batch.len()];
+        give_up: &CancellationToken,
+    ) -> Option<Vec<Poison>> {
         let messages = batch.messages().iter().enumerate();
         let suspects = messages.filter(|(_, it)| it.deliveries() >= SUSPECT_FROM_DELIVERY);
         let suspects: Vec<_> = suspects.map(|(at, it)| (at, Frame::of(it))).collect();
         if suspects.is_empty() {
-            return vec![Poison::None; batch.len()];
+            return Some(vec![Poison::None; batch.len()]);
         }
-        if let Err(error) = self.read_apart(&suspects, &mut found).await {
+        // Children end with the future.
+        let search = self.search(batch, &suspects, format, events_max);
+        give_up.run_until_cancelled(search).await
+    }
+
+    async fn search(
+        &self,
+        batch: &Batch,
+        suspects: &[(usize, Frame)],
+        format: PackFormat,
+        events_max: usize,
+    ) -> Vec<Poison> {
+        let mut found = vec![None; batch.len()];
+        if let Err(error) = self.read_apart(suspects, &mut found).await {
             tracing::error!(
                 error,
                 suspects = suspects.len(),
@@ -106,11 +125,12 @@ impl CrashIsolation {
     }
 
     /// Looks for what of a packed message ends children, one event after the other. Splitting is done
-    /// here: it reads lengths, or looks for line breaks.
+    /// here: it reads lengths, or looks for line breaks. A message whose events take too long is poison
+    /// as a whole.
     async fn events_of(
         &self,
         delivery: &Delivery,
-        whole: DeadLetter,
+        mut whole: DeadLetter,
         format: PackFormat,
         events_max: usize,
     ) -> Poison {
@@ -125,15 +145,24 @@ impl CrashIsolation {
         });
         let events: Vec<_> = events.collect();
         let mut found = vec![None; events.len()];
-        let read = self.read_apart(&events, &mut found).await;
-        if let Err(error) = read {
-            let sequence = delivery.stream_sequence();
-            tracing::error!(
-                error,
-                sequence,
-                "the events of a message cannot be read in child processes, none is taken for poison"
-            );
-            return Poison::None;
+        let read = self.read_apart(&events, &mut found);
+        match tokio::time::timeout(self.events_timeout, read).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let sequence = delivery.stream_sequence();
+                tracing::error!(
+                    error,
+                    sequence,
+                    "the events of a message cannot be read in child processes, none is taken for poison"
+                );
+                return Poison::None;
+            }
+            Err(_) => {
+                let (events, seconds) = (events.len(), self.events_timeout.as_secs());
+                let told = format!("; which of its {events} events, {seconds} s did not show");
+                whole.error.push_str(&told);
+                return Poison::Message(whole);
+            }
         }
         let dead = (0_u32..).zip(found);
         let dead: HashMap<_, _> = dead
@@ -342,6 +371,12 @@ mod tests {
         }
     }
 
+    async fn find(isolation: &CrashIsolation, batch: &Batch) -> Vec<Poison> {
+        let give_up = CancellationToken::new();
+        let found = isolation.find_poison(batch, PackFormat::Lines, 10, &give_up);
+        found.await.expect("nobody gives up")
+    }
+
     /// A packed message of these lines, on its third delivery.
     fn packed(lines: &[&str]) -> Batch {
         let mut headers = ponix_nats::async_nats::HeaderMap::new();
@@ -363,7 +398,7 @@ mod tests {
     async fn of_a_packed_message_only_what_ends_children_alone_is_poison() {
         let isolation = child_that_ends_at("*deadly*");
         let batch = packed(&["one", "deadly", "two", "deadly too"]);
-        let found = isolation.find_poison(&batch, PackFormat::Lines, 10).await;
+        let found = find(&isolation, &batch).await;
         let [Poison::Events(letters)] = &found[..] else {
             panic!("{found:?}")
         };
@@ -371,17 +406,45 @@ mod tests {
         indexes.sort_unstable();
         assert_eq!(indexes, [1, 3]);
         let harmless = packed(&["one", "two"]);
-        let found = isolation
-            .find_poison(&harmless, PackFormat::Lines, 10)
-            .await;
-        assert_eq!(found, [Poison::None]);
+        assert_eq!(find(&isolation, &harmless).await, [Poison::None]);
     }
 
     #[tokio::test]
     async fn a_packed_message_no_event_of_which_ends_a_child_alone_is_poison_as_a_whole() {
         let isolation = child_that_ends_at("*one*two*");
         let batch = packed(&["one", "two"]);
-        let found = isolation.find_poison(&batch, PackFormat::Lines, 10).await;
+        let found = find(&isolation, &batch).await;
         assert!(matches!(&found[..], [Poison::Message(_)]), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn a_packed_message_whose_events_take_too_long_is_poison_as_a_whole() {
+        let isolation = CrashIsolation {
+            events_timeout: Duration::ZERO,
+            ..child_that_ends_at("*deadly*")
+        };
+        let found = find(&isolation, &packed(&["one", "deadly"])).await;
+        let [Poison::Message(letter)] = &found[..] else {
+            panic!("{found:?}")
+        };
+        let told = "which of its 2 events, 0 s did not show";
+        assert!(letter.error.contains(told), "{}", letter.error);
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_ends_the_search_and_its_children() {
+        // The first answers the control and then waits for ever.
+        let isolation = CrashIsolation {
+            program: "sh".into(),
+            ..CrashIsolation::new(["-c", "printf .; cat > /dev/null"])
+        };
+        let (suspect, give_up) = (packed(&["one"]), CancellationToken::new());
+        let found = isolation.find_poison(&suspect, PackFormat::Lines, 10, &give_up);
+        let stop = async { give_up.cancel() };
+        assert_eq!(tokio::join!(found, stop).0, None);
+        // What is no suspect is worked on all the same.
+        let harmless = Batch::from_messages("events", []);
+        let found = isolation.find_poison(&harmless, PackFormat::Lines, 10, &give_up);
+        assert_eq!(found.await, Some(Vec::new()));
     }
 }

@@ -56,18 +56,22 @@ impl<D: Decode, S: Sink<Row = D::Row>> BatchProcessor for PipelineProcessor<D, S
         batch: &Batch,
         give_up: &CancellationToken,
     ) -> Result<ProcessingResult, ProcessError> {
-        let DecodedBatch {
-            rows,
-            origins,
-            mut messages,
-        } = DecodedBatch::decode(
+        let decoded = DecodedBatch::decode(
             batch,
             &self.decoder,
             &self.isolation,
             &self.dropped,
             self.pack_events_max,
-        )
-        .await;
+            give_up,
+        );
+        let Some(DecodedBatch {
+            rows,
+            origins,
+            mut messages,
+        }) = decoded.await
+        else {
+            return Err(ProcessError::GaveUp { stored: Vec::new() });
+        };
         let with_rows = origins.chunk_by(|a, b| a.position == b.position);
         let deliveries = with_rows.map(|rows| &batch.messages()[rows[0].position]);
         let stretch = Stretch::around(deliveries);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ponix_nats::{Batch, DeadLetter, Delivery};
 use ponix_sink::StoredRows;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::disposition::{Settling, dead_letter};
@@ -50,16 +51,19 @@ impl EventPlace {
 }
 
 impl<R> DecodedBatch<R> {
-    /// Reads the messages of a batch; those that may end the process in a child first.
+    /// Reads the messages of a batch; those that may end the process in a child first, which `give_up`
+    /// ends: `None`, and nothing was read.
     pub(super) async fn decode<D: Decode<Row = R>>(
         batch: &Batch,
         decoder: &D,
         isolation: &CrashIsolation,
         dropped: &AtomicU64,
         events_max: usize,
-    ) -> Self {
+        give_up: &CancellationToken,
+    ) -> Option<Self> {
         let format = decoder.pack_format();
-        let poison = isolation.find_poison(batch, format, events_max).await;
+        let poison = isolation.find_poison(batch, format, events_max, give_up);
+        let poison = poison.await?;
         let mut rows = Self::with_capacity(batch.len());
         for (delivery, poison) in batch.messages().iter().zip(poison) {
             let poison = match poison {
@@ -78,7 +82,7 @@ impl<R> DecodedBatch<R> {
                 }
             }
         }
-        rows
+        Some(rows)
     }
 
     fn decode_events<D: Decode<Row = R>>(
