@@ -10,7 +10,8 @@ use crate::error::is_about_rows;
 /// Has a row of before pass the table's constraints and triggers once more, and takes it back.
 ///
 /// An update that changes nothing checks what an insert would. Rows of this transaction do not
-/// count: they were taken just now.
+/// count: they were taken just now. They have the number of their savepoint, which comes after the
+/// transaction's own.
 ///
 /// # Errors
 /// The question could not be asked.
@@ -47,7 +48,7 @@ pub(crate) async fn ask_again(
     let column = quoted(column);
     let sql = format!(
         "UPDATE {table} SET {column} = {column} WHERE ctid = (SELECT ctid FROM {table} \
-         WHERE xmin::text <> pg_current_xact_id()::xid::text LIMIT 1)"
+         WHERE age(xmin) > age(pg_current_xact_id()::xid) LIMIT 1)"
     );
     let savepoint = transaction.savepoint("control").await?;
     let asked = savepoint.execute(&sql, &[]).await;

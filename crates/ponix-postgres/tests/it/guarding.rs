@@ -117,3 +117,25 @@ async fn only_a_handful_fails_when_the_table_takes_what_it_took_before() {
     }
     assert_eq!(failed, 5);
 }
+
+#[tokio::test]
+async fn rows_of_the_same_transaction_do_not_vouch_for_the_table() {
+    let db = Database::new("no_row_before").await;
+    let (sink, guard) = (sink(&db), RejectGuard::default());
+    // Whichever half is stored first, it holds a good one.
+    let wrong = (2..5).map(|number| priced(number, 123_456_789, None));
+    let batch: Vec<_> = [order(1)]
+        .into_iter()
+        .chain(wrong)
+        .chain([order(5)])
+        .collect();
+    let error = write(&sink, &guard, &batch).await;
+    let Err(WriteError::RefusedAlike { source, .. }) = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!((source.refused, source.control), (3, Control::Unknown));
+    // Once a row was stored before, so few are told from it.
+    write(&sink, &guard, &[order(1)]).await.expect("stored");
+    write(&sink, &guard, &batch).await.expect("three are few");
+    assert_eq!(db.statuses().await["failed"], 3);
+}
