@@ -94,7 +94,7 @@ impl Parts {
             .iter()
             .flat_map(NatsMetrics::refusing_dead_letters);
         reasons.extend(refusing.map(|stream| {
-            format!("the dead letters take nothing: stream {stream} is full; look at them, replay or purge them, or give it more bytes")
+            format!("the dead letters take nothing: stream {stream} is full or gone; look at them, replay or purge them, or give it more bytes")
         }));
         for (name, state) in &self.stores {
             if let Err(reason) = &*state.borrow() {

@@ -151,7 +151,7 @@ impl DeadLetters {
         };
         match &published {
             Ok(_) => self.publisher.metrics().refusing.set(&self.stream, false),
-            Err(err) if err.is_store_refusal() => {
+            Err(PublishError::Refused { .. } | PublishError::NoStream { .. }) => {
                 self.publisher.metrics().refusing.set(&self.stream, true);
             }
             // It does not answer, which is the connection's to tell.

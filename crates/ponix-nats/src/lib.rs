@@ -20,6 +20,7 @@ mod position;
 mod processing_result;
 mod publisher;
 mod reconcile;
+mod refusing;
 mod retry;
 mod stream;
 pub mod topology;

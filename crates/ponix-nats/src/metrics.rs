@@ -1,8 +1,6 @@
 //! Counters of this crate, updated once per batch.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -13,6 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::observation::Observation;
+use crate::refusing::Refusing;
 
 /// Label set with the connection's role, `publish` or `consume`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -25,6 +24,13 @@ pub(crate) struct ConnectionLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct StreamLabel {
     stream: String,
+}
+
+impl StreamLabel {
+    pub(crate) fn new(stream: &str) -> Self {
+        let stream = stream.to_owned();
+        Self { stream }
+    }
 }
 
 /// Label set with a stage of a batch.
@@ -100,30 +106,6 @@ pub struct StreamMetrics {
     pub(crate) given_up: Counter,
 }
 
-/// Streams of dead letters that refuse what they are given, being full.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Refusing {
-    gauge: Family<StreamLabel, Gauge>,
-    streams: Arc<Mutex<BTreeSet<String>>>,
-}
-
-impl Refusing {
-    /// Notes what a stream answered to the latest dead letter.
-    pub(crate) fn set(&self, stream: &str, refuses: bool) {
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = if refuses {
-            streams.insert(stream.to_owned())
-        } else {
-            streams.remove(stream)
-        };
-        if changed {
-            let stream = stream.to_owned();
-            let label = StreamLabel { stream };
-            self.gauge.get_or_create(&label).set(i64::from(refuses));
-        }
-    }
-}
-
 /// Counters of the batch consumer of one pipeline. Clones share them.
 ///
 /// At any time received = acked + nakked + dead-lettered + in flight; of packed messages, dead-lettered
@@ -152,12 +134,10 @@ pub struct ConsumerMetrics {
 }
 
 impl NatsMetrics {
-    /// Returns the streams of dead letters that refused the latest one, being full: messages that
-    /// cannot be stored stay in their source until there is room.
+    /// Returns the streams of dead letters that refused the latest one, being full or gone: messages
+    /// that cannot be stored stay in their source meanwhile.
     pub fn refusing_dead_letters(&self) -> Vec<String> {
-        let streams = self.refusing.streams.lock();
-        let streams = streams.unwrap_or_else(PoisonError::into_inner);
-        streams.iter().cloned().collect()
+        self.refusing.now()
     }
 
     /// Creates the counters and registers them under `ponix_nats_…`.
@@ -180,11 +160,7 @@ impl NatsMetrics {
             "Publishes without a PubAck",
             m.publish_failures.clone(),
         );
-        r.register(
-            "dead_letters_refused",
-            "1 while the dead letters take nothing, being full",
-            m.refusing.gauge.clone(),
-        );
+        r.register_collector(Box::new(m.refusing.clone()));
         r.register(
             "received_messages",
             "Messages handed to a batch",

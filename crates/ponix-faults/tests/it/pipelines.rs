@@ -102,3 +102,33 @@ async fn a_store_at_fault_is_held_red_and_goes_on_after_the_mend_in_every_pipeli
     worker.ready().await?;
     expect(&world, 60, 4).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_that_take_nothing_are_red_in_every_pipeline() -> Result<()> {
+    let world = World::builder().all_pipelines().start().await?;
+    let worker = world.start_worker("").await?;
+    for pipeline in Pipeline::ALL {
+        world.limit_dead_letters(pipeline, 1).await?;
+    }
+    let poison = [Poison::Undecodable, Poison::NotANumber];
+    let poison = poison.map(|poison| Pipeline::ALL.map(|of| Event::poison_of(of, 1, poison)));
+    world.publishing().publish(poison.concat()).await?;
+    let gauge = |pipeline: Pipeline| {
+        let stream = pipeline.stream();
+        format!(r#"ponix_nats_dead_letters_refused{{stream="{stream}_dlq"}}"#)
+    };
+    for pipeline in Pipeline::ALL {
+        let full = format!("stream {}_dlq is full", pipeline.stream());
+        worker.not_ready(&full).await?;
+        ensure!(worker.metrics().await?.get(&gauge(pipeline)) == 1);
+    }
+    for pipeline in Pipeline::ALL {
+        world.limit_dead_letters(pipeline, -1).await?;
+    }
+    world.settled().await?;
+    worker.ready().await?;
+    for pipeline in Pipeline::ALL {
+        ensure!(worker.metrics().await?.get(&gauge(pipeline)) == 0);
+    }
+    expect(&world, 0, 2).await
+}
