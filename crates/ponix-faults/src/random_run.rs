@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use futures::future::{join, join_all, try_join_all};
+use futures::future::{join, join_all, try_join, try_join_all};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -186,9 +186,14 @@ pub async fn random_run(
     let work = async {
         let schedules = options.targets().into_iter().map(|target| {
             let steps = schedule(options.seed, target, options.length);
-            injector.carry_out(target, steps)
+            injector.carry_out(target, steps, options.length)
         });
-        let broken = join(try_join_all(schedules), sleep(options.length)).await.0;
+        let whole = async {
+            sleep(options.length).await;
+            Ok(())
+        };
+        // What does not come back ends the run at once.
+        let broken = try_join(try_join_all(schedules), whole).await;
         over.cancel();
         let end = Instant::now();
         // Also when something did not come back: the others have to end.
