@@ -18,6 +18,7 @@ impl World {
     pub fn builder() -> WorldBuilder {
         let builder = WorldBuilder {
             nats: Nats::builder(),
+            nats_folder: None,
             cluster: false,
             clickhouse: ClickHouse::builder(),
             nats_proxy: false,
@@ -49,6 +50,7 @@ impl World {
 #[derive(Debug)]
 pub struct WorldBuilder {
     nats: NatsBuilder,
+    nats_folder: Option<PathBuf>,
     cluster: bool,
     clickhouse: ClickHouseBuilder,
     nats_proxy: bool,
@@ -74,10 +76,10 @@ impl WorldBuilder {
         self
     }
 
-    /// Puts the NATS server into this folder.
+    /// Puts the NATS server into this folder; those of a cluster into `nats-0` and so on below it.
     #[must_use]
     pub fn nats_folder(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.nats = self.nats.data_dir(folder);
+        self.nats_folder = Some(folder.into());
         self
     }
 
@@ -140,11 +142,18 @@ impl WorldBuilder {
     /// A server does not start.
     pub async fn start(self) -> Result<World> {
         let nats = async {
-            anyhow::Ok(if self.cluster {
-                NatsServers::Cluster(NatsCluster::builder().each(self.nats).start().await?)
-            } else {
-                NatsServers::Single(Box::new(self.nats.start().await?))
-            })
+            if self.cluster {
+                let mut cluster = NatsCluster::builder().each(self.nats);
+                if let Some(folder) = self.nats_folder {
+                    cluster = cluster.data_dir(folder);
+                }
+                return Ok(NatsServers::Cluster(cluster.start().await?));
+            }
+            let mut nats = self.nats;
+            if let Some(folder) = self.nats_folder {
+                nats = nats.data_dir(folder);
+            }
+            anyhow::Ok(NatsServers::Single(Box::new(nats.start().await?)))
         };
         let (nats, clickhouse) = tokio::try_join!(nats, self.clickhouse.start())?;
         let nats_proxy = match &nats {
