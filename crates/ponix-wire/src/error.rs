@@ -123,6 +123,40 @@ impl DecodeError {
     }
 }
 
+impl DecodeError {
+    /// Returns the path of the field that is wrong, where it is one.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Json(err) => err.field(),
+            Self::JsonValue(err) => Some(err.field()),
+            Self::Missing { field }
+            | Self::TooLong { field, .. }
+            | Self::TimeOutOfRange { field, .. }
+            | Self::TooFarAhead { field, .. }
+            | Self::NotUuid { field } => Some(field),
+            Self::Malformed { field, .. }
+            | Self::NotFinite { field }
+            | Self::TooDeep { field, .. }
+            | Self::NameClash { field } => Some(field),
+        }
+    }
+}
+
+impl ConversionError {
+    /// Returns the path of the field that is wrong.
+    pub fn field(&self) -> &str {
+        match self {
+            Self::Missing { field }
+            | Self::TooLong { field, .. }
+            | Self::TimeOutOfRange { field }
+            | Self::NotRfc3339 { field, .. } => field,
+            Self::IntegerNotExact { field }
+            | Self::NotFinite { field }
+            | Self::TooDeep { field, .. } => field,
+        }
+    }
+}
+
 /// Why a value cannot go into an envelope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

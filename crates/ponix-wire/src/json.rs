@@ -21,6 +21,9 @@ const BEYOND_64_BITS: f64 = 9_223_372_036_854_775_808.0;
 /// Fewest digits of such a number.
 const LONG_INTEGER_DIGITS: usize = 19;
 const INTEGER_TOO_LARGE: &str = "is an integer beyond ±2^53: send it as a text";
+/// So many things that are wrong are told of one text at most.
+const PROBLEMS_MAX: usize = 20;
+const TWICE: &str = "is there twice";
 
 /// The reason of a member that is not there.
 pub const MISSING: &str = "is missing";
@@ -106,17 +109,54 @@ pub struct JsonReader {
     problem: RefCell<Option<JsonError>>,
     /// Numbers so large that they may have been written as integers, with their paths.
     huge: RefCell<Vec<(String, f64)>>,
+    /// What is wrong, where reading goes on behind it.
+    found: Option<RefCell<Vec<JsonError>>>,
 }
 
 impl JsonReader {
-    /// Makes a reader for one text.
+    /// Makes a reader for one text, which it refuses for the first thing that is wrong.
     pub fn new(rules: JsonRules) -> Self {
         Self {
             rules,
             members_left: Cell::new(rules.members_max),
             problem: RefCell::default(),
             huge: RefCell::default(),
+            found: None,
         }
+    }
+
+    /// Makes a reader for one text, of which [`JsonReader::read_all`] tells everything that is wrong.
+    pub fn thorough(rules: JsonRules) -> Self {
+        Self {
+            found: Some(RefCell::default()),
+            ..Self::new(rules)
+        }
+    }
+
+    /// Reads a text as [`JsonReader::read`] does, and tells what is wrong, 20 things at most: each
+    /// member or value once, and last what kept it from reading on, if something did.
+    ///
+    /// The value is there when the text could be read to its end; what was wrong in it is left out.
+    pub fn read_all<'de, S: DeserializeSeed<'de>>(
+        &self,
+        text: &'de [u8],
+        seed: S,
+    ) -> (Option<S::Value>, Vec<JsonError>) {
+        let read = self.read(text, seed);
+        let mut found = self.found.as_ref().map(RefCell::take).unwrap_or_default();
+        match read {
+            Ok(value) => (Some(value), found),
+            Err(err) => {
+                found.push(err);
+                (None, found)
+            }
+        }
+    }
+
+    /// Reads an object as [`JsonReader::object`] does, and tells everything that is wrong with it, see
+    /// [`JsonReader::read_all`].
+    pub fn object_all<T: JsonTree>(&self, text: &[u8]) -> (Option<T::Members>, Vec<JsonError>) {
+        self.read_all(text, Object(At::<T>::new(self, None)))
     }
 
     /// Reads one value.
@@ -167,16 +207,13 @@ impl JsonReader {
         if huge.is_empty() {
             return Ok(());
         }
-        for integer in long_integers(text) {
-            let written: f64 = integer.parse().unwrap_or(f64::INFINITY);
-            let found = huge
-                .iter()
-                .find(|(_, value)| value.to_bits() == written.to_bits());
-            if let Some((field, _)) = found {
-                return Err(JsonError::Value {
-                    field: field.clone(),
-                    reason: INTEGER_TOO_LARGE,
-                });
+        let written = long_integers(text).into_iter();
+        let written: Vec<f64> = written.filter_map(|text| text.parse().ok()).collect();
+        for (field, value) in huge {
+            let is_same = |written: &f64| written.to_bits() == value.to_bits();
+            if written.iter().any(is_same) {
+                let reason = INTEGER_TOO_LARGE;
+                self.complain(JsonError::Value { field, reason })?;
             }
         }
         Ok(())
@@ -190,23 +227,67 @@ impl JsonReader {
         At::<T>::new(self, Some(Segment::Member(name)))
     }
 
-    /// Returns the error of a seed that finds a member that is none of the known ones.
-    pub(crate) fn unknown<E: serde::de::Error>(&self, name: &str, known: &[&'static str]) -> E {
+    /// Refuses a member that is none of the known ones.
+    pub(crate) fn unknown<E: serde::de::Error>(
+        &self,
+        name: &str,
+        known: &[&'static str],
+    ) -> Result<(), E> {
         let likeness = |known: &&&str| strsim::damerau_levenshtein(known, name);
         let nearest = known.iter().min_by_key(likeness).copied();
         let field = name.chars().take(NAME_SHOWN_CHARS_MAX);
-        self.problem.replace(Some(JsonError::Unknown {
+        self.refuse_with(JsonError::Unknown {
             field: field
                 .map(|c| if c.is_control() { '\u{fffd}' } else { c })
                 .collect(),
             nearest: nearest.unwrap_or_default(),
-        }));
-        E::custom("an unknown member")
+        })
     }
 
-    /// Returns the error of a seed that finds one of its members wrong.
-    pub fn refuse<E: serde::de::Error>(&self, member: &'static str, reason: &'static str) -> E {
+    /// Refuses the text for one of its members.
+    pub(crate) fn refuse<E: serde::de::Error>(
+        &self,
+        member: &'static str,
+        reason: &'static str,
+    ) -> Result<(), E> {
         At::<()>::new(self, Some(Segment::Member(member))).refuse(reason)
+    }
+
+    /// Refuses a member that has come before.
+    pub(crate) fn twice<E: serde::de::Error>(&self, member: &'static str) -> Result<(), E> {
+        self.refuse(member, TWICE)
+    }
+
+    /// Ends the reading with an error, for which serde's own has no place.
+    fn refuse_with<E: serde::de::Error>(&self, error: JsonError) -> Result<(), E> {
+        self.complain(error).map_err(|error| {
+            let text = E::custom(&error);
+            self.problem.replace(Some(error));
+            text
+        })
+    }
+
+    /// Keeps an error, where reading goes on behind it, and returns it otherwise.
+    fn complain(&self, error: JsonError) -> Result<(), JsonError> {
+        let Some(found) = &self.found else {
+            return Err(error);
+        };
+        let mut found = found.borrow_mut();
+        let is_told = found.iter().any(|other| other.field() == error.field());
+        if !is_told && found.len() < PROBLEMS_MAX {
+            found.push(error);
+        }
+        Ok(())
+    }
+}
+
+impl JsonError {
+    /// Returns the path of the member or the value that is wrong, where it is one.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Unknown { field, .. } | Self::Value { field, .. } => Some(field),
+            Self::NotUtf8 { .. } | Self::Text { .. } => None,
+        }
     }
 }
 
@@ -306,13 +387,12 @@ impl<'a, T> At<'a, T> {
 
     /// Refuses the text for what this value is.
     #[cold]
-    fn refuse<E: serde::de::Error>(&self, reason: &'static str) -> E {
+    fn refuse<E: serde::de::Error>(&self, reason: &'static str) -> Result<(), E> {
         let mut field = self.path.to_string();
         if field.is_empty() {
             "the value".clone_into(&mut field);
         }
-        *self.reader.problem.borrow_mut() = Some(JsonError::Value { field, reason });
-        E::custom(reason)
+        self.reader.refuse_with(JsonError::Value { field, reason })
     }
 
     /// Refuses the text for its size.
@@ -349,14 +429,14 @@ impl<'a, T> At<'a, T> {
 
     fn check_text<E: serde::de::Error>(&self, text: &str) -> Result<(), E> {
         if !self.reader.rules.nul && text.contains('\0') {
-            return Err(self.refuse("has a NUL character, which cannot be stored"));
+            return self.refuse("has a NUL character, which cannot be stored");
         }
         Ok(())
     }
 
     fn check_integer<E: serde::de::Error>(&self, magnitude: u64) -> Result<(), E> {
         if !self.reader.rules.large_integers && magnitude > INTEGER_EXACT_MAX {
-            return Err(self.refuse(INTEGER_TOO_LARGE));
+            return self.refuse(INTEGER_TOO_LARGE);
         }
         Ok(())
     }
@@ -435,11 +515,14 @@ impl<T: JsonTree> At<'_, T> {
             self.count_member::<A::Error>()?;
             self.check_text::<A::Error>(&name)?;
             let inside = self.inside(Segment::Member(&name));
-            if T::has(&members, &name) {
-                return Err(inside.refuse("is there twice"));
+            let is_there = T::has(&members, &name);
+            if is_there {
+                inside.refuse::<A::Error>(TWICE)?;
             }
             let value = map.next_value_seed(inside)?;
-            T::insert(&mut members, name, value);
+            if !is_there {
+                T::insert(&mut members, name, value);
+            }
         }
         Ok(members)
     }
@@ -651,6 +734,39 @@ mod tests {
         }
         let not_utf8 = JsonReader::new(RULES).value::<()>(b"{\xff").unwrap_err();
         assert_eq!(not_utf8, JsonError::NotUtf8 { at: 1 });
+    }
+
+    #[test]
+    fn a_thorough_reader_tells_all_that_is_wrong() {
+        let all = |text: &str| -> Vec<String> {
+            let found = JsonReader::thorough(RULES)
+                .object_all::<()>(text.as_bytes())
+                .1;
+            found.iter().map(ToString::to_string).collect()
+        };
+        let text = r#"{"a":[9007199254740993,{"b":1,"b":2,"b":3}],"c":"\u0000","d":99999999999999999999,"e":1}"#;
+        assert_eq!(
+            all(text),
+            [
+                "a.0 is an integer beyond ±2^53: send it as a text",
+                "a.1.b is there twice",
+                "c has a NUL character, which cannot be stored",
+                "d is an integer beyond ±2^53: send it as a text",
+            ]
+        );
+        // What is behind a mistake in the text itself is not known.
+        assert_eq!(
+            all(r#"{"a":9007199254740993,"b":}"#),
+            [
+                "a is an integer beyond ±2^53: send it as a text",
+                "expected value at line 1 column 27",
+            ]
+        );
+        let many: Vec<String> = (0..30)
+            .map(|n| format!("\"{n}\":9007199254740993"))
+            .collect();
+        assert_eq!(all(&format!("{{{}}}", many.join(","))).len(), PROBLEMS_MAX);
+        assert!(all(r#"{"a":1}"#).is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use uuid::Uuid;
 
 use crate::envelope::v1::ProcessedEnvelope;
@@ -41,12 +41,23 @@ impl JsonEnvelope {
     /// # Errors
     /// What is wrong, with the field.
     pub fn read(text: &[u8], members_max: usize) -> Result<Self, JsonError> {
-        let reader = JsonReader::new(JsonRules {
-            members_max,
-            large_integers: false,
-            nul: true,
-        });
+        let reader = JsonReader::new(rules(members_max));
         reader.read(text, Seed(&reader))
+    }
+
+    /// Reads a text and tells all that is wrong with it, see [`JsonReader::read_all`]; a member that is
+    /// missing or wrong is empty.
+    pub fn read_all(text: &[u8], members_max: usize) -> (Option<Self>, Vec<JsonError>) {
+        let reader = JsonReader::thorough(rules(members_max));
+        reader.read_all(text, Seed(&reader))
+    }
+}
+
+fn rules(members_max: usize) -> JsonRules {
+    JsonRules {
+        members_max,
+        large_integers: false,
+        nul: true,
     }
 }
 
@@ -120,15 +131,21 @@ impl<'de> Visitor<'de> for Seed<'_> {
                 Member::OccurredAt => 2,
                 Member::ProcessedAt => 3,
                 Member::EventId => 4,
-                Member::Data if data.is_some() => return Err(A::Error::duplicate_field("data")),
                 Member::Data => {
+                    if data.is_some() {
+                        reader.twice::<A::Error>("data")?;
+                    }
                     data = Some(map.next_value_seed(reader.member("data"))?);
                     continue;
                 }
-                Member::Other(name) => return Err(reader.unknown(&name, &NAMES)),
+                Member::Other(name) => {
+                    reader.unknown::<A::Error>(&name, &NAMES)?;
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
             };
             if texts[index].is_some() {
-                return Err(A::Error::duplicate_field(NAMES[index]));
+                reader.twice::<A::Error>(NAMES[index])?;
             }
             texts[index] = Some(map.next_value_seed(Text(reader, NAMES[index]))?);
         }
@@ -139,15 +156,21 @@ impl<'de> Visitor<'de> for Seed<'_> {
             processed_at,
             event_id,
         ] = texts.map(Option::flatten);
-        let missing = |member| reader.refuse(member, MISSING);
+        let needed = |member, text: Option<String>| match text {
+            Some(text) => Ok(text),
+            None => reader.refuse(member, MISSING).map(|()| String::new()),
+        };
         Ok(JsonEnvelope {
             organization_id,
-            end_device_id: end_device_id.ok_or_else(|| missing("end_device_id"))?,
-            occurred_at: occurred_at.ok_or_else(|| missing("occurred_at"))?,
+            end_device_id: needed("end_device_id", end_device_id)?,
+            occurred_at: needed("occurred_at", occurred_at)?,
             processed_at,
             data: match data.map(|data: Value| data.kind) {
                 Some(Some(Kind::StructValue(data))) => data,
-                Some(_) => return Err(reader.refuse("data", "is not an object")),
+                Some(_) => {
+                    reader.refuse::<A::Error>("data", "is not an object")?;
+                    Struct::default()
+                }
                 None => Struct::default(),
             },
             event_id,
@@ -192,27 +215,38 @@ impl<'de> Visitor<'de> for Text<'_> {
     }
 
     fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Self::Value, E> {
-        Err(self.0.refuse(self.1, NO_TEXT))
+        self.no_text()
     }
 
     fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Self::Value, E> {
-        Err(self.0.refuse(self.1, NO_TEXT))
+        self.no_text()
     }
 
     fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Self::Value, E> {
-        Err(self.0.refuse(self.1, NO_TEXT))
+        self.no_text()
     }
 
     fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Self::Value, E> {
-        Err(self.0.refuse(self.1, NO_TEXT))
+        self.no_text()
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
-        Err(self.0.refuse(self.1, NO_TEXT))
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let text = self.no_text::<A::Error>()?;
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(text)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
-        Err(self.0.refuse(self.1, NO_TEXT))
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let text = self.no_text::<A::Error>()?;
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(text)
+    }
+}
+
+impl Text<'_> {
+    fn no_text<E: serde::de::Error>(&self) -> Result<Option<String>, E> {
+        self.0.refuse(self.1, NO_TEXT)?;
+        Ok(None)
     }
 }
 

@@ -24,7 +24,7 @@ pub use prost::Message;
 pub use prost_types::{ListValue, Struct, Timestamp, Value, value};
 
 pub use crate::builder::EnvelopeBuilder;
-pub use crate::check::check_envelope;
+pub use crate::check::{check_envelope, envelope_problems};
 pub use crate::convert::{
     DOUBLE_DIGITS, INTEGER_EXACT_MAX, is_beyond_double, json_to_struct, json_to_value,
     may_have_lost_digits,
