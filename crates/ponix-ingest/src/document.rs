@@ -32,7 +32,11 @@ impl Encode for DocumentEncoder<'_> {
             large_integers: true,
             nul: true,
         };
-        JsonReader::new(rules).object::<()>(&payload)?;
+        let read = JsonReader::new(rules).object::<()>(&payload);
+        read.map_err(|first| {
+            let (_, all) = JsonReader::thorough(rules).object_all::<()>(&payload);
+            ApiError::from(first).with_all(all.into_iter().map(ApiError::from).collect())
+        })?;
         let by_key = |key| id_of_key(self.organization, key, line as u64);
         let given = self.idempotency_key.map(by_key);
         let id = given.unwrap_or_else(Uuid::now_v7);

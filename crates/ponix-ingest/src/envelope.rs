@@ -5,7 +5,7 @@ use ponix_nats::{OutgoingMessage, envelope_message};
 use ponix_wire::envelope::v1::ProcessedEnvelope;
 use ponix_wire::{
     DEVICE_ID_BYTES_MAX, EnvelopeBuilder, JsonEnvelope, Message as _, Timestamp, check_envelope,
-    is_plain_device_id, timestamp_from_ns, timestamp_from_rfc3339,
+    envelope_problems, is_plain_device_id, timestamp_from_ns, timestamp_from_rfc3339,
 };
 use uuid::Uuid;
 
@@ -40,11 +40,13 @@ impl Encode for EnvelopeEncoder<'_> {
             encoder: self,
             fallback_id: self.idempotency_key.map(by_key),
         };
-        let (given, organization, message) = if self.protobuf {
+        let read = if self.protobuf {
             from_protobuf(&payload, context)
         } else {
             from_json(&payload, context)
-        }?;
+        };
+        let (given, organization, message) =
+            read.map_err(|first| first.with_all(problems(&payload, context)))?;
         let organization = organization.as_str();
         let id = message.id.unwrap_or_default();
         let chosen = given.or(context.fallback_id).is_some();
@@ -117,6 +119,62 @@ fn from_protobuf(bytes: &[u8], context: Context<'_>) -> Result<Accepted, ApiErro
         envelope.processed_at = Some(timestamp_from_ns(context.encoder.now_ns));
     }
     accept(envelope, given, context)
+}
+
+/// Everything that is wrong with a body, which is looked at again for it.
+fn problems(payload: &[u8], context: Context<'_>) -> Vec<ApiError> {
+    let mut found = Vec::new();
+    let envelope = if context.encoder.protobuf {
+        ProcessedEnvelope::decode(payload).ok()
+    } else {
+        json_problems(payload, context, &mut found)
+    };
+    let Some(mut envelope) = envelope else {
+        return found;
+    };
+    let named = Some(std::mem::take(&mut envelope.organization_id)).filter(|name| !name.is_empty());
+    match own_organization(named, context) {
+        Ok(own) => envelope.organization_id = own,
+        Err(err) => found.push(err),
+    }
+    if envelope.processed_at.is_none() {
+        envelope.processed_at = Some(timestamp_from_ns(context.encoder.now_ns));
+    }
+    found.extend(check_device_id(&envelope.end_device_id).err());
+    let others = envelope_problems(&envelope, context.encoder.now_ns);
+    found.extend(others.into_iter().map(ApiError::from));
+    found
+}
+
+/// What of an envelope in JSON could be read; a time that is wrong is told and stands for now.
+fn json_problems(
+    text: &[u8],
+    context: Context<'_>,
+    found: &mut Vec<ApiError>,
+) -> Option<ProcessedEnvelope> {
+    let (read, wrong) = JsonEnvelope::read_all(text, context.encoder.keys_max);
+    found.extend(wrong.into_iter().map(ApiError::from));
+    let read = read?;
+    let mut time = |field, text: Option<&str>| {
+        let now = timestamp_from_ns(context.encoder.now_ns);
+        let read = text.map_or(Ok(now), |text| timestamp_from_rfc3339(field, text));
+        Some(read.unwrap_or_else(|err| {
+            found.push(err.into());
+            now
+        }))
+    };
+    let occurred_at = time("occurred_at", Some(&read.occurred_at));
+    let processed_at = time("processed_at", read.processed_at.as_deref());
+    let id = read.event_id.as_deref().map(event_id).transpose();
+    found.extend(id.err());
+    Some(ProcessedEnvelope {
+        occurred_at,
+        processed_at,
+        organization_id: read.organization_id.unwrap_or_default(),
+        end_device_id: read.end_device_id,
+        data: Some(read.data),
+        event_id: read.event_id.unwrap_or_default(),
+    })
 }
 
 /// The last check is the worker's own: what passes it is never a dead letter for its content.

@@ -76,6 +76,33 @@ impl ApiError {
         self
     }
 
+    /// Adds what else is wrong with the same event. What keeps the event from being read to its end
+    /// is told first.
+    pub(crate) fn with_all(self, problems: Vec<Self>) -> Self {
+        let unread = problems.last().filter(|last| last.field.is_none());
+        let first = unread.cloned().unwrap_or(self.clone());
+        let mut errors: Vec<FieldProblem> = Vec::new();
+        for problem in problems {
+            let Some(field) = problem.field else { continue };
+            if errors.iter().any(|other| other.field == field) {
+                continue;
+            }
+            let is_first = self.field.as_ref() == Some(&field);
+            errors.push(FieldProblem {
+                message: if is_first {
+                    self.message.clone()
+                } else {
+                    problem.message
+                },
+                field,
+            });
+        }
+        if errors.len() < 2 && first.field.is_some() {
+            return first;
+        }
+        first.with_errors(errors)
+    }
+
     pub(crate) fn with_errors(mut self, errors: Vec<FieldProblem>) -> Self {
         self.errors = errors;
         self
@@ -217,19 +244,11 @@ impl From<JsonError> for ApiError {
 
 impl From<ConversionError> for ApiError {
     fn from(err: ConversionError) -> Self {
-        let field = match &err {
-            ConversionError::Missing { field } => {
-                return Self::bad("missing_field", err.to_string()).at(*field);
-            }
-            ConversionError::NotRfc3339 { field, .. }
-            | ConversionError::TooLong { field, .. }
-            | ConversionError::TimeOutOfRange { field } => (*field).to_owned(),
-            ConversionError::IntegerNotExact { field }
-            | ConversionError::NotFinite { field }
-            | ConversionError::TooDeep { field, .. } => field.clone(),
-            _ => return Self::bad("invalid_value", err.to_string()),
+        let code = match &err {
+            ConversionError::Missing { .. } => "missing_field",
+            _ => "invalid_value",
         };
-        Self::bad("invalid_value", err.to_string()).at(field)
+        Self::bad(code, err.to_string()).at(err.field())
     }
 }
 
@@ -251,6 +270,10 @@ impl From<DecodeError> for ApiError {
             Kind::Value => "invalid_value",
             Kind::Decode => "invalid_protobuf",
         };
-        Self::bad(code, err.to_string())
+        let error = Self::bad(code, err.to_string());
+        match err.field() {
+            Some(field) if err.kind() != Kind::Decode => error.at(field),
+            _ => error,
+        }
     }
 }

@@ -109,7 +109,8 @@ impl Encode for MessageEncoder<'_> {
     type Message = RawMessage;
 
     fn encode(&self, payload: Bytes, line: usize) -> Result<Checked<RawMessage>, ApiError> {
-        let described = describe(self.format, &payload, self.keys_max)?;
+        let described = describe(self.format, &payload, self.keys_max)
+            .map_err(|first| first.with_all(self.problems(&payload)))?;
         let by_key = |key| id_of_key(self.organization, key, line as u64);
         let given = described
             .message_id
@@ -146,6 +147,41 @@ impl Encode for MessageEncoder<'_> {
             content: given.map(|_| message.content()),
             message,
         })
+    }
+}
+
+impl MessageEncoder<'_> {
+    /// Everything that is wrong with a message in JSON, which is looked at again for it; what its entity
+    /// says too, where that is asked for.
+    fn problems(&self, payload: &[u8]) -> Vec<ApiError> {
+        if self.format != Format::Json {
+            return Vec::new();
+        }
+        let (top, wrong) = JsonReader::thorough(rules(self.keys_max)).object_all::<Seen>(payload);
+        let mut found: Vec<ApiError> = wrong.into_iter().map(ApiError::from).collect();
+        let Some(top) = top else {
+            return found;
+        };
+        found.extend(message_id(&top).err());
+        let named = entity_type(&top);
+        let Ok(named) = named.map_err(|err| found.push(err)) else {
+            return found;
+        };
+        let named = self.hint.or(named);
+        if let Some(check) = self.check
+            && (self.identify)(self.format, payload, named).is_ok()
+            && let Err(misfit) = check(self.format, payload, named)
+        {
+            let first = misfit.field.map(|field| FieldProblem {
+                field,
+                message: misfit.reason,
+            });
+            let all = first.into_iter().chain(misfit.others);
+            found.extend(all.map(|FieldProblem { field, message }| {
+                ApiError::bad("invalid_message", message).at(field)
+            }));
+        }
+        found
     }
 }
 
@@ -211,30 +247,39 @@ fn line(text: &str) -> Result<(), ApiError> {
     }
 }
 
-fn object(payload: &[u8], keys_max: usize) -> Result<Described, ApiError> {
-    let reader = JsonReader::new(JsonRules {
+fn rules(keys_max: usize) -> JsonRules {
+    JsonRules {
         members_max: keys_max,
         large_integers: true,
         nul: false,
-    });
-    let top = reader.object::<Seen>(payload)?;
-    let message_id = top.text("message_id")?.map(Uuid::try_parse);
-    let message_id = match message_id {
-        None => None,
-        Some(Ok(id)) if !id.is_nil() => Some(id),
+    }
+}
+
+fn object(payload: &[u8], keys_max: usize) -> Result<Described, ApiError> {
+    let top = JsonReader::new(rules(keys_max)).object::<Seen>(payload)?;
+    Ok(Described {
+        message_id: message_id(&top)?,
+        entity_type: entity_type(&top)?.map(str::to_owned),
+    })
+}
+
+fn message_id(top: &Members) -> Result<Option<Uuid>, ApiError> {
+    match top.text("message_id")?.map(Uuid::try_parse) {
+        None => Ok(None),
+        Some(Ok(id)) if !id.is_nil() => Ok(Some(id)),
         Some(_) => {
             let error = ApiError::bad("invalid_value", "message_id is not a UUID");
-            return Err(error.at("message_id"));
+            Err(error.at("message_id"))
         }
-    };
-    let entity_type = top.text("entity_type")?;
-    if let Some(name) = entity_type {
+    }
+}
+
+fn entity_type(top: &Members) -> Result<Option<&str>, ApiError> {
+    let named = top.text("entity_type")?;
+    if let Some(name) = named {
         check_entity(name, "entity_type")?;
     }
-    Ok(Described {
-        message_id,
-        entity_type: entity_type.map(str::to_owned),
-    })
+    Ok(named)
 }
 
 /// A value as far as it may say something of the message.

@@ -74,7 +74,7 @@ async fn bodies_that_are_no_envelope() {
         ),
         (
             b"{} {}".to_vec(),
-            (400, "missing_field", Some("end_device_id"), "is missing"),
+            (400, "invalid_json", None, "trailing characters at line 1"),
         ),
         (
             json("a", "{}", r#","occured_at":"x""#),
@@ -87,7 +87,7 @@ async fn bodies_that_are_no_envelope() {
         ),
         (
             json("a", "{}", r#","data":{}"#),
-            (400, "invalid_json", None, "duplicate field `data`"),
+            (400, "invalid_value", Some("data"), "data is there twice"),
         ),
         (
             data(r#"{"a":{"b":1,"b":2}}"#),
@@ -178,6 +178,74 @@ async fn bodies_that_are_no_envelope() {
     }
 }
 
+/// The fields that an answer names, and what it says of them.
+fn problems(body: &serde_json::Value) -> Vec<(String, String)> {
+    let errors = body["errors"].as_array().into_iter().flatten();
+    let text = |problem: &serde_json::Value, key: &str| problem[key].as_str().unwrap().to_owned();
+    errors
+        .map(|problem| (text(problem, "field"), text(problem, "message")))
+        .collect()
+}
+
+#[tokio::test]
+async fn everything_that_is_wrong_with_an_envelope_is_told_at_once() {
+    let api = Api::start().await;
+    let wrong = br#"{"device_id":"a","occurred_at":"2026-03-01T12:00:00","processed_at":7,"event_id":"",
+        "organization_id":"example-org","data":{"n":[1,9007199254740993],"a.b":1,"a%2Eb":1,"x":1,"x":2}}"#;
+    let expected = [
+        ("device_id", "is not known, did you mean end_device_id?"),
+        ("processed_at", "is not a text"),
+        ("data.n.1", "beyond ±2^53"),
+        ("data.x", "is there twice"),
+        ("end_device_id", "is missing"),
+        ("occurred_at", "send one with its zone"),
+        ("event_id", "is not a UUID"),
+        ("data[\"a.b\"]", "same path as another member"),
+    ];
+    let answer = api.post(&[JSON], wrong).await;
+    let (status, code, message) = answer.error();
+    assert_eq!((status, code.as_str()), (400, "unknown_field"), "{message}");
+    let check = |body: &serde_json::Value| {
+        let found = problems(body);
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        for ((field, message), (expected, part)) in found.iter().zip(expected) {
+            assert_eq!(field, expected, "{found:?}");
+            assert!(message.contains(part), "{message}");
+        }
+    };
+    check(&answer.json());
+    // A line of many tells as much, and so does protobuf.
+    let line = String::from_utf8(wrong.to_vec())
+        .unwrap()
+        .replace('\n', " ");
+    let lines = format!(
+        "{line}\n{}",
+        String::from_utf8(json("a", "{}", "")).unwrap()
+    );
+    let answer = api.post(&[NDJSON], lines.as_bytes()).await;
+    assert_eq!(answer.status, 207, "{answer:?}");
+    check(&answer.json()["results"][0]["error"]);
+    let mut both = envelope("a b");
+    both.occurred_at = None;
+    let answer = api.post(&[PROTOBUF], &both.encode_to_vec()).await;
+    let fields: Vec<_> = problems(&answer.json())
+        .into_iter()
+        .map(|(field, _)| field)
+        .collect();
+    assert_eq!(fields, ["end_device_id", "occurred_at"], "{answer:?}");
+    // A text that ends too early is the first thing to be mended.
+    let cut = br#"{"end_device_id":7,"occurred_at":7"#;
+    let answer = api.post(&[JSON], cut).await;
+    assert_eq!(answer.error().1, "invalid_json", "{answer:?}");
+    assert_eq!(problems(&answer.json()).len(), 2, "{answer:?}");
+    // One thing alone is told once.
+    let answer = api
+        .post(&[JSON], br#"{"occurred_at":"2026-03-01T12:00:00Z"}"#)
+        .await;
+    assert!(problems(&answer.json()).is_empty(), "{answer:?}");
+    assert_eq!(api.stored().await, 1);
+}
+
 #[tokio::test]
 async fn devices_that_have_no_usable_id() {
     let api = Api::start().await;
@@ -263,7 +331,7 @@ async fn protobuf_that_is_none() {
     let nan = ponix_wire::value::Kind::NumberValue(f64::NAN);
     let fields = &mut not_a_number.data.as_mut().unwrap().fields;
     fields.insert("n".to_owned(), ponix_wire::Value { kind: Some(nan) });
-    let expected = (400, "invalid_value", None, "data.n");
+    let expected = (400, "invalid_value", Some("data.n"), "data.n");
     refused(&api, &[PROTOBUF], &not_a_number.encode_to_vec(), expected).await;
     assert_eq!(api.stored().await, 0);
 }

@@ -55,6 +55,13 @@ async fn a_document_is_in_the_stream_as_it_was_sent() {
     let metrics = send(api.addr, "GET /metrics", &[], b"").await.body;
     let line = "ponix_ingest_documents_accepted_total{pipeline=\"meter-readings\"} 1";
     assert!(metrics.contains(line), "{metrics}");
+    let twice = documents(&api, &[JSON], r#"{"a":1,"a":2,"n":{"b":1,"b":2}}"#)
+        .await
+        .json();
+    assert_eq!(
+        (&twice["errors"][0]["field"], &twice["errors"][1]["field"]),
+        (&"a".into(), &"n.b".into())
+    );
     let openapi = send(api.addr, "GET /openapi.json", &[], b"").await.json();
     let post = &openapi["paths"]["/v1/meter-readings"]["post"];
     assert_eq!(post["operationId"], "post_v1_meter_readings");

@@ -204,6 +204,25 @@ async fn nothing_of_an_atomic_batch_is_taken_and_every_wrong_line_is_told() {
 }
 
 #[tokio::test]
+async fn all_that_no_entity_could_have_is_told_at_once() {
+    let api = Api::start().await;
+    let body = r#"{"message_id":7,"a":"\u0000","b":1,"b":2}"#;
+    let answer = message(&api, &[JSON], body).await;
+    assert_eq!(answer.error().0, 400, "{answer:?}");
+    let body = answer.json();
+    let errors = body["errors"].as_array().into_iter().flatten();
+    let fields: Vec<_> = errors
+        .map(|error| error["field"].as_str().unwrap())
+        .collect();
+    assert_eq!(fields, ["a", "b", "message_id"], "{body}");
+    assert_eq!(
+        (&body["field"], &body["code"]),
+        (&"a".into(), &"invalid_value".into())
+    );
+    assert_eq!(api.stored_in(MESSAGES).await, 0);
+}
+
+#[tokio::test]
 async fn a_message_that_failed_is_corrected_under_its_id() {
     let api = Api::start().await;
     let id: Uuid = ID.parse().unwrap();
