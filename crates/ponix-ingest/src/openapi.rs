@@ -5,6 +5,8 @@ mod schemas;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
 use ponix_wire::now_ns;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -83,6 +85,9 @@ struct MessagesDoc;
     components(schemas(Document, DocumentAccepted, DocumentsAnswer))
 )]
 struct DoorsDoc;
+
+/// What starts the page.
+const INITIALIZER: &str = include_str!("openapi/initializer.js");
 
 /// The path that stands for all doors.
 const DOOR: &str = "/v1/{door}";
@@ -216,5 +221,9 @@ fn example_lines() -> String {
 }
 
 pub(crate) fn routes(openapi: utoipa::openapi::OpenApi) -> Router<IngestState> {
-    SwaggerUi::new("/docs").url("/openapi.json", openapi).into()
+    let page: Router<IngestState> = SwaggerUi::new("/docs").url("/openapi.json", openapi).into();
+    page.route(
+        "/docs/swagger-initializer.js",
+        get(|| async { ([(CONTENT_TYPE, "text/javascript")], INITIALIZER) }),
+    )
 }
