@@ -18,7 +18,7 @@ pub(crate) struct Activity {
     stream: StreamMetrics,
 }
 
-/// Messages so far.
+/// Events so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Totals {
     received: u64,
@@ -55,8 +55,8 @@ impl Activity {
 
     fn totals(&self) -> Totals {
         Totals {
-            received: self.counters.received(),
-            stored: self.counters.acked(),
+            received: self.counters.received_events(),
+            stored: self.counters.acked_events(),
             dead_letters: self.counters.all_dead_lettered(),
         }
     }

@@ -38,21 +38,21 @@ pub struct Rates {
     pub stored_per_s: f64,
     /// Events moved to the dead letters, per second.
     pub dead_letters_per_s: f64,
-    /// Events given back to be delivered again, per second.
+    /// Messages given back to be delivered again, per second.
     pub given_back_per_s: f64,
-    /// Events received that had been delivered before, per second.
+    /// Messages received that had been delivered before, per second.
     pub redelivered_per_s: f64,
     /// Events of a batch, on average; `None` without a batch.
     pub batch_events: Option<f64>,
-    /// Time from publishing to the ack that half of the events needed at most, in seconds.
+    /// Time from publishing to the ack that half of the messages needed at most, in seconds.
     pub latency_p50_s: Option<f64>,
     /// As `latency_p50_s`, of 99 in 100.
     pub latency_p99_s: Option<f64>,
-    /// Events received and not settled.
+    /// Messages received and not settled.
     pub in_flight: f64,
-    /// Events that are not delivered yet; `None` while the server has not been asked.
+    /// Messages that are not delivered yet; `None` while the server has not been asked.
     pub pending: Option<f64>,
-    /// Age of the oldest event that is not settled; `None` while the server has not been asked.
+    /// Age of the oldest message that is not settled; `None` while the server has not been asked.
     pub lag_s: Option<f64>,
 }
 
@@ -127,8 +127,8 @@ impl Sample {
         if let Some(pipeline) = label("pipeline") {
             let counters = self.pipelines.entry(pipeline.to_owned()).or_default();
             match name {
-                "received_messages_total" => counters.received = value,
-                "acked_messages_total" => counters.stored = value,
+                "received_events_total" => counters.received = value,
+                "acked_events_total" => counters.stored = value,
                 "dead_lettered_messages_total" => counters.dead_lettered += value,
                 "nakked_messages_total" => counters.given_back = value,
                 "redelivered_messages_total" => counters.redelivered = value,
@@ -214,9 +214,9 @@ mod tests {
 
     fn sample(received: u64, fast: u64, all: u64) -> Sample {
         let text = format!(
-            "# TYPE ponix_nats_received_messages counter\n\
-             ponix_nats_received_messages_total{{pipeline=\"a\",stream=\"s\"}} {received}\n\
-             ponix_nats_acked_messages_total{{pipeline=\"a\",stream=\"s\"}} {all}\n\
+            "# TYPE ponix_nats_received_events counter\n\
+             ponix_nats_received_events_total{{pipeline=\"a\",stream=\"s\"}} {received}\n\
+             ponix_nats_acked_events_total{{pipeline=\"a\",stream=\"s\"}} {all}\n\
              ponix_nats_dead_lettered_messages_total{{pipeline=\"a\",stream=\"s\",reason=\"value\"}} 1\n\
              ponix_nats_dead_lettered_messages_total{{pipeline=\"a\",stream=\"s\",reason=\"decode\"}} 2\n\
              ponix_nats_batches_total{{pipeline=\"a\",stream=\"s\"}} {}\n\

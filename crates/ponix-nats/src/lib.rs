@@ -48,7 +48,9 @@ pub use crate::janitor::{Cleaning, Janitor};
 pub use crate::kept_letter::KeptLetter;
 pub use crate::metrics::{ConsumerMetrics, NatsMetrics, StreamMetrics};
 pub use crate::pack::{Pack, mixed_subject, pack};
-pub use crate::processing_result::{DeadEvent, DeadLetter, Disposition, ProcessingResult};
+pub use crate::processing_result::{
+    DeadEvent, DeadLetter, Disposition, ProcessingResult, StageTimes,
+};
 pub use crate::publisher::{
     OutgoingMessage, PendingPublish, PubAck, PublishError, PublishErrorClass, Publisher,
     SUBJECT_BYTES_MAX,

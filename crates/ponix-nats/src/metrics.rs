@@ -77,6 +77,7 @@ pub struct NatsMetrics {
     received_events: Family<PipelineLabel, Counter>,
     redelivered: Family<PipelineLabel, Counter>,
     acked: Family<PipelineLabel, Counter>,
+    acked_events: Family<PipelineLabel, Counter>,
     nakked: Family<PipelineLabel, Counter>,
     dead_lettered: Family<ReasonLabel, Counter>,
     in_flight: Family<PipelineLabel, Gauge>,
@@ -117,6 +118,7 @@ pub struct ConsumerMetrics {
     pub(crate) received_events: Counter,
     pub(crate) redelivered: Counter,
     pub(crate) acked: Counter,
+    pub(crate) acked_events: Counter,
     pub(crate) nakked: Counter,
     dead_lettered: Family<ReasonLabel, Counter>,
     pub(crate) in_flight: Gauge,
@@ -125,6 +127,10 @@ pub struct ConsumerMetrics {
     pub(crate) batch_messages: Histogram,
     /// Of each message, from its publishing to its ack.
     pub(crate) latency: Histogram,
+    /// Of each batch, in the attempt that worked.
+    pub(crate) decode_time: Histogram,
+    /// As `decode_time`.
+    pub(crate) write_time: Histogram,
     /// Of each batch.
     pub(crate) process_time: Histogram,
     /// Of each batch.
@@ -182,6 +188,11 @@ impl NatsMetrics {
             m.acked.clone(),
         );
         r.register(
+            "acked_events",
+            "Events of acked messages, without those that are dead letters",
+            m.acked_events.clone(),
+        );
+        r.register(
             "nakked_messages",
             "Messages given back for redelivery",
             m.nakked.clone(),
@@ -218,7 +229,7 @@ impl NatsMetrics {
         );
         r.register(
             "stage_seconds",
-            "Time of a batch in a stage: process (decode and store, holds included), settle (acks and dead letters)",
+            "Time of a batch in a stage: decode (to rows that can be sent), write (to the store's answer), process (both, and holds), settle (acks and dead letters)",
             m.stages.clone(),
         );
         r.register(
@@ -290,6 +301,7 @@ impl NatsMetrics {
             received_events: Family::default(),
             redelivered: Family::default(),
             acked: Family::default(),
+            acked_events: Family::default(),
             nakked: Family::default(),
             dead_lettered: Family::default(),
             in_flight: Family::default(),
@@ -343,6 +355,7 @@ impl NatsMetrics {
             received_events: self.received_events.get_or_create_owned(&label),
             redelivered: self.redelivered.get_or_create_owned(&label),
             acked: self.acked.get_or_create_owned(&label),
+            acked_events: self.acked_events.get_or_create_owned(&label),
             nakked: self.nakked.get_or_create_owned(&label),
             dead_lettered: self.dead_lettered.clone(),
             in_flight: self.in_flight.get_or_create_owned(&label),
@@ -350,6 +363,8 @@ impl NatsMetrics {
             batches: self.batches.get_or_create_owned(&label),
             batch_messages: self.batch_messages.get_or_create_owned(&label),
             latency: self.latency.get_or_create_owned(&label),
+            decode_time: self.stage(&label, "decode"),
+            write_time: self.stage(&label, "write"),
             process_time: self.stage(&label, "process"),
             settle_time: self.stage(&label, "settle"),
             held_batches: self.held_batches.get_or_create_owned(&label),
@@ -454,6 +469,16 @@ impl ConsumerMetrics {
     /// Returns messages received so far.
     pub fn received(&self) -> u64 {
         self.received.get()
+    }
+
+    /// Returns events received so far.
+    pub fn received_events(&self) -> u64 {
+        self.received_events.get()
+    }
+
+    /// Returns events of acked messages so far, without those that are dead letters.
+    pub fn acked_events(&self) -> u64 {
+        self.acked_events.get()
     }
 
     /// Returns messages acked so far.

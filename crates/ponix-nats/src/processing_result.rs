@@ -53,10 +53,20 @@ pub enum Disposition {
     },
 }
 
+/// How long the parts of the processing of a batch took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StageTimes {
+    /// Until the rows of the messages could be sent.
+    pub decode: Duration,
+    /// Until the store had answered for each of them.
+    pub write: Duration,
+}
+
 /// One [`Disposition`] per message of a batch, in the batch's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessingResult {
     dispositions: Vec<Disposition>,
+    times: Option<StageTimes>,
 }
 
 impl ProcessingResult {
@@ -64,6 +74,7 @@ impl ProcessingResult {
     pub fn ack_all(len: usize) -> Self {
         Self {
             dispositions: vec![Disposition::Ack; len],
+            times: None,
         }
     }
 
@@ -71,12 +82,30 @@ impl ProcessingResult {
     pub fn nak_all(len: usize, delay: Option<Duration>) -> Self {
         Self {
             dispositions: vec![Disposition::Nak { delay }; len],
+            times: None,
         }
     }
 
     /// Takes a disposition per message, in the batch's order.
     pub fn from_dispositions(dispositions: Vec<Disposition>) -> Self {
-        Self { dispositions }
+        Self {
+            dispositions,
+            times: None,
+        }
+    }
+
+    /// Says how long it took, for the log and the metrics.
+    #[must_use]
+    pub fn with_times(self, times: StageTimes) -> Self {
+        Self {
+            times: Some(times),
+            ..self
+        }
+    }
+
+    /// Returns how long it took, where the processor says it.
+    pub fn times(&self) -> Option<StageTimes> {
+        self.times
     }
 
     /// Changes message `index` to `Nak`.

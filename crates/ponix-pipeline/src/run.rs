@@ -6,8 +6,11 @@ mod write;
 
 use std::sync::atomic::AtomicU64;
 
-use ponix_nats::{Batch, BatchProcessor, BatchSettings, ProcessError, ProcessingResult};
+use ponix_nats::{
+    Batch, BatchProcessor, BatchSettings, ProcessError, ProcessingResult, StageTimes,
+};
 use ponix_sink::{RejectGuard, RejectedBy, RowOutcome, Sink};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::decoded::{DecodedBatch, wholly_stored};
@@ -56,6 +59,7 @@ impl<D: Decode, S: Sink<Row = D::Row>> BatchProcessor for PipelineProcessor<D, S
         batch: &Batch,
         give_up: &CancellationToken,
     ) -> Result<ProcessingResult, ProcessError> {
+        let begun = Instant::now();
         let decoded = DecodedBatch::decode(
             batch,
             &self.decoder,
@@ -77,9 +81,15 @@ impl<D: Decode, S: Sink<Row = D::Row>> BatchProcessor for PipelineProcessor<D, S
         let stretch = Stretch::around(deliveries);
         let stretch = stretch.as_ref();
         let (sink, guard, window) = (&self.sink, &self.guard, &self.window);
-        let outcomes = match sink.encode(rows).await {
+        let encoded = sink.encode(rows).await;
+        let decoded = begun.elapsed();
+        let outcomes = match encoded {
             Ok(rows) => write(sink, guard, window, &rows, stretch, give_up).await,
             Err(err) => Err(err),
+        };
+        let times = StageTimes {
+            decode: decoded,
+            write: begun.elapsed().saturating_sub(decoded),
         };
         let outcomes = outcomes.map_err(|err| {
             let stored = wholly_stored(&origins, &messages, err.stored());
@@ -100,7 +110,7 @@ impl<D: Decode, S: Sink<Row = D::Row>> BatchProcessor for PipelineProcessor<D, S
         self.isolation.note_survivor(batch);
         let nak_delay = self.dispositions.nak_delay;
         let dispositions = messages.into_iter().map(|it| it.disposition(nak_delay));
-        Ok(ProcessingResult::from_dispositions(dispositions.collect()))
+        Ok(ProcessingResult::from_dispositions(dispositions.collect()).with_times(times))
     }
 }
 

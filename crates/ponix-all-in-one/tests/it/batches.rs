@@ -18,6 +18,7 @@ async fn a_thousand_rows_of_ten_organizations_are_one_insert() {
         .env("PONIX_NATS_BATCH_SIZE", 1_000)
         .env("PONIX_NATS_BATCH_WAIT_SECS", NEVER_SECS)
         .env("PONIX_NATS_ACK_WAIT_SECS", 2 * NEVER_SECS)
+        .env("PONIX_LOG_LEVEL", "debug")
         .start_ready()
         .await;
     world.stored(1_000).await;
@@ -29,6 +30,24 @@ async fn a_thousand_rows_of_ten_organizations_are_one_insert() {
         .await;
     assert_eq!(metrics.inserts(), 1);
     assert_eq!(metrics.sum("ponix_clickhouse_rows_total"), 1_000);
+    assert_eq!(metrics.sum("ponix_nats_acked_events_total"), 1_000);
+    // Its line tells what took how long.
+    service.logged("batch settled").await;
+    let lines = service.log_lines("batch settled");
+    let numbers = ["decode_ms=", "write_ms=", "process_ms="].map(|name| {
+        let number = lines[0].split(name).nth(1).expect(name);
+        number
+            .split(' ')
+            .next()
+            .unwrap()
+            .parse::<f64>()
+            .expect(name)
+    });
+    let [decode, write, process] = numbers;
+    assert!(
+        decode > 0.0 && write > 0.0 && decode + write <= process + 0.1,
+        "{lines:?}"
+    );
     service.stop().await;
 }
 

@@ -59,10 +59,10 @@ function bytes(value) {
 // Plots ----------------------------------------------------------------------------------------
 
 const PLOTS = [
-  { title: "Messages per second", unit: number, lines: [["in", "received_per_s"], ["stored", "stored_per_s"], ["dead letters", "dead_letters_per_s"]] },
+  { title: "Events per second", unit: number, lines: [["in", "received_per_s"], ["stored", "stored_per_s"], ["dead letters", "dead_letters_per_s"]] },
   { title: "Lag", unit: seconds, lines: [["oldest not settled", "lag_s"]] },
   { title: "Latency, published to acked", unit: seconds, lines: [["p50", "latency_p50_s"], ["p99", "latency_p99_s"]] },
-  { title: "Messages per batch", unit: number, lines: [["on average", "batch_events"]] },
+  { title: "Events per batch", unit: number, lines: [["on average", "batch_events"]] },
 ];
 
 // The least of 1, 2, 5 times a power of ten that is not below.

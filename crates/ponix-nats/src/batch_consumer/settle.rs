@@ -118,9 +118,11 @@ impl<L: Link> Settler<L> {
     ) -> Vec<Dying<'a>> {
         let mut answers = Vec::with_capacity(batch.len());
         let mut dying = Vec::new();
+        let mut events = 0;
         for (delivery, disposition) in batch.messages().iter().zip(dispositions) {
             let (dead, end) = match disposition {
                 Disposition::Ack => {
+                    events += delivery.events() as u64;
                     answers.push((delivery, AckKind::Ack));
                     continue;
                 }
@@ -140,6 +142,7 @@ impl<L: Link> Settler<L> {
                 end,
             });
         }
+        self.metrics.acked_events.inc_by(events);
         self.end(answers, give_up).await;
         dying
     }
@@ -157,9 +160,10 @@ impl<L: Link> Settler<L> {
         let mut messages = Vec::with_capacity(dying.len());
         let mut letters = Vec::with_capacity(dying.len());
         for (message, dying) in dying.into_iter().enumerate() {
+            let others = dying.delivery.events().saturating_sub(dying.dead.len());
             let dead = dying.dead.into_iter();
             letters.extend(dead.map(|dead| (message, dying.delivery, dead)));
-            messages.push((dying.delivery, dying.end, true));
+            messages.push((dying.delivery, dying.end, true, others as u64));
         }
         let total = letters.len();
         let mut last_error = None;
@@ -207,10 +211,15 @@ impl<L: Link> Settler<L> {
             };
             tracing::error!(messages = total - kept_total, error = %error_chain(&err), what_to_do, "the dead letters cannot take messages, they are delivered again");
         }
-        let answers = messages.into_iter().map(|(delivery, end, all_kept)| {
-            let answer = if all_kept { end } else { self.nak() };
-            (delivery, answer)
-        });
+        let answers = messages
+            .into_iter()
+            .map(|(delivery, end, all_kept, others)| {
+                if all_kept && matches!(end, AckKind::Ack) {
+                    self.metrics.acked_events.inc_by(others);
+                }
+                let answer = if all_kept { end } else { self.nak() };
+                (delivery, answer)
+            });
         answers.collect()
     }
 

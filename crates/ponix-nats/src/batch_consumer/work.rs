@@ -17,7 +17,7 @@ use super::{BatchProcessor, BatchSettings, ProcessError};
 use crate::delivery::{Batch, Delivery};
 use crate::failpoint;
 use crate::metrics::ConsumerMetrics;
-use crate::processing_result::{DeadLetter, Disposition, ProcessingResult};
+use crate::processing_result::{DeadLetter, Disposition, ProcessingResult, StageTimes};
 use crate::retry::{Backoff, LogGate};
 
 /// What every batch task needs.
@@ -50,7 +50,8 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
     /// not settled yet.
     pub(super) async fn settle_batch(&self, batch: &Batch, give_up: &CancellationToken) {
         let begun = Instant::now();
-        let dispositions = self.dispositions(batch, give_up);
+        let mut times = StageTimes::default();
+        let dispositions = self.dispositions(batch, &mut times, give_up);
         let dispositions = self
             .with_progress(batch.messages().iter(), dispositions)
             .await;
@@ -65,12 +66,17 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
         }
         self.metrics.in_flight_bytes.dec_by(bytes(batch));
         let settled = begun.elapsed().saturating_sub(processed);
+        self.metrics.decode_time.observe(times.decode.as_secs_f64());
+        self.metrics.write_time.observe(times.write.as_secs_f64());
         self.metrics.process_time.observe(processed.as_secs_f64());
         self.metrics.settle_time.observe(settled.as_secs_f64());
         tracing::debug!(
             pipeline = self.metrics.pipeline(),
             messages = batch.len(),
+            events = batch.messages().iter().map(Delivery::events).sum::<usize>(),
             bytes = bytes(batch),
+            decode_ms = millis(times.decode),
+            write_ms = millis(times.write),
             process_ms = millis(processed),
             settle_ms = millis(settled),
             "batch settled"
@@ -101,13 +107,18 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
         }
     }
 
-    async fn dispositions(&self, batch: &Batch, give_up: &CancellationToken) -> Vec<Disposition> {
+    async fn dispositions(
+        &self,
+        batch: &Batch,
+        times: &mut StageTimes,
+        give_up: &CancellationToken,
+    ) -> Vec<Disposition> {
         let mut open = Open::new(batch);
-        let dispositions = match self.process_or_hold(&mut open, give_up).await {
+        let dispositions = match self.process_or_hold(&mut open, times, give_up).await {
             Ok(dispositions) => dispositions,
             Err(err) => {
                 tracing::error!(messages = open.rest().len(), error = %error_chain(&err), "a batch failed");
-                self.dispositions_after_failure(open.rest(), &err, give_up)
+                self.dispositions_after_failure(open.rest(), &err, times, give_up)
                     .await
             }
         };
@@ -119,6 +130,7 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
     async fn process_or_hold(
         &self,
         open: &mut Open<'_>,
+        times: &mut StageTimes,
         give_up: &CancellationToken,
     ) -> Result<Vec<Disposition>, ProcessError> {
         let (first, longest) = self.settings.hold_backoff;
@@ -133,6 +145,8 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
                     if hold.is_some() {
                         tracing::info!("the store takes batches again");
                     }
+                    // Of the attempt that worked; those before it and their pauses are a hold.
+                    *times = result.times().unwrap_or_default();
                     return Ok(result.into_dispositions());
                 }
                 Err(ProcessError::GaveUp { stored }) => {
@@ -220,6 +234,7 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
         &self,
         batch: &Batch,
         err: &ProcessError,
+        times: &mut StageTimes,
         give_up: &CancellationToken,
     ) -> Vec<Disposition> {
         if let [message] = batch.messages() {
@@ -232,7 +247,7 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
             }
             let alone = Batch::new(batch.stream().to_owned(), vec![message.clone()]);
             let mut open = Open::new(&alone);
-            let tried = match self.process_or_hold(&mut open, give_up).await {
+            let tried = match self.process_or_hold(&mut open, times, give_up).await {
                 Ok(dispositions) => dispositions,
                 Err(err) => vec![self.disposition_alone(message, &err)],
             };

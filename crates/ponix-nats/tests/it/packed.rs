@@ -59,6 +59,12 @@ async fn a_dead_event_is_a_single_message_with_its_place() {
     let running = scene.start(quick(), &script).await;
     scene.settled().await;
     running.stop().await;
+    // Three came, two are dead letters.
+    let (received, acked) = (
+        scene.metrics.received_events(),
+        scene.metrics.acked_events(),
+    );
+    assert_eq!((received, acked, scene.metrics.acked()), (3, 1, 1));
 
     let kept = scene.kept().await;
     assert_eq!(kept.len(), 2, "{kept:?}");
@@ -123,6 +129,7 @@ async fn a_message_ends_when_all_its_dead_events_are_kept_and_a_second_time_chan
         scene.publisher.publish(message).await.unwrap();
         scene.settled().await;
         assert_eq!(script.seen(), round, "it ended at the first delivery");
+        assert_eq!(scene.metrics.acked_events(), 0);
         let kept = scene.kept().await.into_iter();
         let mut bodies: Vec<_> = kept.map(|it| it.payload).collect();
         bodies.sort();
