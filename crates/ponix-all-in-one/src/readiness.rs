@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ponix_console::payload;
 use ponix_nats::async_nats::{Client, connection::State};
 use ponix_nats::{ConsumerState, NatsMetrics};
 use ponix_runner::Shutdown;
@@ -125,7 +126,10 @@ fn consumer_reason(name: &str, state: &ConsumerState) -> Option<String> {
         ConsumerState::Running => None,
         ConsumerState::Starting => Some(format!("the consumer of {name} is starting")),
         ConsumerState::Stopped => Some(format!("the consumer of {name} has stopped")),
-        ConsumerState::Held(reason) => Some(format!("the intake of {name} has stopped: {reason}")),
+        ConsumerState::Held { reason, since_ns } => Some(format!(
+            "the intake of {name} has stopped, since {}: {reason}",
+            payload::time(*since_ns)
+        )),
         ConsumerState::Unavailable(reason) => Some(reason.clone()),
         other => Some(format!("the consumer of {name} is {other:?}")),
     }

@@ -113,7 +113,7 @@ impl Backlog {
 
     fn held(&self, settles: bool) -> Option<String> {
         let state = self.0.state.as_ref().map(|state| state.borrow().clone());
-        if let Some(ConsumerState::Held(reason)) = state {
+        if let Some(ConsumerState::Held { reason, .. }) = state {
             return Some(reason);
         }
         let store = self.0.store.as_ref().map(|store| store.borrow().clone());

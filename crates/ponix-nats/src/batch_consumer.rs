@@ -139,8 +139,13 @@ pub enum ConsumerState {
     Starting,
     /// Pulling.
     Running,
-    /// The store takes nothing; the intake has stopped. Holds the reason.
-    Held(String),
+    /// The store takes nothing; the intake has stopped.
+    Held {
+        /// Why, of the latest batch that was tried.
+        reason: String,
+        /// Since when, in nanoseconds since 1970-01-01T00:00:00Z.
+        since_ns: i64,
+    },
     /// The stream or the consumer cannot be read. Holds the reason.
     Unavailable(String),
     /// Ended.

@@ -17,7 +17,7 @@ async fn without_its_table_the_intake_stops_and_goes_on_by_itself_later() {
     // More than all batches in flight can hold.
     world.publish(numbered(1_000).skip(10)).await;
     service
-        .not_ready("the intake of envelopes has stopped")
+        .not_ready("the intake of envelopes has stopped, since 20")
         .await;
     service.not_ready("code 60").await;
     let metrics = service.metrics().await;

@@ -1,5 +1,6 @@
 //! Batches that wait for their store, and the intake that waits for them.
 
+use ponix_wire::now_ns;
 use tokio::sync::watch;
 
 /// How many batches are held, and why the last of them.
@@ -7,6 +8,7 @@ use tokio::sync::watch;
 pub(super) struct Held {
     batches: usize,
     reason: String,
+    since_ns: i64,
     successes: u64,
 }
 
@@ -14,6 +16,11 @@ impl Held {
     /// Returns the reason while at least one batch is held.
     pub(super) fn reason(&self) -> Option<&str> {
         (self.batches > 0).then_some(self.reason.as_str())
+    }
+
+    /// Returns since when there is always one that is held, nanoseconds since 1970.
+    pub(super) fn since_ns(&self) -> i64 {
+        self.since_ns
     }
 
     /// Returns how often the store has taken a batch while another one was held.
@@ -45,7 +52,12 @@ pub(super) struct Hold<'a> {
 
 impl<'a> Hold<'a> {
     pub(super) fn begin(held: &'a watch::Sender<Held>) -> Self {
-        held.send_modify(|held| held.batches += 1);
+        held.send_modify(|held| {
+            if held.batches == 0 {
+                held.since_ns = now_ns();
+            }
+            held.batches += 1;
+        });
         Self { held }
     }
 
@@ -68,10 +80,13 @@ mod tests {
     fn the_intake_waits_for_the_last_held_batch() {
         let held = watch::Sender::new(Held::default());
         let first = Hold::begin(&held);
+        let since = held.borrow().since_ns();
+        assert!(since > 0);
         let second = Hold::begin(&held);
         second.set_reason("table is gone".into());
         drop(second);
         assert_eq!(held.borrow().reason(), Some("table is gone"));
+        assert_eq!(held.borrow().since_ns(), since);
         drop(first);
         assert_eq!(held.borrow().reason(), None);
     }

@@ -172,10 +172,13 @@ impl<P: BatchProcessor, S: Source, L: Link> Intake<P, S, L> {
 
     async fn wait_while_held(&self, held: &mut watch::Receiver<Held>) {
         loop {
-            let reason = held.borrow_and_update().reason().map(str::to_owned);
+            let (reason, since_ns) = {
+                let held = held.borrow_and_update();
+                (held.reason().map(str::to_owned), held.since_ns())
+            };
             match reason {
-                Some(reason) => self.set_state(ConsumerState::Held(reason)),
-                None if matches!(*self.state.borrow(), ConsumerState::Held(_)) => break,
+                Some(reason) => self.set_state(ConsumerState::Held { reason, since_ns }),
+                None if matches!(*self.state.borrow(), ConsumerState::Held { .. }) => break,
                 None => return,
             }
             if held.changed().await.is_err() {

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::support::{SOON, Scene, Script, numbers, together, unusable};
 
 fn is_held(state: &ConsumerState) -> bool {
-    matches!(state, ConsumerState::Held(_))
+    matches!(state, ConsumerState::Held { .. })
 }
 
 fn is_running(state: &ConsumerState) -> bool {
@@ -57,7 +57,10 @@ async fn an_unusable_store_stops_the_intake_until_it_is_mended() {
     scene.publish(numbers(0..200)).await;
     let mut running = scene.start(small_batches(), &script).await;
     let state = running.reaches(is_held).await;
-    assert_eq!(state, ConsumerState::Held("table is gone".into()));
+    let ConsumerState::Held { reason, since_ns } = state else {
+        panic!("{state:?}");
+    };
+    assert!(reason == "table is gone" && since_ns > 0, "{reason}");
     has_been_called(&script, 20).await;
     // Three batches in flight, however often they were tried.
     assert!(sequences(&script).len() <= 30);
