@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use ponix_console::{Page, Said};
-use ponix_ingest::{IngestMetrics, ServerConfig, ServerMetrics, probes, serve};
+use ponix_console::{Asker, Page, Said};
+use ponix_ingest::{IngestMetrics, Peer, ServerConfig, ServerMetrics, probes, serve};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -101,9 +102,17 @@ impl Admin {
             .route("/stats", get(stats))
             .route("/scale", get(scale_of_all))
             .route("/scale/{pipeline}", get(scale_of_one))
-            .merge(self.page.routes())
+            .merge(self.page.routes().layer(from_fn(say_who)))
             .with_state(self)
     }
+}
+
+/// Lets the page know who asks.
+async fn say_who(mut request: Request, next: Next) -> Response {
+    if let Some(Peer(address)) = request.extensions().get().copied() {
+        request.extensions_mut().insert(Asker(address));
+    }
+    next.run(request).await
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {

@@ -13,7 +13,7 @@ pub use crate::dead_letters::{
     Choice, Letter, Letters, Reading, Replayed, Selection, letter_json, letter_text, remove, replay,
 };
 pub use crate::history::{History, Moment, PERIOD};
-pub use crate::page::{Page, Said, Service};
+pub use crate::page::{Asker, Page, Said, Service};
 pub use crate::sample::{Rates, Sample};
 pub use crate::status::{ConsumerReport, Overview, Report};
 pub use crate::streams::{PipelineStreams, Streams};

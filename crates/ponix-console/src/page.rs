@@ -5,6 +5,7 @@
 mod answers;
 mod dead_letters;
 mod events;
+mod guesses;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -26,6 +27,7 @@ use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use self::answers::{Refusal, refused};
+use self::guesses::Guesses;
 use crate::history::{History, PERIOD};
 use crate::sample::Sample;
 use crate::streams::Streams;
@@ -66,6 +68,10 @@ pub struct Said {
     pub warnings: Vec<String>,
 }
 
+/// Who asks, as an extension of a request: where its connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker(pub IpAddr);
+
 /// What the page asks of the service that serves it.
 pub trait Service: Send + Sync + 'static {
     /// Returns the text of `/metrics`.
@@ -91,6 +97,7 @@ struct Shared {
     news: broadcast::Sender<Arc<str>>,
     looks: Semaphore,
     watchers: Arc<Semaphore>,
+    guesses: Guesses,
     /// Ends what is being told.
     shutdown: CancellationToken,
 }
@@ -120,6 +127,7 @@ impl Page {
             news: broadcast::channel(BEHIND_MAX).0,
             looks: Semaphore::new(LOOKS_MAX),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            guesses: Guesses::default(),
             shutdown: CancellationToken::new(),
         }))
     }
@@ -201,8 +209,8 @@ impl Shared {
     }
 
     /// # Errors
-    /// Changes are not allowed, or not for whoever asks.
-    fn may_change(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Changes are not allowed, or not for whoever asks, or it has guessed too often.
+    fn may_change(&self, headers: &HeaderMap, asker: IpAddr) -> Result<(), Refusal> {
         let Some(token) = &self.token else {
             return Err(Refusal(
                 StatusCode::FORBIDDEN,
@@ -210,15 +218,32 @@ impl Shared {
             ));
         };
         let shown = headers
+        // Before it is looked at: a right guess must not be told from a wrong one.
+        if let Some(time) = self.guesses.refused_for(asker) {
+            return Err(Refusal(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!(
+                    "too many wrong tokens from {asker}: try again in {} s",
+                    time.as_secs() + 1
+                ),
+            ));
+        }
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "));
         match shown {
             Some(shown) if bool::from(shown.as_bytes().ct_eq(token.as_bytes())) => Ok(()),
-            _ => Err(Refusal(
-                StatusCode::UNAUTHORIZED,
-                "the token is missing or wrong (PONIX_ADMIN_TOKEN)".into(),
-            )),
+            _ => {
+                // A page that asks whether there is need for one guesses nothing.
+                if shown.is_some() {
+                    self.guesses.wrong(asker);
+                    tracing::warn!(by = %asker, "a wrong token was shown to the page");
+                }
+                Err(Refusal(
+                    StatusCode::UNAUTHORIZED,
+                    "the token is missing or wrong (PONIX_ADMIN_TOKEN)".into(),
+                ))
+            }
         }
     }
 }

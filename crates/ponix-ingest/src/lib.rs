@@ -34,6 +34,6 @@ pub use crate::identity::id_of_key;
 pub use crate::message::RawMessage;
 pub use crate::metrics::{IngestMetrics, ServerMetrics};
 pub use crate::router::router;
-pub use crate::server::{ServeError, serve};
+pub use crate::server::{Peer, ServeError, serve};
 pub use crate::state::{Check, Identify, IngestState, Misfit, Reasons};
 pub use crate::store::{MessageStore, Persisted, StatusList, StatusWriter, StoreUnavailable};

@@ -32,7 +32,7 @@ use crate::metrics::ServerMetrics;
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) IpAddr);
+pub struct Peer(pub IpAddr);
 
 /// With an answer: its request came with a key that is known.
 #[derive(Debug, Clone, Copy)]

@@ -119,6 +119,22 @@ async fn dead_letters_are_changed_with_the_token_alone() {
     let (status, body) = order(addr, "discard", TOKEN, &all).await;
     assert_eq!((status, &body["discarded"]), (200, &json!(2)), "{body}");
     dead(addr, 0).await;
+    // Who it was, and which.
+    let put_back = format!(
+        r#"count=1 by=127.0.0.1 which="sequences {}, pipeline \"envelopes\"""#,
+        first["sequence"]
+    );
+    service.logged(&put_back).await;
+    service.logged(r#"count=2 by=127.0.0.1 which="all""#).await;
+    // Six wrong tokens were shown before, two of them empty.
+    for guess in 0..6 {
+        let (status, _) = order(addr, "discard", &guess.to_string(), &all).await;
+        assert_eq!(status, 401, "{guess}");
+    }
+    for token in ["guess", TOKEN] {
+        let (status, body) = order(addr, "discard", token, &all).await;
+        assert_eq!(status, 429, "{body}");
+    }
     service.stop().await;
 }
 

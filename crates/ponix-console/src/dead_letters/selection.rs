@@ -15,6 +15,9 @@ use crate::payload::envelope;
 use crate::streams::Streams;
 use crate::time::time_or_ago;
 
+/// So many sequences are written one by one.
+const SHOWN_MAX: usize = 20;
+
 /// Which dead letters; without any of these, all.
 #[derive(Debug, Clone, Default, clap::Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -100,6 +103,35 @@ pub struct Letter {
 }
 
 impl Selection {
+    /// Writes it for the log: what it asks for, sequences as a count where they are many.
+    pub fn shown(&self) -> String {
+        let mut parts = Vec::new();
+        match &self.sequences[..] {
+            [] => {}
+            some @ [.., _] if some.len() <= SHOWN_MAX => {
+                let some: Vec<_> = some.iter().map(ToString::to_string).collect();
+                parts.push(format!("sequences {}", some.join(" ")));
+            }
+            many => parts.push(format!("{} sequences", many.len())),
+        }
+        let words = [
+            ("pipeline", &self.pipeline),
+            ("reason", &self.reason),
+            ("error", &self.error),
+            ("subject", &self.subject),
+            ("device", &self.device),
+            ("organization", &self.organization),
+        ];
+        let words = words.into_iter();
+        parts.extend(words.filter_map(|(name, word)| Some(format!("{name} {:?}", word.as_ref()?))));
+        parts.extend(self.since.map(|time| format!("since {time}")));
+        parts.extend(self.until.map(|time| format!("until {time}")));
+        if parts.is_empty() {
+            return "all".to_owned();
+        }
+        parts.join(", ")
+    }
+
     /// Tells whether it is everything.
     fn is_all(&self) -> bool {
         let words = [

@@ -1,18 +1,19 @@
 //! Dead letters: listed, put back, removed.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::SemaphorePermit;
 
 use super::answers::Refusal;
-use super::{Page, Shared};
+use super::{Asker, Page, Shared};
 use crate::dead_letters::{self, Choice, Letter, Letters, Selection, letter_json};
 use crate::streams::Streams;
 
@@ -73,12 +74,14 @@ pub(super) async fn list(
 /// Puts those that are asked for back, and says what became of them.
 pub(super) async fn replay(
     State(page): State<Page>,
+    asker: Option<Extension<Asker>>,
     headers: HeaderMap,
     choice: Result<Json<Choice>, JsonRejection>,
 ) -> Result<Json<Value>, Refusal> {
-    page.0.may_change(&headers)?;
+    let by = address(asker);
+    page.0.may_change(&headers, by)?;
     let (streams, _place) = look(&page.0)?;
-    let letters = chosen(choice, streams).await?;
+    let (letters, which) = chosen(choice, streams).await?;
     let replayed = dead_letters::replay(&letters, streams, None, WAIT, || ()).await;
     let replayed = replayed.map_err(|err| Refusal::failed(&err))?;
     let again = replayed.dead_again.iter().map(|(pipeline, letter)| {
@@ -86,6 +89,8 @@ pub(super) async fn replay(
     });
     tracing::info!(
         count = replayed.put_back,
+        %by,
+        which,
         "dead letters put back by the page"
     );
     Ok(Json(json!({
@@ -100,14 +105,16 @@ pub(super) async fn replay(
 /// Removes those that are asked for, for ever.
 pub(super) async fn discard(
     State(page): State<Page>,
+    asker: Option<Extension<Asker>>,
     headers: HeaderMap,
     choice: Result<Json<Choice>, JsonRejection>,
 ) -> Result<Json<Value>, Refusal> {
-    page.0.may_change(&headers)?;
+    let by = address(asker);
+    page.0.may_change(&headers, by)?;
     let (streams, _place) = look(&page.0)?;
-    let letters = chosen(choice, streams).await?;
+    let (letters, which) = chosen(choice, streams).await?;
     let (discarded, missing) = remove_all(&letters).await;
-    tracing::info!(count = discarded, "dead letters removed by the page");
+    tracing::info!(count = discarded, %by, which, "dead letters removed by the page");
     let missing = missing.map_err(|err| Refusal::failed(&err))?;
     Ok(Json(json!({ "discarded": discarded, "missing": missing })))
 }
@@ -150,10 +157,17 @@ fn look(page: &Shared) -> Result<(&Streams, SemaphorePermit<'_>), Refusal> {
 async fn chosen(
     choice: Result<Json<Choice>, JsonRejection>,
     streams: &Streams,
-) -> Result<Letters, Refusal> {
+) -> Result<(Letters, String), Refusal> {
     let Json(choice) = choice.map_err(|err| Refusal::wrong(&err.body_text()))?;
     let selection = choice.selection().map_err(|err| Refusal::wrong(&err))?;
-    find(selection, streams).await
+    Ok((find(selection, streams).await?, selection.shown()))
+}
+
+/// Where the request comes from; a server that does not say so has all requests from one place.
+fn address(asker: Option<Extension<Asker>>) -> IpAddr {
+    asker.map_or(IpAddr::from([0, 0, 0, 0]), |Extension(Asker(address))| {
+        address
+    })
 }
 
 async fn find(selection: &Selection, streams: &Streams) -> Result<Letters, Refusal> {
