@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod clickhouse;
 mod dlq;
 mod doctor;
 mod http;

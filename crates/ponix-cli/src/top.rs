@@ -176,7 +176,7 @@ impl Looks<'_> {
             Row {
                 pipeline: report.pipeline.clone(),
                 rates,
-                pending: consumer.map(|one| one.pending),
+                pending: consumer.and_then(|one| one.pending),
                 in_work: consumer.map(|one| one.ack_pending),
                 lag_s: consumer.map(|one| one.lag_seconds),
                 dead_letters: report.dead_letters,

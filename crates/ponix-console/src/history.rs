@@ -61,6 +61,12 @@ impl History {
         Some(moment)
     }
 
+    /// Returns the latest moment; none before the second sample.
+    pub fn latest(&self) -> Option<Moment> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.moments.back().cloned()
+    }
+
     /// Returns all moments, the oldest first.
     pub fn moments(&self) -> Vec<Moment> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

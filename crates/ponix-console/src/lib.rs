@@ -10,7 +10,8 @@ mod streams;
 mod time;
 
 pub use crate::dead_letters::{
-    Choice, Letter, Letters, Reading, Replayed, Selection, letter_json, letter_text, remove, replay,
+    Choice, Letter, Letters, Reading, Replayed, Selection, letter_json, letter_text, reasons,
+    remove, replay,
 };
 pub use crate::history::{History, Moment, PERIOD};
 pub use crate::page::{Asker, Page, Said, Service};

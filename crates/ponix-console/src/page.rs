@@ -172,6 +172,7 @@ impl Page {
             .route("/", get(|| async { Redirect::temporary("/page/") }))
             .route("/page", get(|| async { Redirect::temporary("/page/") }))
             .route("/page/state", get(events::state))
+            .route("/page/moment", get(events::moment))
             .route("/page/events", get(events::events))
             .route("/page/dead-letters", get(dead_letters::list))
             .route("/page/dead-letters/replay", post(dead_letters::replay))
@@ -217,7 +218,6 @@ impl Shared {
                 "this page only reads: PONIX_ADMIN_TOKEN is not set".into(),
             ));
         };
-        let shown = headers
         // Before it is looked at: a right guess must not be told from a wrong one.
         if let Some(time) = self.guesses.refused_for(asker) {
             return Err(Refusal(
@@ -228,6 +228,7 @@ impl Shared {
                 ),
             ));
         }
+        let shown = headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "));

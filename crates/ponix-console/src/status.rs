@@ -1,11 +1,14 @@
 //! What the servers say of every pipeline: is it flowing, is it late, what is stuck.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use futures::TryStreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use ponix_nats::async_nats::jetstream::consumer::Info;
-use ponix_nats::async_nats::jetstream::stream::Stream;
+use ponix_nats::async_nats::jetstream::stream::{Info as StreamInfo, RetentionPolicy, Stream};
 use ponix_nats::message_from;
+use ponix_wire::{covers, overlap};
 use serde::Serialize;
 
 use crate::streams::{PipelineStreams, Streams};
@@ -14,6 +17,9 @@ use crate::streams::{PipelineStreams, Streams};
 const NEARLY_FULL: f64 = 0.9;
 /// A consumer with something to do that has acked nothing for so long does not move.
 const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(5);
+
+/// Time until what seems to be nowhere is looked for again.
+const SECOND_LOOK_AFTER: Duration = Duration::from_millis(200);
 
 /// What the server says of one pipeline.
 #[derive(Debug, Serialize)]
@@ -38,6 +44,9 @@ pub struct Report {
     pub dead_letter_stream: String,
     /// How many it holds.
     pub dead_letters: u64,
+    /// Messages, about, of a work queue or an interest stream that no consumer will get any more; 0
+    /// where settled messages stay in the stream.
+    pub nowhere: u64,
 }
 
 /// What the server says of a durable consumer.
@@ -45,8 +54,10 @@ pub struct Report {
 pub struct ConsumerReport {
     /// Its name.
     pub name: String,
-    /// Messages that are not delivered yet.
-    pub pending: u64,
+    /// Messages that are not delivered yet; `None` when the server cannot tell.
+    pub pending: Option<u64>,
+    /// Why the server cannot tell.
+    pub blind: Option<String>,
     /// Messages that are delivered and not settled.
     pub ack_pending: u64,
     /// Of these, how many were delivered more than once.
@@ -112,18 +123,21 @@ async fn report(
     stream: &Stream,
     streams: &Streams,
 ) -> anyhow::Result<Report> {
-    let info = stream.cached_info();
-    let state = &info.state;
-    let durables: Vec<Info> = stream
-        .consumers()
-        .try_filter(|info| futures::future::ready(info.config.durable_name.is_some()))
-        .try_collect()
-        .await
-        .with_context(|| format!("the consumers of stream {} cannot be seen", pipeline.stream))?;
+    let durables = durables(stream).await?;
+    // After the consumers, so that none seems to be beyond its end.
+    let seen = stream.get_info().await?;
     let mut consumers = Vec::new();
     for info in &durables {
-        consumers.push(consumer(stream, info).await?);
+        consumers.push(consumer(stream, &seen, info).await?);
     }
+    let mut nowhere = nowhere(stream, &durables).await?;
+    if nowhere > 0 {
+        // What is settled leaves the stream a moment later.
+        tokio::time::sleep(SECOND_LOOK_AFTER).await;
+        let durables = self::durables(stream).await?;
+        nowhere = self::nowhere(stream, &durables).await?;
+    }
+    let state = &seen.state;
     let dead = streams.stream(&pipeline.dead_letters).await?;
     let holds = state.messages > 0;
     Ok(Report {
@@ -131,16 +145,95 @@ async fn report(
         stream: pipeline.stream.clone(),
         messages: state.messages,
         bytes: state.bytes,
-        bytes_max: u64::try_from(info.config.max_bytes).unwrap_or_default(),
+        bytes_max: u64::try_from(seen.config.max_bytes).unwrap_or_default(),
         oldest: holds.then(|| time(state.first_timestamp.unix_timestamp_nanos())),
         newest: holds.then(|| time(state.last_timestamp.unix_timestamp_nanos())),
         consumers,
         dead_letter_stream: pipeline.dead_letters.clone(),
         dead_letters: dead.map_or(0, |stream| stream.cached_info().state.messages),
+        nowhere,
     })
 }
 
-async fn consumer(stream: &Stream, info: &Info) -> anyhow::Result<ConsumerReport> {
+async fn durables(stream: &Stream) -> anyhow::Result<Vec<Info>> {
+    let name = &stream.cached_info().config.name;
+    stream
+        .consumers()
+        .try_filter(|info| futures::future::ready(info.config.durable_name.is_some()))
+        .try_collect()
+        .await
+        .with_context(|| format!("the consumers of stream {name} cannot be seen"))
+}
+
+/// Returns how many messages of a work queue lie behind everybody who could read them: the server has
+/// given them up after `max_deliver` deliveries, or nobody reads their subject.
+async fn nowhere(stream: &Stream, consumers: &[Info]) -> anyhow::Result<u64> {
+    if stream.cached_info().config.retention == RetentionPolicy::Limits {
+        return Ok(0);
+    }
+    // After the consumers: what they have settled by then has left.
+    let state = stream.get_info().await?.state;
+    let oldest = stream.get_raw_message(state.first_sequence).await;
+    let (true, Ok(oldest)) = (state.messages > 0, oldest) else {
+        return Ok(0);
+    };
+    // What is given up does not move the floor until something behind it is acked.
+    let is_past = |info: &Info| {
+        let nothing_open = info.num_ack_pending == 0;
+        info.ack_floor.stream_sequence >= oldest.sequence
+            || (nothing_open && info.delivered.stream_sequence >= oldest.sequence)
+    };
+    let mut readers = consumers.iter().filter(|info| reads(info, &oldest.subject));
+    if !readers.all(is_past) {
+        return Ok(0);
+    }
+    let open = |info: &Info| info.num_pending + info.num_ack_pending as u64;
+    let open: u64 = consumers.iter().map(open).sum();
+    Ok(state.messages.saturating_sub(open).max(1))
+}
+
+fn filters(info: &Info) -> impl Iterator<Item = &str> {
+    let config = &info.config;
+    let one = std::iter::once(config.filter_subject.as_str());
+    let all = one.chain(config.filter_subjects.iter().map(String::as_str));
+    all.filter(|filter| !filter.is_empty())
+}
+
+fn reads(info: &Info, subject: &str) -> bool {
+    let mut filters = filters(info).peekable();
+    filters.peek().is_none() || filters.any(|filter| covers(filter, subject))
+}
+
+/// Why nothing pending does not mean that all is read.
+fn blind(seen: &StreamInfo, info: &Info) -> Option<String> {
+    let subjects = &seen.config.subjects;
+    let filters: Vec<_> = filters(info).collect();
+    let is_met = |filter: &&str| subjects.iter().any(|subject| overlap(filter, subject));
+    // A mirror and what only has sources have no subjects of their own.
+    if !subjects.is_empty() && !filters.is_empty() && !filters.iter().any(is_met) {
+        return Some(format!(
+            "reads {}, and the stream takes {}: nothing ever comes",
+            filters.join(", "),
+            subjects.join(", ")
+        ));
+    }
+    let position = info.delivered.stream_sequence;
+    let (position, last) = (
+        position.max(info.ack_floor.stream_sequence),
+        seen.state.last_sequence,
+    );
+    (position > last).then(|| {
+        format!(
+            "has read up to {position}, and the stream ends at {last}: the server has lost its tail"
+        )
+    })
+}
+
+async fn consumer(
+    stream: &Stream,
+    seen: &StreamInfo,
+    info: &Info,
+) -> anyhow::Result<ConsumerReport> {
     let open = info.num_pending > 0 || info.num_ack_pending > 0;
     let mut lag = SignedDuration::ZERO;
     if open
@@ -156,9 +249,11 @@ async fn consumer(stream: &Stream, info: &Info) -> anyhow::Result<ConsumerReport
     let last_ack = last_ack.map(|time| Timestamp::from_nanosecond(time.unix_timestamp_nanos()));
     let last_ack = last_ack.transpose()?;
     let rests = last_ack.is_none_or(|time| Timestamp::now().duration_since(time) > STUCK_AFTER);
+    let blind = blind(seen, info);
     Ok(ConsumerReport {
         name: info.name.clone(),
-        pending: info.num_pending,
+        pending: blind.is_none().then_some(info.num_pending),
+        blind,
         ack_pending: info.num_ack_pending as u64,
         redelivered: info.num_redelivered as u64,
         lag_seconds: lag.as_secs_f64(),
@@ -190,6 +285,18 @@ fn look_at(report: &Report, own: &str) -> Vec<String> {
         } else {
             format!("consumer {name} does not move and keeps everything behind it: nats consumer rm {stream} {name}")
         });
+    }
+    for consumer in &report.consumers {
+        if let Some(blind) = &consumer.blind {
+            let name = &consumer.name;
+            findings.push(format!("consumer {name} sees nothing of stream {stream}: it {blind} (ponix doctor says what to do)"));
+        }
+    }
+    if report.nowhere > 0 {
+        findings.push(format!(
+            "stream {stream} holds about {} messages that nobody gets any more: the server has given them up (max_deliver of the consumer), or no consumer reads their subject; nats stream view {stream} shows them",
+            report.nowhere
+        ));
     }
     if report.dead_letters > 0 {
         findings.push(format!(

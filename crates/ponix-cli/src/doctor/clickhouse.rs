@@ -1,23 +1,16 @@
 //! ClickHouse, and the tables of the pipelines.
 
-use std::time::Duration;
-
-use anyhow::Context as _;
 use jiff::Timestamp;
-use ponix_clickhouse::Client;
 use ponix_pipeline::{ClickhouseSink, Pipeline, Sink};
 
 use super::Findings;
 use super::monitoring::{CLOCK_DIFFERENCE_MAX, FREE_MIN};
+use crate::clickhouse::{Store, cell, quoted};
 use crate::servers::Servers;
-
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// The oldest version that stores every JSON object whole.
 const VERSION_MIN: (u64, u64) = (25, 8);
 /// From so many parts of a partition on merging does not keep up.
 const PARTS_MAX: u64 = 300;
-/// Between the values of a row.
-const TAB: char = '\t';
 
 /// Looks at the server and at every table that a pipeline writes to.
 pub(super) async fn look(servers: &Servers, findings: &mut Findings) {
@@ -25,8 +18,8 @@ pub(super) async fn look(servers: &Servers, findings: &mut Findings) {
         return;
     };
     let about = format!("ClickHouse at {}", config.url);
-    let store = match Client::new(config) {
-        Ok(client) => Store(client),
+    let store = match Store::new(config) {
+        Ok(store) => store,
         Err(err) => return findings.wrong(about, err.to_string(), "see PONIX_CLICKHOUSE_URL"),
     };
     let server = look_at_server(&store, &about, findings).await;
@@ -51,22 +44,6 @@ pub(super) async fn look(servers: &Servers, findings: &mut Findings) {
                 );
             }
         }
-    }
-}
-
-struct Store(Client);
-
-impl Store {
-    /// Asks for rows of texts.
-    async fn rows(&self, sql: &str) -> anyhow::Result<Vec<Vec<String>>> {
-        let raw = self.0.raw();
-        let query = raw.query_raw(sql).fetch_all::<String>();
-        let rows = tokio::time::timeout(TIMEOUT, query).await;
-        let rows = rows.context("no answer in time")??;
-        let cells = rows
-            .iter()
-            .map(|row| row.split(TAB).map(str::to_owned).collect());
-        Ok(cells.collect())
     }
 }
 
@@ -258,12 +235,4 @@ async fn look_at_columns(
         );
     }
     Ok(())
-}
-
-fn cell(row: &[String], index: usize) -> &str {
-    row.get(index).map_or("", String::as_str)
-}
-
-fn quoted(name: &str) -> String {
-    name.replace('\\', "\\\\").replace('\'', "\\'")
 }

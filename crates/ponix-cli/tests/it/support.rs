@@ -30,6 +30,21 @@ pub(crate) async fn ponix(world: &World, args: &[&str]) -> Result<Said> {
     ponix_with(world, args, "").await
 }
 
+/// Runs `ponix` on the servers of a world, its ClickHouse too, and a worker of it.
+pub(crate) async fn ponix_whole(world: &World, admin_addr: &str, args: &[&str]) -> Result<Said> {
+    let clickhouse = world.clickhouse();
+    let env = [
+        ("PONIX_CLICKHOUSE_URL", clickhouse.url()),
+        ("PONIX_CLICKHOUSE_USERNAME", clickhouse.user().to_owned()),
+        (
+            "PONIX_CLICKHOUSE_PASSWORD",
+            clickhouse.password().to_owned(),
+        ),
+        ("PONIX_ADMIN_ADDR", admin_addr.to_owned()),
+    ];
+    run(&world.nats_servers().url(), args, "", &env).await
+}
+
 /// Runs `ponix` with something on its standard input.
 pub(crate) async fn ponix_with(world: &World, args: &[&str], input: &str) -> Result<Said> {
     run(&world.nats_servers().url(), args, input, &[]).await

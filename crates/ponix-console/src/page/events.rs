@@ -26,6 +26,11 @@ pub(super) async fn state(State(page): State<Page>) -> Json<Value> {
     Json(state)
 }
 
+/// Answers with what the pipelines did lately, and asks nobody.
+pub(super) async fn moment(State(page): State<Page>) -> Json<Value> {
+    Json(json!(page.0.history.latest()))
+}
+
 /// Tells each moment as it comes.
 pub(super) async fn events(
     State(page): State<Page>,
