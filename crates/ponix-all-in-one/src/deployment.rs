@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ponix_clickhouse::ClickHouseConfig;
 use ponix_console::PipelineStreams;
@@ -9,7 +10,7 @@ use ponix_nats::NatsConfig;
 use ponix_pipeline::{Pipeline, Sink};
 
 use crate::commands::probe;
-use crate::config::{Environment, Reading};
+use crate::config::{Config, Environment, Reading};
 use crate::pipelines;
 
 /// A deployment, as the variables of this environment describe it.
@@ -28,6 +29,8 @@ pub struct Deployment {
     pub documents: Vec<Pipeline>,
     /// How to connect to ClickHouse; `None` when nothing is stored there.
     pub clickhouse: Option<ClickHouseConfig>,
+    /// All of it.
+    pub(crate) config: Arc<Config>,
 }
 
 /// The variables, or the documents they lead to, are wrong.
@@ -64,6 +67,7 @@ impl Deployment {
             pipelines: streams(&documents),
             clickhouse: stores.then(|| config.clickhouse.client()),
             documents,
+            config: Arc::new(config),
         })
     }
 }

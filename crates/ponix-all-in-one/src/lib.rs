@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod deployment;
 mod http;
+mod into_table;
 mod janitor;
 mod logging;
 mod nats;
@@ -27,6 +28,7 @@ use std::path::Path;
 pub use ponix_runner::Outcome;
 
 pub use crate::deployment::{Deployment, DeploymentError, readiness};
+pub use crate::into_table::IntoTable;
 use ponix_runner::{Signals, block_on};
 
 use crate::cli::{Cli, Command};

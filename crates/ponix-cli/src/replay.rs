@@ -1,7 +1,10 @@
 //! `ponix replay`: sends history through its pipeline again.
 //!
 //! Each message is published again with the identity that it has, so that it becomes the row that is
-//! there, or one that was lost. Nothing is read by a durable consumer.
+//! there, or one that was lost. Into another table it is read here, by the pipeline's decoder and
+//! transform, and nothing is published. Nothing is read by a durable consumer.
+
+mod into;
 
 use std::time::Duration;
 
@@ -48,7 +51,12 @@ pub(crate) struct Args {
     /// Say what would be sent again, and do nothing.
     #[arg(long)]
     dry_run: bool,
-    /// How long to wait until the workers have settled what was sent again; 0s does not wait.
+    /// Read it here, by the same decoder and transform, and store it in this table of the same store,
+    /// `[DATABASE.]TABLE`; what is refused is told and kept nowhere.
+    #[arg(long, value_name = "TABLE")]
+    into: Option<String>,
+    /// How long to wait until the workers have settled what was sent again, 0s does not wait; with
+    /// --into, how long the store may take nothing.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     wait: Duration,
 }
@@ -75,12 +83,16 @@ pub(crate) async fn run(args: &Args, servers: &Servers, json: bool) -> anyhow::R
         );
     }
     let range = range(args, &stream).await?;
+    if let (Some(table), false) = (&args.into, args.dry_run) {
+        return into::run(args, table, servers, &stream, range, json).await;
+    }
     if !args.dry_run {
         check_room(&stream, range)?;
     }
     let sent = send(args, servers, &stream, range).await?;
     if args.dry_run {
-        print::note(&format!("{} would be sent again", sent.messages));
+        let what = if args.into.is_some() { "read" } else { "sent" };
+        print::note(&format!("{} would be {what} again", sent.messages));
         return Ok(End::Done);
     }
     let is_settled = sent.messages == 0 || settled(&stream, pipeline, sent.last, args.wait).await?;
@@ -167,18 +179,14 @@ async fn send(
     let begun = Instant::now();
     while let Some(message) = reader.next().await? {
         progress.set_position(message.stream_sequence() - range.first + 1);
-        let is_meant = |subject: &String| covers(subject, message.subject());
-        if !args.subject.as_ref().is_none_or(is_meant) {
+        if !args.is_meant(&message) {
             continue;
         }
         sent.messages += 1;
         if args.dry_run {
             continue;
         }
-        if let Some(rate) = args.rate {
-            let due = Duration::from_secs_f64((sent.messages - 1) as f64 / f64::from(rate));
-            tokio::time::sleep_until(begun + due).await;
-        }
+        args.keep_rate(begun, sent.messages).await;
         let publisher = servers.streams.publisher.clone();
         let again = again(&message, name);
         under_way.push(async move { publisher.publish(again).await });
@@ -193,6 +201,21 @@ async fn send(
     }
     progress.finish_and_clear();
     Ok(sent)
+}
+
+impl Args {
+    fn is_meant(&self, message: &Delivery) -> bool {
+        let covers = |subject: &String| covers(subject, message.subject());
+        self.subject.as_ref().is_none_or(covers)
+    }
+
+    /// Waits until the message is due that is the `count`th since the beginning.
+    async fn keep_rate(&self, begun: Instant, count: u64) {
+        if let Some(rate) = self.rate {
+            let due = Duration::from_secs_f64((count - 1) as f64 / f64::from(rate));
+            tokio::time::sleep_until(begun + due).await;
+        }
+    }
 }
 
 impl Sent {

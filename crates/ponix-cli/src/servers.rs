@@ -20,6 +20,8 @@ pub(crate) const IN_FLIGHT_MAX: usize = 256;
 pub(crate) struct Servers {
     pub(crate) streams: Streams,
     pub(crate) documents: Vec<Pipeline>,
+    /// What the variables say of all of it.
+    pub(crate) deployment: Box<Deployment>,
     pub(crate) clickhouse: Option<ClickHouseConfig>,
     pub(crate) admin_addr: SocketAddr,
     pub(crate) url: String,
@@ -41,7 +43,7 @@ impl Servers {
         let config = NatsConfig {
             connect_timeout: timeout,
             request_timeout: timeout,
-            ..deployment.nats
+            ..deployment.nats.clone()
         };
         let metrics = NatsMetrics::unregistered();
         let client = connect(&config, ConnectionRole::Publish, &metrics, deadline)
@@ -51,12 +53,13 @@ impl Servers {
             streams: Streams {
                 context: jetstream_context(client.clone(), &config),
                 publisher: Publisher::new(client, &config, IN_FLIGHT_MAX, metrics),
-                pipelines: deployment.pipelines,
+                pipelines: deployment.pipelines.clone(),
             },
-            documents: deployment.documents,
-            clickhouse: deployment.clickhouse,
+            documents: deployment.documents.clone(),
+            clickhouse: deployment.clickhouse.clone(),
             admin_addr: deployment.admin_addr,
-            url: deployment.nats_shown,
+            url: deployment.nats_shown.clone(),
+            deployment: Box::new(deployment),
             timeout,
         })
     }

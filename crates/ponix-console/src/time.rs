@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use ponix_wire::quantity;
 
 /// Reads a length of time such as `90s`, `15m` or `1h30m`.
 ///
@@ -23,7 +24,9 @@ pub fn time_or_ago(text: &str) -> Result<Timestamp, String> {
         return Ok(time);
     }
     let ago: Result<SignedDuration, _> = text.parse();
+    let days = || SignedDuration::try_from(quantity::duration(text)?).ok();
     ago.ok()
+        .or_else(days)
         .and_then(|ago| Timestamp::now().checked_sub(ago).ok())
         .ok_or_else(|| "write it as 2026-03-01T00:00:00Z, or as 2h for two hours ago".to_owned())
 }
@@ -42,6 +45,8 @@ mod tests {
         let before = time_or_ago("2h").expect("a time");
         let ago = Timestamp::now().duration_since(before);
         assert_eq!(ago.as_hours(), 2);
+        let before = time_or_ago("1d").expect("a time");
+        assert_eq!(Timestamp::now().duration_since(before).as_hours(), 24);
         assert!(time_of("yesterday").is_err_and(|text| text.contains("2h")));
     }
 }

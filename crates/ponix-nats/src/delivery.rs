@@ -224,7 +224,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub(crate) fn new(stream: String, messages: Vec<Delivery>) -> Self {
+    /// Makes a batch of messages that were read from a stream.
+    pub fn new(stream: String, messages: Vec<Delivery>) -> Self {
         Self { stream, messages }
     }
 
