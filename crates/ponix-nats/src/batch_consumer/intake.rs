@@ -120,12 +120,23 @@ impl<P: BatchProcessor, S: Source, L: Link> Intake<P, S, L> {
         };
         // Whatever the reason: a batch that is held now would be held for ever.
         give_up.cancel();
+        self.give_back_leftovers(&give_up).await;
         // Waited for, never aborted: a batch between insert and ack finishes.
         while let Some(done) = tasks.join_next().await {
             ended = ended.and(done.map_err(BatchConsumerError::Panicked));
         }
         self.state.send_replace(ConsumerState::Stopped);
         ended
+    }
+
+    /// Gives back what was delivered and waits for room in flight: others need not wait for `ack_wait`.
+    async fn give_back_leftovers(&mut self, give_up: &CancellationToken) {
+        let messages = self.source.leftovers().await;
+        if !messages.is_empty() {
+            let batch = Batch::new(self.source.stream_name().to_owned(), messages);
+            self.work.count(&batch);
+            self.work.give_back(&batch, give_up).await;
+        }
     }
 
     /// Waits for room in flight, and while a batch is held.

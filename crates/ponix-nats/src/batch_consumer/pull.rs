@@ -108,6 +108,9 @@ pub(super) trait Source: Send + Sync + 'static {
         &mut self,
         shutdown: &CancellationToken,
     ) -> impl Future<Output = (Vec<Delivery>, PullEnd)> + Send;
+
+    /// Ends the pulling; returns what had been delivered and is in no batch.
+    fn leftovers(&mut self) -> impl Future<Output = Vec<Delivery>> + Send;
 }
 
 /// Sends pull requests and collects their answers.
@@ -253,6 +256,12 @@ impl Source for Puller {
         self.note_delivered(&messages);
         let end = self.ended(collected, messages.is_empty(), shutdown).await;
         (messages, end)
+    }
+
+    async fn leftovers(&mut self) -> Vec<Delivery> {
+        let mut messages = Vec::new();
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.drain(&mut messages)).await;
+        messages
     }
 }
 

@@ -83,6 +83,13 @@ impl<P: BatchProcessor, L: Link> Work<P, L> {
         );
     }
 
+    /// Gives every message of a batch back, without a look at it.
+    pub(super) async fn give_back(&self, batch: &Batch, give_up: &CancellationToken) {
+        let naks = self.nak_all(batch);
+        self.settler.settle(batch, naks, give_up).await;
+        self.metrics.in_flight_bytes.dec_by(bytes(batch));
+    }
+
     /// Does the work, and meanwhile tells the server that these messages are in work.
     async fn with_progress<'a, T>(
         &self,

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use ponix_nats::{
-    DeadEvent, DeadLetterReason, Disposition, KeptLetter, OutgoingMessage, ProcessingResult,
-    RangeReader, async_nats, held_range, pack,
+    BatchSettings, DeadEvent, DeadLetterReason, Disposition, KeptLetter, OutgoingMessage,
+    ProcessingResult, RangeReader, async_nats, held_range, pack,
 };
 use ponix_wire::{PackFormat, PackLimits, event_identity, header};
 use uuid::Uuid;
@@ -171,4 +171,35 @@ async fn a_batch_holds_its_limit_of_events_and_the_rest_of_one_message_at_most()
         batches.iter().all(|events| *events < 120 + 50),
         "{batches:?}"
     );
+}
+
+#[tokio::test]
+async fn what_waits_for_room_when_a_worker_stops_is_given_back() {
+    let scene = Scene::shared("packed-leftovers").await;
+    // Asked for one by one, five messages fill five batches: four wait while the first is written.
+    let lines = vec!["line"; 10];
+    for _ in 0..5 {
+        let message = packed(&scene, &lines);
+        scene.publisher.publish(message).await.unwrap();
+    }
+    let settings = BatchSettings {
+        messages_max: 10,
+        in_flight_max: 1,
+        ..quick()
+    };
+    let script = Script::new(|call| async move {
+        call.give_up.cancelled().await;
+        call.ack_all()
+    });
+    let running = scene.start(settings, &script).await;
+    script.has_seen(1).await;
+    running.stop().await;
+    scene.assert_balance();
+    assert_eq!((script.seen(), scene.metrics.nakked()), (1, 4));
+
+    let second = Script::ack();
+    let running = scene.start(quick(), &second).await;
+    second.has_seen(4).await;
+    running.stop().await;
+    assert!(second.calls().concat().iter().all(|it| it.deliveries == 2));
 }

@@ -78,6 +78,10 @@ impl ModelSource {
 }
 
 impl Source for ModelSource {
+    async fn leftovers(&mut self) -> Vec<Delivery> {
+        Vec::new()
+    }
+
     fn stream_name(&self) -> &str {
         STREAM
     }
