@@ -73,6 +73,8 @@ fn of_code(code: u32, message: &str) -> ExceptionClass {
         // What the server cannot do: UNKNOWN_FUNCTION, NOT_IMPLEMENTED, UNKNOWN_TYPE,
         // SYNTAX_ERROR, UNKNOWN_FORMAT, UNKNOWN_SETTING, SUPPORT_IS_DISABLED
         | 46 | 48 | 50 | 62 | 73 | 115 | 344
+        // Cluster: QUERY_IS_PROHIBITED (no queue for ON CLUSTER), CLUSTER_DOESNT_EXIST
+        | 392 | 701
         // User: READONLY, UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD,
         // IP_ADDRESS_NOT_ALLOWED, SETTING_CONSTRAINT_VIOLATION, ACCESS_DENIED,
         // AUTHENTICATION_FAILED
@@ -119,7 +121,7 @@ mod tests {
         for code in [159, 202, 209, 210, 242, 243, 285, 319, 425, 999] {
             assert_eq!(classify(code, ""), ExceptionClass::Transient, "{code}");
         }
-        for code in [16, 60, 81, 192, 193, 497, 516] {
+        for code in [16, 60, 81, 192, 193, 392, 497, 516, 701] {
             assert_eq!(classify(code, ""), ExceptionClass::Fatal, "{code}");
         }
         for code in [6, 26, 27, 33, 41, 53, 69, 117, 131, 469] {

@@ -11,6 +11,7 @@ use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
 use crate::error::RequestError;
+use crate::servers::{Asked, Servers};
 use crate::transport::{self, Frames, Pool};
 use crate::version::{BLOCKS_SINCE, DEDUPLICATE_INSERT_SINCE};
 use crate::{ClickHouseConfig, ConfigError, SERVER_VERSION_MIN, ServerVersion};
@@ -21,13 +22,19 @@ const VERSION_AGE_MAX: Duration = Duration::from_mins(1);
 /// UNKNOWN_SETTING
 const UNKNOWN_SETTING: u32 = 115;
 
-/// A client for one server, user and database. Clones share the pool of connections.
+/// How long a statement that goes to every server of a cluster is waited for; a server that is down
+/// executes it when it is back.
+const CLUSTER_DDL_SECS: &str = "60";
+
+/// A client for one server, user and database, or for several servers with the same tables: each
+/// request goes to one of them. Clones share the pool of connections.
 ///
 /// Nothing is sent before the first request, so a client can be made while the server is down.
 #[derive(Clone)]
 pub struct Client {
     raw: clickhouse::Client,
     inserts: Pool,
+    servers: Servers,
     config: Arc<ClickHouseConfig>,
     version: Arc<Mutex<Option<(ServerVersion, Instant)>>>,
 }
@@ -48,7 +55,6 @@ impl Client {
     pub fn new(config: &ClickHouseConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         let raw = transport::connect(config)
-            .with_url(&config.url)
             .with_user(&config.username)
             .with_password(config.password.expose_secret())
             .with_compression(Compression::Lz4)
@@ -56,6 +62,7 @@ impl Client {
         Ok(Self {
             raw,
             inserts: Pool::new(config),
+            servers: Servers::new(&config.urls()),
             config: Arc::new(config.clone()),
             version: Arc::default(),
         })
@@ -68,9 +75,26 @@ impl Client {
 
     /// Returns the client of the `clickhouse` crate, set to the configured database.
     ///
-    /// For queries of other parts; it has the connect timeout but no other, so wrap what it does.
+    /// For queries of other parts; it has the connect timeout but no other, so wrap what it does. It
+    /// stays with the server that is asked now.
     pub fn raw(&self) -> clickhouse::Client {
-        self.raw.clone().with_database(&self.config.database)
+        self.at_server().1.with_database(&self.config.database)
+    }
+
+    /// Returns a client of the server that is asked now.
+    fn at_server(&self) -> (Asked, clickhouse::Client) {
+        let (asked, url) = self.servers.current();
+        (asked, self.raw.clone().with_url(url))
+    }
+
+    /// Has another server asked from now on, if the failure is one that another may not have.
+    fn noted<T>(&self, asked: Asked, result: Result<T, RequestError>) -> Result<T, RequestError> {
+        if let Err(error) = &result
+            && self.servers.failed(asked, error)
+        {
+            *self.known_version() = None;
+        }
+        result
     }
 
     /// Asks the server for an answer, with the configured user, password and database.
@@ -100,8 +124,9 @@ impl Client {
     /// # Cancel safety
     /// Safe: nothing is changed.
     pub async fn server_version(&self) -> Result<ServerVersion, RequestError> {
-        let query = self.raw.query_raw("SELECT version()").fetch_one::<String>();
-        let text = within(self.config.response_timeout, query).await?;
+        let (asked, raw) = self.at_server();
+        let query = raw.query_raw("SELECT version()").fetch_one::<String>();
+        let text = self.noted(asked, within(self.config.response_timeout, query).await)?;
         let version = ServerVersion::parse(&text).ok_or_else(|| RequestError::NotClickHouse {
             text: format!("version {text}"),
         })?;
@@ -137,21 +162,33 @@ impl Client {
         rows: Bytes,
         count: usize,
     ) -> Result<(), RequestError> {
-        let newer = if self.recent_version().await? >= DEDUPLICATE_INSERT_SINCE {
-            // Overrides `insert_deduplicate`, and is unknown to older servers.
-            Some(("deduplicate_insert", "disable"))
-        } else {
-            None
-        };
+        let (asked, url) = self.servers.current();
+        let once_more = self.once_more().await?;
+        let mut settings: Vec<(&str, &str)> = settings.to_vec();
+        settings.extend(once_more);
+        if let Some(quorum) = self.config.insert_quorum.as_deref() {
+            settings.push(("insert_quorum", quorum));
+        }
+        let settings = settings.into_iter();
         let body = Frames::new(head, rows);
-        let settings = settings.iter().copied();
-        let settings = settings.chain([("insert_deduplicate", "0")]).chain(newer);
-        let result =
-            transport::insert(&self.inserts, &self.config, sql, settings, body, count).await;
+        let (inserts, config) = (&self.inserts, &self.config);
+        let result = transport::insert(inserts, config, url, sql, settings, body, count).await;
+        let result = self.noted(asked, result);
         if matches!(&result, Err(error) if error.code() == Some(UNKNOWN_SETTING)) {
             *self.known_version() = None;
         }
         result
+    }
+
+    /// The settings with which rows are written that were written before.
+    async fn once_more(&self) -> Result<&'static [(&'static str, &'static str)], RequestError> {
+        // The second overrides the first, and is unknown to older servers.
+        let settings = &[
+            ("insert_deduplicate", "0"),
+            ("deduplicate_insert", "disable"),
+        ];
+        let is_newer = self.recent_version().await? >= DEDUPLICATE_INSERT_SINCE;
+        Ok(&settings[..if is_newer { 2 } else { 1 }])
     }
 
     /// Returns the version, asked for a minute ago at most.
@@ -173,23 +210,43 @@ impl Client {
         self.version.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Executes one statement in the configured database and waits for the whole answer.
-    pub(crate) async fn execute(&self, sql: &str) -> Result<(), RequestError> {
-        within(self.config.response_timeout, self.query(sql).execute()).await
+    /// Executes one INSERT of rows that may be like those of another one.
+    pub(crate) async fn execute_once_more(&self, sql: &str) -> Result<(), RequestError> {
+        let settings = self.once_more().await?;
+        self.execute_within(self.config.response_timeout, sql, settings)
+            .await
     }
 
     /// Executes one statement that may take as long as a migration.
     pub(crate) async fn execute_slow(&self, sql: &str) -> Result<(), RequestError> {
-        within(self.config.migration_timeout, self.query(sql).execute()).await
+        self.execute_within(self.config.migration_timeout, sql, &[])
+            .await
+    }
+
+    /// Executes one statement that may go to every server of a cluster. One that is down does not make
+    /// it fail.
+    pub(crate) async fn execute_spread(&self, sql: &str) -> Result<(), RequestError> {
+        self.execute_within(self.config.migration_timeout, sql, settings_for(sql))
+            .await
+    }
+
+    async fn execute_within(
+        &self,
+        timeout: Duration,
+        sql: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<(), RequestError> {
+        let (asked, raw) = self.at_server();
+        let database = raw.with_database(&self.config.database);
+        let query = with_settings(database.query_raw(sql), settings);
+        self.noted(asked, within(timeout, query.execute()).await)
     }
 
     /// Executes one statement without a database, for the time before it exists.
     pub(crate) async fn execute_outside(&self, sql: &str) -> Result<(), RequestError> {
-        within(
-            self.config.response_timeout,
-            self.raw.query_raw(sql).execute(),
-        )
-        .await
+        let (asked, raw) = self.at_server();
+        let query = with_settings(raw.query_raw(sql), settings_for(sql)).execute();
+        self.noted(asked, within(self.config.migration_timeout, query).await)
     }
 
     /// Reads all rows of one query in the configured database.
@@ -197,16 +254,39 @@ impl Client {
     where
         T: RowOwned + RowRead + Send,
     {
-        within(
-            self.config.response_timeout,
-            self.query(sql).fetch_all::<T>(),
-        )
-        .await
+        let (asked, raw) = self.at_server();
+        let query = raw.with_database(&self.config.database).query_raw(sql);
+        let rows = within(self.config.response_timeout, query.fetch_all::<T>()).await;
+        self.noted(asked, rows)
     }
 
-    fn query(&self, sql: &str) -> Query {
-        self.raw().query_raw(sql)
+    /// Reads all rows of one query without a database.
+    pub(crate) async fn fetch_all_outside<T>(&self, sql: &str) -> Result<Vec<T>, RequestError>
+    where
+        T: RowOwned + RowRead + Send,
+    {
+        let (asked, raw) = self.at_server();
+        let query = raw.query_raw(sql).fetch_all::<T>();
+        let rows = within(self.config.response_timeout, query).await;
+        self.noted(asked, rows)
     }
+}
+
+/// What a statement for every server of a cluster is sent with.
+fn settings_for(sql: &str) -> &'static [(&'static str, &'static str)] {
+    if !sql.contains(" ON CLUSTER ") {
+        return &[];
+    }
+    &[
+        ("distributed_ddl_task_timeout", CLUSTER_DDL_SECS),
+        ("distributed_ddl_output_mode", "null_status_on_timeout"),
+    ]
+}
+
+fn with_settings(query: Query, settings: &[(&str, &str)]) -> Query {
+    settings.iter().fold(query, |query, (name, value)| {
+        query.with_setting(*name, *value)
+    })
 }
 
 /// Bounds a request of the `clickhouse` crate in time and reads its error.

@@ -18,13 +18,22 @@ pub const INSERT_MONTHS_MAX: usize = 50;
 /// bounds that each field names. `Debug` masks the password.
 #[derive(Debug, Clone)]
 pub struct ClickHouseConfig {
-    /// The HTTP interface, `http://host:8123` or `https://host:8443`.
+    /// The HTTP interface, `http://host:8123` or `https://host:8443`; several with commas between
+    /// them when they serve the same tables: which is asked first is left to chance, and the next one
+    /// is when it does not answer.
     ///
     /// `https` is spoken with the roots of the operating system, or with Mozilla's where the
     /// system has none. Neither credentials nor a query belong into it.
     pub url: String,
     /// The database that holds the tables; it is created by the migrations if it is missing.
     pub database: String,
+    /// The cluster whose servers get the tables, as `remote_servers` names it; one server without.
+    ///
+    /// ClickHouse Cloud and databases of engine `Replicated` need none.
+    pub cluster: Option<String>,
+    /// How many replicas must have an INSERT before it counts: a number, or `auto` for most of them;
+    /// one without. For replicated tables alone.
+    pub insert_quorum: Option<String>,
     /// The user, default `ponix`.
     pub username: String,
     /// The user's password, default `ponix`.
@@ -61,6 +70,8 @@ impl Default for ClickHouseConfig {
         Self {
             url: "http://localhost:8123".into(),
             database: "ponix".into(),
+            cluster: None,
+            insert_quorum: None,
             username: "ponix".into(),
             password: "ponix".into(),
             connect_timeout: Duration::from_secs(5),
@@ -78,19 +89,49 @@ impl Default for ClickHouseConfig {
 }
 
 impl ClickHouseConfig {
+    /// Returns the addresses, at least one.
+    pub fn urls(&self) -> Vec<&str> {
+        self.url.split(',').map(str::trim).collect()
+    }
+
     /// Checks every field against its bounds.
     ///
     /// # Errors
     /// All problems at once, in the order of the fields.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut problems = Vec::new();
-        if let Err(problem) = check_url(&self.url) {
+        if let Err(problem) = self.urls().into_iter().try_for_each(check_url) {
             problems.push(problem);
+        } else if self
+            .urls()
+            .iter()
+            .any(|url| is_tls(url) != is_tls(&self.url))
+        {
+            problems.push(ConfigProblem::new(
+                "url",
+                "must be all http:// or all https://",
+            ));
         }
         if self.database.is_empty() || self.database.chars().any(char::is_control) {
             problems.push(ConfigProblem::new(
                 "database",
                 "must be a name without control characters",
+            ));
+        }
+        let is_name = |name: &String| !name.is_empty() && !name.contains(char::is_control);
+        if !self.cluster.as_ref().is_none_or(is_name) {
+            problems.push(ConfigProblem::new(
+                "cluster",
+                "must be a name without control characters",
+            ));
+        }
+        let is_quorum = |quorum: &String| {
+            quorum == "auto" || quorum.parse::<u8>().is_ok_and(|replicas| replicas > 0)
+        };
+        if !self.insert_quorum.as_ref().is_none_or(is_quorum) {
+            problems.push(ConfigProblem::new(
+                "insert_quorum",
+                "must be auto or a number from 1 to 255",
             ));
         }
         if self.username.is_empty() || !is_header_text(&self.username) {
@@ -212,6 +253,11 @@ fn check_url(text: &str) -> Result<(), ConfigProblem> {
     Ok(())
 }
 
+/// Tells whether a URL is spoken to by TLS.
+pub(crate) fn is_tls(url: &str) -> bool {
+    url.trim_start().starts_with("https:")
+}
+
 /// Tells whether a text can be sent in an HTTP header, the way credentials travel.
 fn is_header_text(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
@@ -280,6 +326,33 @@ mod tests {
         ] {
             assert!(check_url(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn several_urls_are_each_checked_and_speak_alike() {
+        let with = |url: &str| ClickHouseConfig {
+            url: url.into(),
+            cluster: Some("eu".into()),
+            insert_quorum: Some("auto".into()),
+            ..Default::default()
+        };
+        assert_eq!(with("http://a:8123, http://b:8123").urls().len(), 2);
+        assert_eq!(with("http://a:8123, http://b:8123").validate(), Ok(()));
+        for wrong in ["http://a,https://b", "http://a,", "http://a,http://u@b"] {
+            assert!(with(wrong).validate().is_err(), "{wrong}");
+        }
+        let wrong = ClickHouseConfig {
+            cluster: Some(String::new()),
+            insert_quorum: Some("0".into()),
+            ..Default::default()
+        };
+        let error = wrong.validate().expect_err("both are wrong");
+        let fields: Vec<_> = error
+            .problems()
+            .iter()
+            .map(|problem| problem.field)
+            .collect();
+        assert_eq!(fields, ["cluster", "insert_quorum"]);
     }
 
     #[test]

@@ -13,9 +13,11 @@ use crate::error::{ErrorKind, InsertError};
 use crate::{ClickHouseMetrics, Client};
 
 /// What every INSERT is sent with.
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 8] = [
     // 26.x collects small INSERTs by default and answers before they are on disk.
     ("async_insert", "0"),
+    // A `Distributed` table answers when its shards have the rows, and keeps none for later.
+    ("distributed_foreground_insert", "1"),
     // Copies of an event within one INSERT are rare, and looking for them costs every row a sixth
     // of its INSERT. Merges and FINAL drop them like all others.
     ("optimize_on_insert", "0"),

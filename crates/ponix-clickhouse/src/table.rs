@@ -18,10 +18,10 @@ mod wide;
 pub use self::ddl::Ddl;
 pub use self::offline::DeclaredRows;
 pub use self::presence::Identities;
-use self::rows::quoted;
 pub use self::sink::{TableRows, TableSink};
 pub use self::types::{ColumnType, TypeError};
 use crate::error::{ErrorKind, RequestError};
+use crate::layout::{LayoutError, quoted};
 
 /// The column that the message's identity goes into.
 pub(crate) const EVENT_ID: &str = "event_id";
@@ -110,6 +110,13 @@ pub enum TableError {
         #[source]
         source: RequestError,
     },
+    /// The table cannot lie as the cluster is configured.
+    #[error("the table cannot lie as configured")]
+    Layout {
+        /// Why not.
+        #[source]
+        source: LayoutError,
+    },
     /// There is no such table, and none is to be created.
     #[error("there is no table {table}; declare `schema: create`, or create it{}", hint(.ddl.as_ref()))]
     Missing {
@@ -162,6 +169,7 @@ impl TableError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Request { source, .. } => source.kind(),
+            Self::Layout { source } => source.kind(),
             _ => ErrorKind::Fatal,
         }
     }

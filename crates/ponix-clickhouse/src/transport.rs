@@ -66,7 +66,7 @@ fn connector(config: &ClickHouseConfig) -> Connector {
     tcp.set_connect_timeout(Some(config.connect_timeout));
     tcp.set_keepalive(Some(TCP_KEEPALIVE));
     tcp.set_nodelay(true);
-    if !config.url.starts_with("https:") {
+    if !crate::config::is_tls(&config.url) {
         return Connector::Plain(tcp);
     }
     tcp.enforce_http(false);

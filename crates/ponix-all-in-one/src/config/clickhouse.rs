@@ -14,10 +14,14 @@ variables! {
     struct ClickHouseVariables, "PONIX_CLICKHOUSE_" {
         /// Run the pipeline of the events into ClickHouse.
         plain enabled: bool = "true", Any;
-        /// HTTP interface, `http://host:8123` or `https://host:8443`.
+        /// HTTP interface, `http://host:8123` or `https://host:8443`; several servers with the same tables with commas between them.
         plain url: String = "http://localhost:8123", Any;
         /// Database of the tables; created by the migrations when it is missing.
         plain database: String = "ponix", Any;
+        /// Cluster of `remote_servers` that gets the tables; not needed in ClickHouse Cloud and databases of engine `Replicated`.
+        plain cluster: Option<String> = "", Any;
+        /// Replicas that must have an INSERT before its messages are acked: a number, or `auto` for most of them; one without.
+        plain insert_quorum: Option<String> = "", Any;
         /// User name.
         plain username: String = "ponix", Any;
         /// Password of the user.
@@ -63,6 +67,8 @@ impl ClickHouseVariables {
         ClickHouseConfig {
             url: self.url.clone(),
             database: self.database.clone(),
+            cluster: self.cluster.clone(),
+            insert_quorum: self.insert_quorum.clone(),
             username: self.username.clone(),
             password: self.password.clone().unwrap_or_default(),
             connect_timeout: self.connect_timeout_secs,

@@ -7,10 +7,13 @@ use super::Findings;
 use super::monitoring::{CLOCK_DIFFERENCE_MAX, FREE_MIN};
 use crate::clickhouse::{Store, cell, quoted};
 use crate::servers::Servers;
+
 /// The oldest version that stores every JSON object whole.
 const VERSION_MIN: (u64, u64) = (25, 8);
 /// From so many parts of a partition on merging does not keep up.
 const PARTS_MAX: u64 = 300;
+/// Behind the name of a table of which shards have parts, see `ponix_clickhouse::layout`.
+const LOCAL: &str = "_local";
 
 /// Looks at the server and at every table that a pipeline writes to.
 pub(super) async fn look(servers: &Servers, findings: &mut Findings) {
@@ -135,17 +138,38 @@ async fn look_at_table(
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     let about = format!("table {database}.{}", sink.table);
-    let place = format!(
-        "database = '{}' AND table = '{}'",
-        quoted(database),
-        quoted(&sink.table)
-    );
-    let table = format!(
-        "SELECT concat(engine, '\t', sorting_key, '\t', arrayStringConcat(dependencies_table, ', ')) \
-         FROM system.tables WHERE {}",
-        place.replace("table =", "name =")
-    );
-    let Some(row) = store.rows(&table).await?.into_iter().next() else {
+    let place = |table: &str| {
+        let (database, table) = (quoted(database), quoted(table));
+        format!("database = '{database}' AND table = '{table}'")
+    };
+    let ask = async |place: &str| {
+        let table = format!(
+            "SELECT concat(engine, '\t', sorting_key, '\t', arrayStringConcat(dependencies_table, ', ')) \
+             FROM system.tables WHERE {}",
+            place.replace("table =", "name =")
+        );
+        anyhow::Ok(store.rows(&table).await?.into_iter().next())
+    };
+    let (mut at, behind) = (place(&sink.table), place(&format!("{}{LOCAL}", sink.table)));
+    let mut found = ask(&at).await?;
+    if found
+        .as_deref()
+        .is_some_and(|row| cell(row, 0) == "Distributed")
+    {
+        // The shard of this server stands for the others.
+        found = ask(&behind).await?;
+        at = behind;
+        if found.is_none() {
+            findings.note(
+                &about,
+                "is Distributed, and what is behind it is not on this server under the name that Ponix gives it",
+                "ask a server of the cluster; a start of the pipeline checks the sharding key",
+            );
+            return Ok(());
+        }
+    }
+    let place = at;
+    let Some(row) = found else {
         findings.note(
             &about,
             "is not there",

@@ -5,6 +5,7 @@ use super::parse::{ParseError, Statement};
 use super::plan::{self, Refusal};
 use super::records;
 use crate::error::{ErrorKind, RequestError};
+use crate::layout::{Copies, Layout, LayoutError, SpreadError};
 use crate::{Client, VersionError};
 
 /// Brings a database to the schema of this program, or back by one step.
@@ -69,6 +70,20 @@ pub enum MigrateError {
         #[source]
         source: RequestError,
     },
+    /// The servers of the cluster and the configuration, or a table, do not go together.
+    #[error("the tables cannot lie as configured")]
+    Layout(#[from] LayoutError),
+    /// A statement cannot be spread over a cluster; nothing of its file was changed.
+    #[error("{file}:{line}: the statement is for one server only")]
+    Spread {
+        /// The file's name.
+        file: String,
+        /// The statement's line in it.
+        line: usize,
+        /// Why.
+        #[source]
+        source: SpreadError,
+    },
     /// A statement failed; those before it stay, and all are repeated the next time.
     #[error("{file}:{line}: the statement failed")]
     Statement {
@@ -89,8 +104,15 @@ impl MigrateError {
     /// Tells whether waiting helps ([`ErrorKind::Transient`]) or not ([`ErrorKind::Fatal`]).
     pub fn kind(&self) -> ErrorKind {
         let request = match self {
-            Self::Parse(_) | Self::Refused(_) | Self::Server(VersionError::TooOld { .. }) => {
-                return ErrorKind::Fatal;
+            Self::Parse(_)
+            | Self::Refused(_)
+            | Self::Spread { .. }
+            | Self::Server(VersionError::TooOld { .. }) => return ErrorKind::Fatal,
+            Self::Layout(error) => {
+                return match error.kind() {
+                    ErrorKind::Transient => ErrorKind::Transient,
+                    ErrorKind::Rejected | ErrorKind::Fatal => ErrorKind::Fatal,
+                };
             }
             Self::Server(VersionError::Request(source))
             | Self::DatabaseMissing { source, .. }
@@ -133,18 +155,45 @@ impl Migrator {
     /// # Errors
     /// [`MigrateError`]; what was applied before it stays applied.
     pub async fn up(&self) -> Result<Vec<String>, MigrateError> {
-        self.client.check_version().await?;
-        self.ensure_database().await?;
-        records::create(&self.client)
-            .await
-            .map_err(MigrateError::Records)?;
+        let layout = self.begin().await?;
+        self.check_tables(&layout).await?;
         let mut applied = Vec::new();
-        while let Some(file) = self.next_pending().await? {
-            self.apply(file).await?;
+        while let Some(file) = self.next_pending(&layout).await? {
+            self.apply(file, &layout).await?;
             tracing::info!(file = file.name(), "migration applied");
             applied.push(file.name().to_owned());
         }
+        self.check_tables(&layout).await?;
         Ok(applied)
+    }
+
+    /// Prepares the database and its records, and tells how tables are spread.
+    async fn begin(&self) -> Result<Layout, MigrateError> {
+        self.client.check_version().await?;
+        self.ensure_database().await?;
+        let layout = Layout::ask(&self.client).await?;
+        if layout.is_spread() {
+            tracing::info!(?layout, "tables are spread over servers");
+        }
+        records::create(&self.client, &layout)
+            .await
+            .map_err(MigrateError::Records)?;
+        Ok(layout)
+    }
+
+    /// Migrations leave alone what is there: a table of one server stays one of one server.
+    async fn check_tables(&self, layout: &Layout) -> Result<(), MigrateError> {
+        let urls = self.client.config().urls().len();
+        if urls == 1 && !layout.is_spread() {
+            return Ok(());
+        }
+        let sql = "SELECT name, engine FROM system.tables WHERE database = currentDatabase() \
+                   AND name = 'processed_envelopes'";
+        let found = self.client.fetch_all::<(String, String)>(sql).await;
+        for (table, engine) in found.map_err(MigrateError::Records)? {
+            layout.check_table(&table, &engine, urls)?;
+        }
+        Ok(())
     }
 
     /// Reverts the newest migration and returns its file's name, `None` if none is applied.
@@ -152,16 +201,12 @@ impl Migrator {
     /// # Errors
     /// [`MigrateError`]; the migration then still counts as applied.
     pub async fn down(&self) -> Result<Option<String>, MigrateError> {
-        self.client.check_version().await?;
-        self.ensure_database().await?;
-        records::create(&self.client)
-            .await
-            .map_err(MigrateError::Records)?;
-        let records = self.records().await?;
+        let layout = self.begin().await?;
+        let records = self.newest_records(&layout).await?;
         let Some(file) = plan::newest(&self.files, &records::applied(&records))? else {
             return Ok(None);
         };
-        self.execute(file, &file.section().down).await?;
+        self.execute(file, &file.section().down, &layout).await?;
         records::forget(&self.client, file.version())
             .await
             .map_err(MigrateError::Records)?;
@@ -207,13 +252,17 @@ impl Migrator {
 
     async fn ensure_database(&self) -> Result<(), MigrateError> {
         let database = &self.client.config().database;
-        let name = database.replace('\\', "\\\\").replace('`', "\\`");
         // Asking first: a user who may not create databases needs no such right if it is there.
         match self.client.ping().await {
             Err(error) if error.code() == Some(UNKNOWN_DATABASE) => {}
             _ => return Ok(()),
         }
-        let create = format!("CREATE DATABASE IF NOT EXISTS `{name}`");
+        // Without a cluster where it replicates by itself.
+        let cluster = match Layout::ask(&self.client).await? {
+            Layout::Replicas { cluster } | Layout::Shards { cluster } => Some(cluster),
+            _ => None,
+        };
+        let create = Layout::create_database(cluster.as_deref(), database);
         self.client
             .execute_outside(&create)
             .await
@@ -229,9 +278,18 @@ impl Migrator {
             .map_err(MigrateError::Records)
     }
 
+    /// Reads what any server of a cluster has recorded.
+    async fn newest_records(&self, layout: &Layout) -> Result<records::Records, MigrateError> {
+        if layout.is_spread() {
+            let caught_up = records::catch_up(&self.client).await;
+            caught_up.map_err(MigrateError::Records)?;
+        }
+        self.records().await
+    }
+
     /// Reads the records anew each time, since another instance may have applied the next one.
-    async fn next_pending(&self) -> Result<Option<&MigrationFile>, MigrateError> {
-        let records = self.records().await?;
+    async fn next_pending(&self, layout: &Layout) -> Result<Option<&MigrationFile>, MigrateError> {
+        let records = self.newest_records(layout).await?;
         let plan = plan::plan(&self.files, &records::applied(&records))?;
         for file in &plan.unrecorded {
             records::record_checksum(&self.client, file)
@@ -241,8 +299,8 @@ impl Migrator {
         Ok(plan.pending.first().copied())
     }
 
-    async fn apply(&self, file: &MigrationFile) -> Result<(), MigrateError> {
-        if let Err(error) = self.execute(file, &file.section().up).await {
+    async fn apply(&self, file: &MigrationFile, layout: &Layout) -> Result<(), MigrateError> {
+        if let Err(error) = self.execute(file, &file.section().up, layout).await {
             // Another instance that is ahead may be what made the statement fail.
             if self.records().await?.contains_key(&file.version()) {
                 return Ok(());
@@ -258,17 +316,32 @@ impl Migrator {
         &self,
         file: &MigrationFile,
         statements: &[Statement],
+        layout: &Layout,
     ) -> Result<(), MigrateError> {
-        for statement in statements {
-            fail::fail_point!("migration_statement", |_| std::process::abort());
-            self.client
-                .execute_slow(&statement.sql)
-                .await
-                .map_err(|source| MigrateError::Statement {
+        let database = &self.client.config().database;
+        let spread = |statement: &Statement| {
+            let (sql, line) = (&statement.sql, statement.line);
+            let spread = layout.spread(database, Copies::PerShard, sql);
+            spread
+                .map(|spread| (line, spread))
+                .map_err(|source| MigrateError::Spread {
                     file: file.name().into(),
-                    line: statement.line,
+                    line,
+                    source,
+                })
+        };
+        // All of them before the first is executed.
+        let spread: Vec<_> = statements.iter().map(spread).collect::<Result<_, _>>()?;
+        for (line, spread) in spread {
+            for sql in spread {
+                fail::fail_point!("migration_statement", |_| std::process::abort());
+                let executed = self.client.execute_spread(&sql).await;
+                executed.map_err(|source| MigrateError::Statement {
+                    file: file.name().into(),
+                    line,
                     source,
                 })?;
+            }
         }
         Ok(())
     }

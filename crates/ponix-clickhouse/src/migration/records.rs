@@ -10,6 +10,7 @@ use super::file::MigrationFile;
 use super::plan::Applied;
 use crate::Client;
 use crate::error::RequestError;
+use crate::layout::{Copies, Layout, SpreadError, literal};
 
 const VERSIONS: &str = "\
 CREATE TABLE IF NOT EXISTS goose_db_version (
@@ -48,11 +49,56 @@ pub(crate) fn applied(records: &Records) -> Applied {
 }
 
 /// Makes both tables, and the row with version 0 without which goose fails.
-pub(crate) async fn create(client: &Client) -> Result<(), RequestError> {
-    client.execute_slow(VERSIONS).await?;
-    client.execute_slow(CHECKSUMS).await?;
+pub(crate) async fn create(client: &Client, layout: &Layout) -> Result<(), RequestError> {
+    for (name, sql) in [
+        ("goose_db_version", VERSIONS),
+        ("ponix_migration_checksums", CHECKSUMS),
+    ] {
+        // Where it is there, nothing is asked of servers that may be down.
+        if layout.is_spread() && is_there(client, name).await? {
+            continue;
+        }
+        for statement in spread(client, layout, sql) {
+            client.execute_spread(&statement).await?;
+        }
+    }
     insert_version(client, 0).await
 }
+
+/// What is applied is the same for all shards.
+fn spread(client: &Client, layout: &Layout, sql: &str) -> Vec<String> {
+    let database = &client.config().database;
+    let spread: Result<_, SpreadError> = layout.spread(database, Copies::Everywhere, sql);
+    spread.expect("a unit test spreads each of them")
+}
+
+async fn is_there(client: &Client, table: &str) -> Result<bool, RequestError> {
+    let sql = format!(
+        "SELECT name FROM system.tables WHERE database = currentDatabase() AND name = {}",
+        literal(table)
+    );
+    Ok(!client.fetch_all::<String>(&sql).await?.is_empty())
+}
+
+/// Waits until this server has what others recorded: of a part of the records a gap would be seen.
+pub(crate) async fn catch_up(client: &Client) -> Result<(), RequestError> {
+    for table in ["goose_db_version", "ponix_migration_checksums"] {
+        let sync = format!("SYSTEM SYNC REPLICA {table} LIGHTWEIGHT");
+        match client.execute_slow(&sync).await {
+            Err(error) if error.code() == Some(ACCESS_DENIED) => {
+                tracing::warn!(
+                    table,
+                    "the user may not SYSTEM SYNC REPLICA: migrations may not see what another server applied"
+                );
+            }
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
+/// `ACCESS_DENIED`
+const ACCESS_DENIED: u32 = 497;
 
 /// Reads both tables; one that does not exist yet is read as empty.
 pub(crate) async fn read(client: &Client) -> Result<Records, RequestError> {
@@ -118,13 +164,13 @@ pub(crate) async fn record_checksum(
     let insert = format!(
         "INSERT INTO ponix_migration_checksums (version_id, file, checksum) VALUES ({}, {}, '{}')",
         file.version(),
-        quoted(file.name()),
+        literal(file.name()),
         file.checksum(),
     );
-    client.execute(&insert).await
+    client.execute_once_more(&insert).await
 }
 
-/// Forgets a migration that was reverted, and waits until it is forgotten.
+/// Forgets a migration that was reverted, and waits until it is forgotten, by every replica.
 pub(crate) async fn forget(client: &Client, version: i64) -> Result<(), RequestError> {
     for table in ["goose_db_version", "ponix_migration_checksums"] {
         let delete = format!(
@@ -142,16 +188,31 @@ async fn insert_version(client: &Client, version: i64) -> Result<(), RequestErro
          SELECT {version}, 1 WHERE NOT EXISTS \
          (SELECT 1 FROM goose_db_version WHERE version_id = {version} AND is_applied = 1)"
     );
-    client.execute(&insert).await
-}
-
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+    client.execute_once_more(&insert).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_records_can_be_spread() {
+        for sql in [VERSIONS, CHECKSUMS] {
+            for layout in [
+                Layout::ReplicatedDatabase,
+                Layout::Replicas {
+                    cluster: "c".into(),
+                },
+                Layout::Shards {
+                    cluster: "c".into(),
+                },
+            ] {
+                let spread = layout.spread("p", Copies::Everywhere, sql).expect("known");
+                assert_eq!(spread.len(), 1, "all servers have the same: {spread:?}");
+                assert!(spread[0].contains("ENGINE = Replicated"), "{spread:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_checksum_belongs_to_the_application_it_followed() {
@@ -169,10 +230,5 @@ mod tests {
             (Some("a"), None, None)
         );
         assert_eq!(records.len(), 3, "a checksum alone is no application");
-    }
-
-    #[test]
-    fn names_are_quoted() {
-        assert_eq!(quoted(r"1_it's\.sql"), r"'1_it\'s\\.sql'");
     }
 }

@@ -4,7 +4,7 @@
 //! the identity, or events that differ would become one; and it and the partition key must be
 //! functions of the event, or copies would stay apart.
 
-use super::described::{DefaultKind, Described};
+use super::described::{DefaultKind, Described, Distributed};
 use super::{EVENT_ID, Identity, PUBLISHED_AT, STREAM_SEQUENCE, TableConfig};
 
 /// Functions whose result may differ between two deliveries, in lower case.
@@ -84,9 +84,22 @@ const VOLATILE_FAMILIES: [&str; 17] = [
 pub(super) fn problems(config: &TableConfig, table: &Described) -> Vec<String> {
     let mut problems = Vec::new();
     if !table.merges_copies() {
+        problems.push(match &table.distributed {
+            Some(Distributed { engine: None, .. }) => {
+                "the table behind this Distributed one is not on this server, so it cannot be looked at"
+                    .into()
+            }
+            _ => format!(
+                "engine {} keeps copies, it must be ReplacingMergeTree",
+                table.storing_engine()
+            ),
+        });
+    }
+    if let Some(Distributed { sharding_key, .. }) = &table.distributed
+        && let Some(why) = apart(config, table, sharding_key)
+    {
         problems.push(format!(
-            "engine {} keeps copies, it must be ReplacingMergeTree",
-            table.engine
+            "the sharding key ({sharding_key}) may send copies of an event to different shards: {why}"
         ));
     }
     let sorting_key = elements(&table.sorting_key);
@@ -117,6 +130,21 @@ pub(super) fn problems(config: &TableConfig, table: &Described) -> Vec<String> {
         }
     }
     problems
+}
+
+/// Says what in a sharding key may differ between copies of an event: whatever is no column of the
+/// sorting key, since only rows that agree in that become one.
+fn apart(config: &TableConfig, table: &Described, sharding_key: &str) -> Option<String> {
+    let sorting_key = elements(&table.sorting_key);
+    let in_neither = tokens(sharding_key)
+        .into_iter()
+        .find_map(|token| match token {
+            Token::Name(name) if table.column(&name).is_some() && !sorting_key.contains(&name) => {
+                Some(format!("{name} is not in the sorting key"))
+            }
+            _ => None,
+        });
+    volatile(config, table, sharding_key, 0).or(in_neither)
 }
 
 /// The columns of the identity.
@@ -293,6 +321,7 @@ mod tests {
         };
         Described {
             engine: engine.into(),
+            distributed: None,
             sorting_key: sorting_key.into(),
             partition_key: partition_key.into(),
             columns: vec![
@@ -334,6 +363,44 @@ mod tests {
                 let table = table(engine, sorting_key, partition_key);
                 assert_eq!(problems(&config(&identity), &table), Vec::<String>::new());
             }
+        }
+    }
+
+    #[test]
+    fn behind_a_distributed_table_copies_must_meet_on_one_shard() {
+        let problems = |engine: Option<&str>, sharding_key: &str| {
+            let distributed = Distributed {
+                engine: engine.map(str::to_owned),
+                sharding_key: sharding_key.into(),
+            };
+            let table = Described {
+                distributed: Some(distributed),
+                ..table("Distributed", "meter, read_at", "")
+            };
+            problems(&config(&["meter", "read_at"]), &table)
+        };
+        let good = Some("ReplicatedReplacingMergeTree");
+        for key in ["", "sipHash64(meter)", "sipHash64(meter, read_at)", "1"] {
+            assert_eq!(problems(good, key), Vec::<String>::new(), "{key}");
+        }
+        for (engine, key, problem) in [
+            (
+                good,
+                "rand()",
+                "(rand()) may send copies of an event to different shards: rand()",
+            ),
+            (good, "sipHash64(day)", "day is not in the sorting key"),
+            (
+                good,
+                "sipHash64(meter, published_at)",
+                "published_at differs",
+            ),
+            (Some("MergeTree"), "", "engine MergeTree keeps copies"),
+            (None, "", "is not on this server"),
+        ] {
+            let found = problems(engine, key);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].contains(problem), "{found:?}");
         }
     }
 

@@ -1,10 +1,10 @@
 //! The table that does, and the view for its readers.
 
 use super::check;
-use super::rows::quoted;
 use super::{
     DATA, EVENT_ID, Identity, PUBLISHED_AT, STREAM_SEQUENCE, TableConfig, UnknownFields, VERSION,
 };
+use crate::layout::quoted;
 
 /// Statements that create a table and a view of it; both are safe to repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]

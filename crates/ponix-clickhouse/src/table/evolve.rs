@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use ponix_sink::Record;
 use serde_json::Value;
 
-use super::rows::{Rows, quoted};
+use super::rows::Rows;
+use crate::layout::quoted;
 
 /// The most columns of a table that are still added to.
 const COLUMNS_MAX: usize = 500;

@@ -30,6 +30,7 @@ impl DeclaredRows {
         });
         let table = Described {
             engine: String::new(),
+            distributed: None,
             sorting_key: String::new(),
             partition_key: String::new(),
             columns: columns.collect(),

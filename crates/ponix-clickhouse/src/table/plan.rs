@@ -195,6 +195,7 @@ mod tests {
         });
         Described {
             engine: "ReplacingMergeTree".into(),
+            distributed: None,
             sorting_key: "meter".into(),
             partition_key: String::new(),
             columns: columns.collect(),

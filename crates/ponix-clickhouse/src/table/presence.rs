@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use ponix_sink::Record;
 use serde_json::Value;
 
-use super::rows::{Rows, quoted};
+use super::rows::Rows;
 use super::{TableConfig, check};
 use crate::client::within;
 use crate::encode::BatchLimits;
 use crate::error::RequestError;
+use crate::layout::quoted;
 use crate::{Client, Presence};
 
 /// The name of the record's position among the columns of the identity.

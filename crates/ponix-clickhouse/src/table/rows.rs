@@ -11,6 +11,7 @@ use super::UnknownFields;
 use super::types::ColumnType;
 use super::value::{Misfit, Writer};
 use crate::encode::{BatchLimits, EncodedBatch, put_length};
+use crate::layout::quoted;
 
 /// The most columns with a default that events may leave out.
 pub(super) const OMITTABLE_MAX: usize = 64;
@@ -445,11 +446,6 @@ impl Open {
 /// Nanoseconds in the units of a precision.
 fn ticks(ns: i64, precision: u8) -> i64 {
     ns.div_euclid(10_i64.pow(9 - u32::from(precision)))
-}
-
-/// A name as SQL takes it.
-pub(super) fn quoted(name: &str) -> String {
-    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::described::{DefaultKind, Described};
 use super::presence::Identities;
-use super::rows::{Encoded, Omitted, Rows, quoted};
+use super::rows::{Encoded, Omitted, Rows};
 use super::{
     Delivery, PUBLISHED_AT, STREAM_SEQUENCE, Schema, TableConfig, TableError, check, ddl, evolve,
     plan,
@@ -22,6 +22,7 @@ use super::{
 use crate::encode::BatchLimits;
 use crate::error::{ErrorKind, RequestError};
 use crate::insert::Inserter;
+use crate::layout::{Copies, Layout, quoted};
 use crate::write::write;
 use crate::{ClickHouseMetrics, Client};
 
@@ -284,12 +285,12 @@ impl Inner {
             return Ok(true);
         }
         let sql = evolve::add_columns(&self.config.quoted_table(), &columns);
-        let changed = self.client.execute_slow(&sql).await;
-        changed.map_err(|source| request_error(&self.config, source))?;
+        let layout = layout(&self.client, &self.config).await?;
+        execute(&self.client, &self.config, &layout, &sql).await?;
         tracing::info!(table = self.config.table, ?columns, "columns added");
         self.look_now().await?;
         let plan = self.plan();
-        create_view(&self.client, &self.config, &plan.table, true).await;
+        create_view(&self.client, &self.config, &layout, &plan.table, true).await;
         Ok(true)
     }
 
@@ -343,25 +344,63 @@ impl Plan {
 
 /// Returns the table, after creating it if it is missing and that is declared.
 async fn create(client: &Client, config: &TableConfig) -> Result<Described, TableError> {
+    let layout = layout(client, config).await?;
     let found = match ask(client, config).await? {
         None if config.schema == Schema::Require => return Err(missing(config)),
         None => {
-            let created = client.execute_slow(&config.ddl()?.table).await;
-            created.map_err(|source| request_error(config, source))?;
+            execute(client, config, &layout, &config.ddl()?.table).await?;
             tracing::info!(table = config.table, "table created");
             ask(client, config).await?.ok_or_else(|| missing(config))?
         }
         Some(found) => found,
     };
+    let urls = client.config().urls().len();
+    let checked = layout.check_table(&config.table, &found.engine, urls);
+    checked.map_err(|source| TableError::Layout { source })?;
     if config.schema != Schema::Require {
-        create_view(client, config, &found, false).await;
+        create_view(client, config, &layout, &found, false).await;
     }
     Ok(found)
 }
 
+async fn layout(client: &Client, config: &TableConfig) -> Result<Layout, TableError> {
+    let database = database(client, config);
+    let layout = Layout::ask_for(client, database).await;
+    layout.map_err(|source| TableError::Layout { source })
+}
+
+/// Executes a statement for one server on all that the layout names.
+async fn execute(
+    client: &Client,
+    config: &TableConfig,
+    layout: &Layout,
+    sql: &str,
+) -> Result<(), TableError> {
+    let spread = layout.spread(database(client, config), Copies::PerShard, sql);
+    let spread = spread.map_err(|source| TableError::Layout {
+        source: source.into(),
+    })?;
+    for statement in spread {
+        let executed = client.execute_spread(&statement).await;
+        executed.map_err(|source| request_error(config, source))?;
+    }
+    Ok(())
+}
+
+fn database<'a>(client: &'a Client, config: &'a TableConfig) -> &'a str {
+    let database = config.database.as_ref();
+    database.unwrap_or(&client.config().database)
+}
+
 /// Creates the view for readers, or replaces it. Rows are written without it, so that a failure is
 /// only told.
-async fn create_view(client: &Client, config: &TableConfig, table: &Described, replace: bool) {
+async fn create_view(
+    client: &Client,
+    config: &TableConfig,
+    layout: &Layout,
+    table: &Described,
+    replace: bool,
+) {
     if !table.merges_copies() {
         return;
     }
@@ -370,7 +409,7 @@ async fn create_view(client: &Client, config: &TableConfig, table: &Described, r
     if replace {
         view = view.replacen("CREATE VIEW IF NOT EXISTS", "CREATE OR REPLACE VIEW", 1);
     }
-    if let Err(error) = client.execute_slow(&view).await {
+    if let Err(error) = execute(client, config, layout, &view).await {
         let table = &config.table;
         tracing::warn!(table, %error, "the view for readers cannot be created");
     }

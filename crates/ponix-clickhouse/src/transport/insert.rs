@@ -22,7 +22,7 @@ use crate::error::RequestError;
 /// The most that is read of an answer, which is a text of a few lines.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 
-/// Sends the body of one INSERT and waits for the proof that so many rows are written.
+/// Sends the body of one INSERT to the server `at` a URL and waits for the proof that so many rows are written.
 ///
 /// # Errors
 /// [`RequestError`]; an answer without proof is [`RequestError::NotClickHouse`] or
@@ -33,13 +33,14 @@ const ANSWER_BYTES_MAX: usize = 256 << 10;
 pub(crate) async fn insert<'a>(
     pool: &Pool,
     config: &ClickHouseConfig,
+    at: &str,
     sql: &str,
     settings: impl Iterator<Item = (&'a str, &'a str)>,
     body: Frames,
     rows: usize,
 ) -> Result<(), RequestError> {
     let taken = body.taken();
-    let request = request(config, sql, settings, body)?;
+    let request = request(config, at, sql, settings, body)?;
     let response = answer(pool.request(request), taken, config).await?;
     let after = config.response_timeout;
     match tokio::time::timeout(after, judge(response, rows)).await {
@@ -50,12 +51,12 @@ pub(crate) async fn insert<'a>(
 
 fn request<'a>(
     config: &ClickHouseConfig,
+    at: &str,
     sql: &str,
     settings: impl Iterator<Item = (&'a str, &'a str)>,
     body: Frames,
 ) -> Result<Request<Frames>, RequestError> {
-    let mut url =
-        Url::parse(&config.url).map_err(|error| RequestError::Request(Box::new(error)))?;
+    let mut url = Url::parse(at).map_err(|error| RequestError::Request(Box::new(error)))?;
     url.query_pairs_mut()
         .append_pair("database", &config.database)
         .append_pair("query", sql)
