@@ -16,6 +16,9 @@ pub struct NatsConfig {
     pub auth: NatsAuth,
     /// Files for TLS. Empty: the system's roots, and TLS only where the URL or the server asks.
     pub tls: NatsTls,
+    /// Beginning of the subjects that answers come to, one token; other than `_INBOX` where each user
+    /// may subscribe to its own alone.
+    pub inbox_prefix: String,
     /// Time between keep-alive pings. A dead connection is noticed after about two of them.
     pub ping_interval: Duration,
     /// Time one connection attempt may take, TLS and login included.
@@ -32,6 +35,7 @@ impl Default for NatsConfig {
             servers: vec!["nats://localhost:4222".to_owned()],
             auth: NatsAuth::None,
             tls: NatsTls::default(),
+            inbox_prefix: "_INBOX".to_owned(),
             ping_interval: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),

@@ -112,11 +112,13 @@ pub enum ConnectError {
     },
     /// The account may not use the JetStream API.
     #[error(
-        "NATS at {servers} did not answer the JetStream API: the user may lack permission for $JS.API.>"
+        "NATS at {servers} did not answer the JetStream API: the user may lack permission to publish to $JS.API.INFO, or to subscribe to {inbox_prefix}.> (PONIX_NATS_INBOX_PREFIX)"
     )]
     NoPermission {
         /// Hosts that were tried.
         servers: String,
+        /// Where the answer would have come to.
+        inbox_prefix: String,
         /// What the request ended with.
         #[source]
         source: jetstream::context::AccountError,
@@ -180,7 +182,7 @@ pub async fn connect(
             "this nats-server may skip messages of a stream with one copy after a power cut; update it to 2.14 or later, or keep three copies"
         );
     }
-    check_jetstream(&client, servers, deadline).await?;
+    check_jetstream(&client, servers, &config.inbox_prefix, deadline).await?;
     Ok(client)
 }
 
@@ -274,6 +276,7 @@ async fn connect_options(
 ) -> Result<ConnectOptions, ConnectError> {
     let mut options = ConnectOptions::new()
         .name(format!("ponix-{}", role.as_str()))
+        .custom_inbox_prefix(&config.inbox_prefix)
         .ping_interval(config.ping_interval)
         .connection_timeout(config.connect_timeout)
         .request_timeout(Some(config.request_timeout))
@@ -397,10 +400,12 @@ fn record_event(event: &Event, role: ConnectionRole, metrics: &NatsMetrics) {
 async fn check_jetstream(
     client: &Client,
     servers: String,
+    inbox_prefix: &str,
     deadline: Instant,
 ) -> Result<(), ConnectError> {
+    const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
     let context = jetstream::ContextBuilder::new()
-        .timeout(Duration::from_secs(2))
+        .timeout(ANSWER_TIMEOUT)
         .build(client.clone());
     loop {
         let Err(err) = context.query_account().await else {
@@ -409,9 +414,11 @@ async fn check_jetstream(
         if is_not_enabled(&err) {
             return Err(ConnectError::NoJetStream { servers });
         }
-        if Instant::now() + RETRY_PAUSE >= deadline {
+        // Another try would not be answered in time, and nobody would be told what is missing.
+        if Instant::now() + RETRY_PAUSE + ANSWER_TIMEOUT >= deadline {
             return Err(ConnectError::NoPermission {
                 servers,
+                inbox_prefix: inbox_prefix.to_owned(),
                 source: err,
             });
         }

@@ -81,7 +81,7 @@ pub enum ConsumerError {
     },
     /// The server refused to change the consumer.
     #[error(
-        "consumer {consumer} of stream {stream} cannot be updated ({})",
+        "consumer {consumer} of stream {stream} cannot be updated ({}): may the user use $JS.API.CONSUMER.CREATE.{stream}.>?",
         display_differences(differences)
     )]
     Update {
@@ -221,7 +221,12 @@ impl ConsumerSettings {
             });
         }
         let difference = display_differences(&comparison.differences);
-        // Asking with equal settings changes nothing and gives the handle.
+        // A user who may not change consumers is not asked to.
+        if comparison.differences.is_empty()
+            && let Ok(found) = stream.get_consumer(&self.name).await
+        {
+            return Ok(found);
+        }
         let updated = stream
             .update_consumer(self.updated(actual))
             .await

@@ -37,6 +37,8 @@ variables! {
         plain tls_key: Option<PathBuf> = "", Any;
         /// Refuse a connection without TLS.
         plain tls_required: bool = "false", Any;
+        /// Beginning of the subjects that answers come to; `docker/nats-roles.conf` gives each role its own.
+        plain inbox_prefix: String = "_INBOX", Any;
         /// Time between keep-alive pings.
         plain ping_interval_secs: Duration = "5", 0.1..=600.0;
         /// Time a connect, a request to the JetStream API or a PubAck may take.
@@ -136,6 +138,7 @@ impl NatsVariables {
         }
         problems.extend(name_problem("PONIX_NATS_STREAM", &self.stream));
         problems.extend(name_problem("PONIX_NATS_CONSUMER", &self.consumer));
+        problems.extend(name_problem("PONIX_NATS_INBOX_PREFIX", &self.inbox_prefix));
         let (wait, ack_wait) = (self.batch_wait_secs, self.ack_wait_secs);
         problems.extend(batch_wait_problem("PONIX_NATS_", wait, ack_wait));
         let least = 2 * self.batches_in_flight * self.batch_size;
@@ -218,6 +221,7 @@ impl NatsVariables {
                 }),
                 required: self.tls_required,
             },
+            inbox_prefix: self.inbox_prefix.clone(),
             ping_interval: self.ping_interval_secs,
             connect_timeout: self.request_timeout_secs,
             request_timeout: self.request_timeout_secs,
