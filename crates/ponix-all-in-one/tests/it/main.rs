@@ -18,6 +18,7 @@ mod page;
 mod pipelines;
 mod reconciling;
 mod restarting;
+mod roles;
 mod rows;
 mod sample_producer;
 mod scaling;

@@ -7,13 +7,25 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The NATS user of a part, where the trial NATS has a user for each role. */}}
+{{- define "ponix.natsRole" -}}
+{{- $nats := .root.Values.trial.nats -}}
+{{- if and $nats.enabled $nats.users.name -}}
+{{- if eq .part "api" }}api{{ else if hasPrefix "worker" .part }}worker{{ else }}operator{{ end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The variables of a part as JSON: (dict "root" $ "values" .Values.api "forced" (dict …)). */}}
 {{- define "ponix.config" -}}
-{{- mustMergeOverwrite (dict "PONIX_ADMIN_ADDR" "0.0.0.0:9090") (deepCopy (.root.Values.config | default dict)) (deepCopy (.values.config | default dict)) .forced | toJson -}}
+{{- $role := include "ponix.natsRole" . -}}
+{{- $login := empty $role | ternary dict (dict "PONIX_NATS_USER" $role "PONIX_NATS_INBOX_PREFIX" (printf "_INBOX_%s" $role)) -}}
+{{- mustMergeOverwrite (dict "PONIX_ADMIN_ADDR" "0.0.0.0:9090") (deepCopy (.root.Values.config | default dict)) (deepCopy (.values.config | default dict)) $login .forced | toJson -}}
 {{- end -}}
 
 {{- define "ponix.secretConfig" -}}
-{{- mustMergeOverwrite (dict) (deepCopy (.root.Values.secretConfig | default dict)) (deepCopy (.values.secretConfig | default dict)) | toJson -}}
+{{- $role := include "ponix.natsRole" . -}}
+{{- $login := empty $role | ternary dict (dict "PONIX_NATS_PASSWORD" (dict "name" .root.Values.trial.nats.users.name "key" $role)) -}}
+{{- mustMergeOverwrite (dict) (deepCopy (.root.Values.secretConfig | default dict)) (deepCopy (.values.secretConfig | default dict)) $login | toJson -}}
 {{- end -}}
 
 {{- define "ponix.secretFiles" -}}
