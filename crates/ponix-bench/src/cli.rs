@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Lines(LinesArgs),
     /// Draw the results of a folder as SVG.
     Plot(PlotArgs),
+    /// Predict events per second on other machines, from measured costs; measures nothing.
+    Simulate(SimulateArgs),
 }
 
 /// What every measurement can be told.
@@ -185,6 +187,71 @@ pub(crate) struct PlotArgs {
     /// Folder with results as JSON; the drawings are put beside them.
     #[arg(default_value = ".ponix/bench")]
     pub(crate) folder: PathBuf,
+}
+
+/// Costs are those of packed events, see `docs/performance.md`.
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// Numbers of workers to predict for.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 3], value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) workers: Vec<u32>,
+    /// Everything on one machine of so many cores; without, each part has its own.
+    #[arg(long, value_parser = positive)]
+    pub(crate) cores: Option<f64>,
+    /// Cores of NATS.
+    #[arg(long, default_value_t = 4.0, value_parser = positive)]
+    pub(crate) nats_cores: f64,
+    /// Cores of each worker.
+    #[arg(long, default_value_t = 1.0, value_parser = positive)]
+    pub(crate) worker_cores: f64,
+    /// Cores of ClickHouse.
+    #[arg(long, default_value_t = 16.0, value_parser = positive)]
+    pub(crate) store_cores: f64,
+    /// Processor time of NATS per event, microseconds.
+    #[arg(long, default_value_t = 0.9, value_parser = positive)]
+    pub(crate) nats_us: f64,
+    /// Processor time of a worker per event, microseconds.
+    #[arg(long, default_value_t = 1.65, value_parser = positive)]
+    pub(crate) worker_us: f64,
+    /// Processor time of ClickHouse per event, its merges among it, microseconds.
+    #[arg(long, default_value_t = 4.75, value_parser = positive)]
+    pub(crate) store_us: f64,
+    /// Time per batch that is nobody's processor time: network, disk, waiting for acks; milliseconds.
+    #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
+    pub(crate) delay_ms: f64,
+    /// Events in a batch.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) batch: u32,
+    /// Batches of a worker under way at the same time.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) in_flight: u32,
+    /// What was measured, `WORKERS=EVENTS_PER_SECOND`; more than 15 % off is a failure. May be repeated.
+    #[arg(long, value_name = "WORKERS=RATE", value_parser = parse_measured)]
+    pub(crate) measured: Vec<(u32, f64)>,
+    /// Where the result is written as JSON; `.ponix/bench/simulate.json` otherwise.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = not_negative(text)?;
+    if number > 0.0 {
+        Ok(number)
+    } else {
+        Err("expected a number above 0".to_owned())
+    }
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok();
+    let number = number.filter(|number| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| "expected a number".to_owned())
+}
+
+fn parse_measured(text: &str) -> Result<(u32, f64), String> {
+    let expected = || "expected WORKERS=RATE, as in 2=150000".to_owned();
+    let (workers, rate) = text.split_once('=').ok_or_else(expected)?;
+    Ok((workers.parse().map_err(|_| expected())?, positive(rate)?))
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), String> {

@@ -13,6 +13,7 @@ mod publish;
 mod read;
 mod report;
 mod servers;
+mod simulate;
 mod usage;
 mod worker;
 
@@ -60,6 +61,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Messages(args) => http::run_messages(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Lines(args) => http::run_lines(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Plot(args) => plot::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Simulate(args) => simulate::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Read(args) => read::run(&args).await.map(|()| ExitCode::SUCCESS),
     }
 }
