@@ -367,7 +367,7 @@ async fn the_replicated_engines_take_their_tables() {
         return;
     };
     // The engine waits long for one that is not there when it first asks.
-    eventually("zookeeper listens", Duration::from_secs(60), || async {
+    eventually("zookeeper listens", Duration::from_mins(1), || async {
         let connected = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
         connected.is_ok()
     })
