@@ -187,7 +187,7 @@ pub struct Arguments {
 pub enum ConfigError {
     /// Anybody could connect.
     #[error(
-        "--user and --password, and a password of the --reader-user, are required to listen on {0}, which is not a loopback address"
+        "--user and --password are required to listen on {0}, which is not a loopback address; so is --reader-password beside --reader-user"
     )]
     Open(SocketAddr),
     /// A password without a name, or a name without a password off loopback.

@@ -162,14 +162,10 @@ impl Client {
         rows: Bytes,
         count: usize,
     ) -> Result<(), RequestError> {
-        let (asked, url) = self.servers.current();
         let once_more = self.once_more().await?;
-        let mut settings: Vec<(&str, &str)> = settings.to_vec();
-        settings.extend(once_more);
-        if let Some(quorum) = self.config.insert_quorum.as_deref() {
-            settings.push(("insert_quorum", quorum));
-        }
-        let settings = settings.into_iter();
+        // Only now: asking for the version may have turned to another server.
+        let (asked, url) = self.servers.current();
+        let settings = settings.iter().copied().chain(once_more);
         let body = Frames::new(head, rows);
         let (inserts, config) = (&self.inserts, &self.config);
         let result = transport::insert(inserts, config, url, sql, settings, body, count).await;
@@ -180,15 +176,18 @@ impl Client {
         result
     }
 
-    /// The settings with which rows are written that were written before.
-    async fn once_more(&self) -> Result<&'static [(&'static str, &'static str)], RequestError> {
-        // The second overrides the first, and is unknown to older servers.
-        let settings = &[
-            ("insert_deduplicate", "0"),
-            ("deduplicate_insert", "disable"),
-        ];
-        let is_newer = self.recent_version().await? >= DEDUPLICATE_INSERT_SINCE;
-        Ok(&settings[..if is_newer { 2 } else { 1 }])
+    /// The settings with which rows are written, be it once more, and to so many replicas as are
+    /// configured.
+    pub(crate) async fn once_more(&self) -> Result<Vec<(&str, &str)>, RequestError> {
+        let mut settings = vec![("insert_deduplicate", "0")];
+        // It overrides the first, and is unknown to older servers.
+        if self.recent_version().await? >= DEDUPLICATE_INSERT_SINCE {
+            settings.push(("deduplicate_insert", "disable"));
+        }
+        if let Some(quorum) = self.config.insert_quorum.as_deref() {
+            settings.push(("insert_quorum", quorum));
+        }
+        Ok(settings)
     }
 
     /// Returns the version, asked for a minute ago at most.
@@ -213,7 +212,7 @@ impl Client {
     /// Executes one INSERT of rows that may be like those of another one.
     pub(crate) async fn execute_once_more(&self, sql: &str) -> Result<(), RequestError> {
         let settings = self.once_more().await?;
-        self.execute_within(self.config.response_timeout, sql, settings)
+        self.execute_within(self.config.response_timeout, sql, &settings)
             .await
     }
 

@@ -175,11 +175,12 @@ impl Inserter {
         }
         let sql = format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM {table} LIMIT 1");
         let timeout = self.client.config().response_timeout;
-        let insert = SETTINGS
-            .iter()
-            .fold(self.client.raw(), |client, (name, value)| {
-                client.with_setting(*name, *value)
-            });
+        // A copy that is dropped as one would say nothing.
+        let once_more = self.client.once_more().await?;
+        let settings = SETTINGS.into_iter().chain(once_more);
+        let insert = settings.fold(self.client.raw(), |client, (name, value)| {
+            client.with_setting(name, value)
+        });
         within(timeout, insert.query_raw(&sql).execute()).await?;
         Ok(Control::Stored)
     }

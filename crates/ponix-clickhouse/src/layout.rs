@@ -194,7 +194,8 @@ impl Layout {
             Self::Replicas { cluster } if !is_shared && engine != "Distributed" => {
                 format!("cluster {cluster} is to have it on every server")
             }
-            Self::ReplicatedDatabase if !is_shared => {
+            // Behind one URL it may be the only replica, or a balancer that stays with one.
+            Self::ReplicatedDatabase if urls > 1 && !is_shared && engine != "Distributed" => {
                 "its database is of engine Replicated, where each replica has rows of its own in it"
                     .into()
             }
@@ -339,7 +340,8 @@ mod tests {
             (&replicas, "ReplicatedReplacingMergeTree", 2, true),
             (&shards, "ReplicatedReplacingMergeTree", 1, false),
             (&shards, "Distributed", 4, true),
-            (&Layout::ReplicatedDatabase, "ReplacingMergeTree", 1, false),
+            (&Layout::ReplicatedDatabase, "ReplacingMergeTree", 1, true),
+            (&Layout::ReplicatedDatabase, "ReplacingMergeTree", 2, false),
             (
                 &Layout::ReplicatedDatabase,
                 "ReplicatedReplacingMergeTree",

@@ -155,14 +155,17 @@ async fn report(
     })
 }
 
+/// Returns the durable consumers by name; the server has them in no order.
 async fn durables(stream: &Stream) -> anyhow::Result<Vec<Info>> {
     let name = &stream.cached_info().config.name;
-    stream
+    let mut durables: Vec<Info> = stream
         .consumers()
         .try_filter(|info| futures::future::ready(info.config.durable_name.is_some()))
         .try_collect()
         .await
-        .with_context(|| format!("the consumers of stream {name} cannot be seen"))
+        .with_context(|| format!("the consumers of stream {name} cannot be seen"))?;
+    durables.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(durables)
 }
 
 /// Returns how many messages of a work queue lie behind everybody who could read them: the server has

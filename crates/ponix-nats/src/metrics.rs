@@ -166,7 +166,7 @@ impl NatsMetrics {
             "Publishes without a PubAck",
             m.publish_failures.clone(),
         );
-        r.register_collector(Box::new(m.refusing.clone()));
+        m.refusing.register(r);
         r.register(
             "received_messages",
             "Messages handed to a batch",

@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use crate::metrics::StreamLabel;
@@ -17,56 +17,76 @@ use crate::metrics::StreamLabel;
 /// another worker, which then is the one to know.
 const LASTS: Duration = Duration::from_mins(1);
 
-/// Streams of dead letters, and when each refused the latest that it was given. Clones share it.
+/// Streams of dead letters that have refused one, and how each answered last. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Refusing {
-    streams: Arc<Mutex<BTreeMap<String, Option<Instant>>>>,
+    gauge: Family<StreamLabel, Refusal>,
+    streams: Arc<Mutex<BTreeMap<String, Refusal>>>,
 }
 
+/// When a stream refused the latest that it was given, if it did: a gauge that is 1 as long as that counts.
+#[derive(Debug, Clone, Default)]
+struct Refusal(Arc<Mutex<Option<Instant>>>);
+
 impl Refusing {
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "dead_letters_refused",
+            "1 while the dead letters take nothing, being full or gone",
+            self.gauge.clone(),
+        );
+    }
+
     /// Notes what a stream answered.
     pub(crate) fn set(&self, stream: &str, refuses: bool) {
-        let refused_at = refuses.then(Instant::now);
         let mut streams = self.streams();
-        match streams.get_mut(stream) {
-            Some(known) => *known = refused_at,
+        if let Some(known) = streams.get(stream) {
+            known.set(refuses);
+        } else if refuses {
             // Not told of before it has refused once.
-            None if refuses => {
-                streams.insert(stream.to_owned(), refused_at);
-            }
-            None => {}
+            let refusal = self.gauge.get_or_create_owned(&StreamLabel::new(stream));
+            refusal.set(true);
+            streams.insert(stream.to_owned(), refusal);
         }
     }
 
     /// Returns the streams that take nothing.
     pub(crate) fn now(&self) -> Vec<String> {
         let streams = self.streams();
-        let refusing = streams
-            .iter()
-            .filter(|(_, refused_at)| counts(**refused_at));
+        let refusing = streams.iter().filter(|(_, refusal)| refusal.counts());
         refusing.map(|(stream, _)| stream.clone()).collect()
     }
 
-    fn streams(&self) -> MutexGuard<'_, BTreeMap<String, Option<Instant>>> {
+    fn streams(&self) -> MutexGuard<'_, BTreeMap<String, Refusal>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn counts(refused_at: Option<Instant>) -> bool {
-    refused_at.is_some_and(|at| at.elapsed() < LASTS)
+impl Refusal {
+    fn set(&self, refuses: bool) {
+        *self.at() = refuses.then(Instant::now);
+    }
+
+    fn counts(&self) -> bool {
+        self.at().is_some_and(|at| at.elapsed() < LASTS)
+    }
+
+    fn at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-impl Collector for Refusing {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let name = "dead_letters_refused";
-        let help = "1 while the dead letters take nothing, being full or gone";
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (stream, refused_at) in self.streams().iter() {
-            let label = StreamLabel::new(stream);
-            let gauge = ConstGauge::new(i64::from(counts(*refused_at)));
-            gauge.encode(family.encode_family(&label)?)?;
-        }
-        Ok(())
+impl TypedMetric for Refusal {
+    const TYPE: MetricType = MetricType::Gauge;
+}
+
+impl EncodeMetric for Refusal {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        encoder.encode_gauge(&i64::from(self.counts()))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
     }
 }
 
@@ -81,7 +101,7 @@ mod tests {
     async fn a_refusal_counts_until_one_is_taken_or_for_a_while() {
         let refusing = Refusing::default();
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(refusing.clone()));
+        refusing.register(&mut registry);
         let gauge = || {
             let mut text = String::new();
             encode(&mut text, &registry).expect("a string takes everything");

@@ -91,6 +91,8 @@ pub(crate) async fn catch_up(client: &Client) -> Result<(), RequestError> {
                     "the user may not SYSTEM SYNC REPLICA: migrations may not see what another server applied"
                 );
             }
+            // A table from before there were replicas: this server alone has it.
+            Err(error) if error.code() == Some(BAD_ARGUMENTS) => {}
             synced => synced?,
         }
     }
@@ -99,6 +101,8 @@ pub(crate) async fn catch_up(client: &Client) -> Result<(), RequestError> {
 
 /// `ACCESS_DENIED`
 const ACCESS_DENIED: u32 = 497;
+/// `BAD_ARGUMENTS`, said of a table that is not replicated.
+const BAD_ARGUMENTS: u32 = 36;
 
 /// Reads both tables; one that does not exist yet is read as empty.
 pub(crate) async fn read(client: &Client) -> Result<Records, RequestError> {
