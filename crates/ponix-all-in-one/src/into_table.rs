@@ -109,7 +109,7 @@ impl IntoTable {
 async fn clickhouse(
     deployment: &Deployment,
     pipeline: &Pipeline,
-    own: &ClickhouseSink,
+    own_sink: &ClickhouseSink,
     other: &ClickhouseSink,
 ) -> anyhow::Result<TableSink> {
     let config = deployment.config.clickhouse.client();
@@ -117,11 +117,25 @@ async fn clickhouse(
         let database = sink.database.as_ref().unwrap_or(&config.database);
         (quoted(database), quoted(&sink.table))
     };
-    let ((database, table), (other_database, other_table)) = (place(own), place(other));
+    let ((database, table), (other_database, other_table)) = (place(own_sink), place(other));
     let own = format!("{database}.{table}");
     let into = format!("{other_database}.{other_table}");
     differ(&own, &into)?;
     let client = Client::new(&config)?;
+    for sink in [own_sink, other] {
+        let database = sink.database.as_ref().unwrap_or(&config.database);
+        let engine = "SELECT engine FROM system.tables WHERE database = ? AND name = ?";
+        let engine = client.raw().query(engine).bind(database).bind(&sink.table);
+        let engine = engine.fetch_optional::<String>().await?;
+        // Made like one of these, or written through one, rows may end up in the pipeline's own table.
+        if let Some(engine) = engine.filter(|engine| !engine.ends_with("MergeTree")) {
+            bail!(
+                "table {}.{} is of engine {engine}, which keeps its rows elsewhere: name a table that keeps its own",
+                quoted(database),
+                quoted(&sink.table)
+            );
+        }
+    }
     let made = format!("CREATE TABLE IF NOT EXISTS {into} AS {own}");
     let made = client.raw().query_raw(&made).execute().await;
     made.with_context(|| format!("table {into} cannot be made like {own}"))?;
@@ -133,7 +147,8 @@ async fn clickhouse(
 /// # Errors
 /// Both are one.
 fn differ(own: &str, into: &str) -> anyhow::Result<()> {
-    if own == into {
+    let bare = |table: &str| table.strip_prefix("public.").unwrap_or(table).to_owned();
+    if bare(own) == bare(into) {
         bail!(
             "{own} is the pipeline's own table: leave --into out to send history through it again"
         );

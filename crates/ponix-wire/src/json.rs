@@ -208,10 +208,10 @@ impl JsonReader {
             return Ok(());
         }
         let written = long_integers(text).into_iter();
-        let written: Vec<f64> = written.filter_map(|text| text.parse().ok()).collect();
+        let written = written.filter_map(|text| text.parse().ok());
+        let written: HashSet<u64> = written.map(f64::to_bits).collect();
         for (field, value) in huge {
-            let is_same = |written: &f64| written.to_bits() == value.to_bits();
-            if written.iter().any(is_same) {
+            if written.contains(&value.to_bits()) {
                 let reason = INTEGER_TOO_LARGE;
                 self.complain(JsonError::Value { field, reason })?;
             }
@@ -233,7 +233,16 @@ impl JsonReader {
         name: &str,
         known: &[&'static str],
     ) -> Result<(), E> {
-        let likeness = |known: &&&str| strsim::damerau_levenshtein(known, name);
+        // What is told is cut, and nothing more is told.
+        if self
+            .found
+            .as_ref()
+            .is_some_and(|found| found.borrow().len() >= PROBLEMS_MAX)
+        {
+            return Ok(());
+        }
+        let end = name.floor_char_boundary(NAME_SHOWN_CHARS_MAX);
+        let likeness = |known: &&&str| strsim::damerau_levenshtein(known, &name[..end]);
         let nearest = known.iter().min_by_key(likeness).copied();
         let field = name.chars().take(NAME_SHOWN_CHARS_MAX);
         self.refuse_with(JsonError::Unknown {
