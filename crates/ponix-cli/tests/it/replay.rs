@@ -6,17 +6,20 @@ use ponix_faults::{Event, Poison};
 
 use crate::support::{ponix, ponix_ok, ponix_whole, world};
 
+/// With an id in the body, in a header, and with none but the place.
+fn sixty_events() -> impl Iterator<Item = Event> {
+    (0..60).map(|n| match n % 3 {
+        0 => Event::good(n),
+        1 => Event::with_header_alone(n),
+        _ => Event::anonymous(n),
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn history_changes_nothing_that_is_there_and_brings_back_what_is_not() -> Result<()> {
     let world = world().await?;
     let worker = world.start_worker("").await?;
-    // With an id in the body, in a header, and with none but the place.
-    let events = (0..60).map(|n| match n % 3 {
-        0 => Event::good(n),
-        1 => Event::with_header_alone(n),
-        _ => Event::anonymous(n),
-    });
-    world.publishing().publish(events).await?;
+    world.publishing().publish(sixty_events()).await?;
     world.settled().await?;
     world.readable(60).await?;
 
@@ -73,12 +76,7 @@ const SEEN: &str = "organization_id, end_device_id, occurred_at, processed_at, t
 async fn history_goes_into_another_table_by_the_same_pipeline() -> Result<()> {
     let world = world().await?;
     let worker = world.start_worker("").await?;
-    let events = (0..60).map(|n| match n % 3 {
-        0 => Event::good(n),
-        1 => Event::with_header_alone(n),
-        _ => Event::anonymous(n),
-    });
-    world.publishing().publish(events).await?;
+    world.publishing().publish(sixty_events()).await?;
     let poison = [Poison::Undecodable, Poison::MissingField];
     world
         .publishing()
