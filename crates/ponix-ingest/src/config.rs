@@ -23,7 +23,8 @@ pub struct IngestConfig {
     pub decompression_ratio_max: usize,
     /// Lines of an NDJSON body at most.
     pub batch_lines_max: usize,
-    /// Envelopes of one NDJSON body in one packed message at most; 1 is a message for each line.
+    /// Envelopes in one packed message at most, of one NDJSON body or of requests at the same time; 1 is a
+    /// message for each.
     pub pack_events_max: usize,
     /// Members of the objects in one envelope at most.
     pub keys_max: usize,
